@@ -1,0 +1,69 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a command with a limit, and raise an error that carries command, exit code and stderr."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import typing as t
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished command left: exit code and both streams, decoded as UTF-8 (bad bytes replaced)."""
+
+    rc: int
+    out: str
+    err: str
+
+
+class CommandError(Exception):
+    """A command failed, was not found, or ran past its limit. ``str()`` names command, exit code and stderr."""
+
+    def __init__(self, argv: t.Sequence[str], rc: int, err: str) -> None:
+        self.argv = list(argv)
+        self.rc = rc
+        self.err = err.strip()
+        super().__init__(f"`{shlex.join(self.argv)}` ended with exit code {rc}: {self.err or 'no message on stderr'}")
+
+
+def run(
+    argv: t.Sequence[str],
+    *,
+    stdin: str | bytes | None = None,
+    timeout: float = 60,
+    env: t.Mapping[str, str] | None = None,
+    check: bool = True,
+) -> Result:
+    """Run ``argv`` (no shell) and return its result.
+
+    :param stdin: what the command reads; secrets travel here, never in ``argv``.
+    :param timeout: seconds after which the command is killed (exit code 124, as timeout(1) reports it).
+    :param env: variables added to the inherited environment; ``LC_ALL=C`` always holds.
+    :param check: raise :class:`CommandError` when the exit code is not 0.
+    """
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=data,
+            stdin=subprocess.DEVNULL if data is None else None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+            env={**os.environ, "LC_ALL": "C", **(env or {})},
+            check=False,
+        )
+    except FileNotFoundError:
+        raise CommandError(argv, 127, f"{argv[0]} is not installed on this machine") from None
+    except subprocess.TimeoutExpired as late:
+        err = (late.stderr or b"").decode(errors="replace")
+        raise CommandError(argv, 124, f"still running after {timeout:g} s, killed. {err}") from None
+    result = Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    if check and result.rc != 0:
+        raise CommandError(argv, result.rc, result.err or result.out)
+    return result
