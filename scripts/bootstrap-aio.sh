@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+set -euo pipefail
+# shellcheck source=scripts/lib/env.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/bootstrap-aio.sh [--network CIDR] [--check]
+
+Make this machine an all-in-one development host: check that it can be one, install the Python packages of the control
+side into .venv, and write the deployment inventory/aio with its secrets. The host itself (LXC, kernel settings, bridge)
+is prepared by the first step of scripts/run-playbooks.sh, here as on every production host.
+
+Needs Debian 12 or 13, root, 6 GiB of memory and 12 GiB of disk. Run it as often as you like: what is there is kept.
+
+  --network CIDR  the network of the zones, for example 10.99.0.0/21 (default: the first of a few that nothing here uses)
+  --check         only look whether this machine can be an all-in-one host; change nothing
+  --help          this text
+
+Downloads go by this machine's configuration: apt's sources, pip's index (pip.conf, PIP_INDEX_URL), UV_*, http_proxy, and
+the certificates that it trusts. Certificates in /usr/local/share/ca-certificates are given to the zones as well.
+TEXT
+}
+
+network=() check_only=
+while (($#)); do
+  case $1 in
+    --network) network=(--network "${2:?--network needs a value, for example 10.99.0.0/21}"); shift 2 ;;
+    --network=*) network=(--network "${1#*=}"); shift ;;
+    --check) check_only=1; shift ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "error: unknown argument '$1'" >&2; usage >&2; exit 2 ;;
+  esac
+done
+
+deployment=$ROOT/inventory/aio
+# python3-venv makes .venv, ca-certificates lets it download; iproute2 and nftables are the tools of the preflight.
+packages=(python3-venv ca-certificates iproute2 nftables)
+changed=()
+
+say() { printf '%s\n' "$*"; }
+
+missing_packages() {
+  local package
+  for package in "${packages[@]}"; do
+    [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+  done
+}
+
+# One line per problem of what must hold before anything else can be looked at.
+first_problems() {
+  local id='' version='' name='an unknown system'
+  if [[ -r /etc/os-release ]]; then
+    # shellcheck source=/dev/null
+    read -r id version name < <(source /etc/os-release && echo "${ID-} ${VERSION_ID:-0} ${PRETTY_NAME-}")
+  fi
+  ((EUID == 0)) || echo "problem: not root: this is user $(id -un). Fix: sudo $0"
+  case $id:$version in
+    debian:12 | debian:13) ;;
+    *) echo "problem: system: this is $name. Fix: use Debian 12 or 13 (Ubuntu and others are not supported yet)." ;;
+  esac
+}
+
+# Prints the chosen settings as JSON on standard output, problems on standard error.
+preflight() {
+  # -I: no user packages, and nothing of the working directory
+  python3 -I "$ROOT/scripts/lib/preflight.py" --topology "$deployment/topology.yml" "${network[@]}"
+}
+
+stop() {
+  say "" "$1" >&2
+  exit 1
+}
+
+# Preflight --------------------------------------------------------------------------------------------------------------
+problems=$(first_problems)
+[[ -z $problems ]] || say "$problems" >&2
+settings=
+if command -v python3 >/dev/null; then
+  settings=$(preflight) || problems+=$'\npreflight'
+fi
+[[ -z $problems ]] || stop "This machine cannot be an all-in-one host yet; nothing was changed."
+[[ -z $check_only ]] || { say "This machine can be an all-in-one host: ${settings:-python3 is not installed yet, so only root and system were checked}"; exit 0; }
+
+# One bootstrap at a time. The lock goes with the process, so a killed one leaves none behind.
+mkdir -p "$ROOT/.cache"
+exec 9>"$ROOT/.cache/bootstrap.lock"
+flock --nonblock 9 || stop "Another scripts/bootstrap-aio.sh is running in this checkout: wait for it."
+
+# Packages ---------------------------------------------------------------------------------------------------------------
+mapfile -t missing < <(missing_packages)
+if ((${#missing[@]})); then
+  say "Installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt_log=$ROOT/.cache/apt.log
+  if ! { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } >"$apt_log" 2>&1; then
+    tail -n 5 "$apt_log" >&2
+    stop "apt-get could not install ${missing[*]} (all of its output: $apt_log). Fix what it says, then run this again."
+  fi
+  changed+=("packages: ${missing[*]}")
+  # Now the tools are there for the whole preflight.
+  settings=$(preflight) || stop "This machine cannot be an all-in-one host yet; only ${missing[*]} were installed."
+fi
+
+# Python packages --------------------------------------------------------------------------------------------------------
+# pip's configuration also holds for uv, which does not read it, unless uv has one of its own.
+use_pip_settings() {
+  local key value
+  while IFS='=' read -r key value; do
+    value=${value#\'} value=${value%\'}
+    case $key in
+      global.index-url | install.index-url | :env:.index-url) export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX-${UV_INDEX_URL-$value}} ;;
+      global.extra-index-url | install.extra-index-url | :env:.extra-index-url) export UV_INDEX=${UV_INDEX-${UV_EXTRA_INDEX_URL-$value}} ;;
+      global.find-links | install.find-links | :env:.find-links) export UV_FIND_LINKS=${UV_FIND_LINKS-${value// /,}} ;;
+    esac
+  done < <("$PYTHON" -m pip config list 2>/dev/null)
+  # As pip does, take a version from whichever index has it; the lock's hashes say which file is the right one.
+  export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY-unsafe-best-match}
+}
+
+if ! venv_is_current; then
+  say "Installing the control side's Python packages into .venv"
+  # Always from the beginning: what an older lock, another Python or an interrupted run left never matters.
+  rm -rf "$VENV"
+  python3 -m venv "$VENV"
+  # uv comes from the lock as well: its entry, with the hashes on the lines below it
+  sed -n '/^uv==/,/^    # /p' "$CONTROL_LOCK" >"$VENV/uv.txt"
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"
+  use_pip_settings
+  (cd "$ROOT" && uv pip install --quiet --python "$PYTHON" --require-hashes --requirements "$CONTROL_LOCK")
+  cp "$CONTROL_LOCK" "$VENV_STAMP.new" && mv "$VENV_STAMP.new" "$VENV_STAMP"
+  changed+=("Python packages: .venv, as locks/control.txt")
+fi
+
+# The collection under its name, so that a checkout and an installed collection use the same names ------------------------
+if [[ $(readlink "$LINK_PARENT/openstack" || true) != ../../.. ]]; then
+  mkdir -p "$LINK_PARENT"
+  ln -sfn ../../.. "$LINK_PARENT/openstack"
+  changed+=("the collection's link: .collections")
+fi
+
+# The deployment ---------------------------------------------------------------------------------------------------------
+written=$("$PYTHON" "$ROOT/scripts/lib/deployment.py" write-aio "$settings")
+[[ -z $written ]] || mapfile -t -O "${#changed[@]}" changed <<<"$written"
+written=$("$PYTHON" "$ROOT/scripts/secrets.py" ensure --deployment "$deployment")
+case $written in *[Uu]nchanged* | *'nothing'* | '') ;; *) changed+=("secrets: inventory/aio/secrets.yml") ;; esac
+
+# What was done ----------------------------------------------------------------------------------------------------------
+if ((${#changed[@]})); then
+  say "Changed:"
+  printf '  %s\n' "${changed[@]}"
+else
+  say "Nothing to change: this machine is set up already."
+fi
+say "The cloud is described in inventory/aio/topology.yml. Deploy it: scripts/run-playbooks.sh"

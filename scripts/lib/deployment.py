@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A deployment's files on the control machine: where they lie, and the first writing of the all-in-one's.
+
+``python scripts/lib/deployment.py write-aio '{"network": ..., "store": ...}'`` is the part of bootstrap-aio.sh that writes
+``inventory/aio/``. It prints one line per file written, and nothing when all was there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTRA_CA = Path("/usr/local/share/ca-certificates")
+"""Where Debian keeps the certificates that an administrator added to those it trusts (update-ca-certificates(8))."""
+
+
+class DeploymentError(Exception):
+    """A deployment that is not there or not usable; the text says what would be right."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The folders and files of one deployment. ``name`` is the name of its folder below ``inventory/``."""
+
+    name: str
+    root: Path = ROOT
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "inventory" / self.name
+
+    @property
+    def topology(self) -> Path:
+        return self.folder / "topology.yml"
+
+    @property
+    def secrets(self) -> Path:
+        return self.folder / "secrets.yml"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs" / self.name
+
+    def require(self) -> Deployment:
+        """Refuse a deployment without a topology, naming those that there are."""
+        if not self.topology.is_file():
+            known = sorted(path.parent.name for path in self.root.glob("inventory/*/topology.yml"))
+            raise DeploymentError(
+                f"there is no {self.topology.relative_to(self.root)} "
+                f"(deployments here: {', '.join(known) or 'none'}; scripts/bootstrap-aio.sh makes one named aio)"
+            )
+        return self
+
+    def secret_values(self) -> list[str]:
+        """Every scalar of secrets.yml as text, which no log may show."""
+        if not self.secrets.exists():
+            return []
+        found: list[str] = []
+
+        def collect(value: object) -> None:
+            if isinstance(value, dict):
+                for inner in value.values():
+                    collect(inner)
+            elif isinstance(value, list):
+                for inner in value:
+                    collect(inner)
+            elif value is not None and not isinstance(value, bool):
+                found.append(str(value))
+
+        collect(yaml.safe_load(self.secrets.read_text()))
+        return found
+
+
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file so that it is there completely or not at all, whenever the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trial = path.with_name(f".{path.name}.new")
+    trial.write_text(text)
+    trial.chmod(mode)
+    os.replace(trial, path)
+
+
+def aio_topology(example: str, network: str, store: str) -> str:
+    """The example's topology with this machine's network and store; its comments stay as they are."""
+    text, networks = re.subn(r"(\bcidr:\s*)[\d./]+", rf"\g<1>{network}", example, count=1)
+    if store != "overlay":
+        text = re.sub(r"(\bstore:\s*)\w+", rf"\g<1>{store}", text)
+    topology = yaml.safe_load(text)
+    if networks != 1 or topology["networks"]["zone"]["cidr"] != network:
+        raise DeploymentError("inventory/examples/aio/topology.yml: the first `cidr:` must be that of networks.zone")
+    return text
+
+
+def write_aio(network: str, store: str, root: Path = ROOT, extra_ca: Path = EXTRA_CA) -> list[str]:
+    """Write what is missing of ``inventory/aio``; return a line for each file written.
+
+    A file that is there is its owner's and stays, except the copies of the machine's extra certificates, which follow
+    the machine: a renewed company certificate must reach the images.
+    """
+    aio = Deployment("aio", root)
+    written: list[str] = []
+
+    def write(path: Path, text: str, why: str) -> None:
+        write_whole(path, text)
+        written.append(f"{path.relative_to(root)} ({why})")
+
+    aio.folder.mkdir(parents=True, exist_ok=True)
+    aio.folder.chmod(0o700)  # secrets.yml lies here
+    if not aio.topology.exists():
+        example = (root / "inventory/examples/aio/topology.yml").read_text()
+        write(aio.topology, aio_topology(example, network, store), f"zones in {network}, store {store}")
+    overrides = aio.folder / "group_vars/all.yml"
+    if not overrides.exists():
+        text = (
+            "# SPDX-License-Identifier: GPL-3.0-or-later\n"
+            "# Overrides for all zones of this deployment; <group>.yml beside this file holds those of one service or host.\n"
+            "---\n{}\n"
+        )
+        write(overrides, text, "your overrides")
+    for source in sorted(extra_ca.glob("*.crt")):
+        target = aio.folder / "ca-certificates" / source.name
+        if not target.exists() or target.read_bytes() != source.read_bytes():
+            write(target, source.read_text(), "extra certificate of this machine")
+    return written
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["write-aio", settings]:
+            try:
+                for line in write_aio(**json.loads(settings)):
+                    print(line)
+            except (DeploymentError, OSError) as why:
+                print(f"error: {why}", file=sys.stderr)
+                return 1
+            return 0
+        case _:
+            print((__doc__ or "").strip(), file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
