@@ -1,0 +1,209 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Render a zone's whole tree from the inventory's nouns and send it in one round trip; see the module of the same name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+from ansible_collections.zonestack.openstack.plugins.plugin_utils import daemon as daemons
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.oslo import Layer, OsloError, render
+
+COLLECTION = Path(__file__).resolve().parents[2]
+TLS = "/etc/zonestack/tls"
+
+
+class ActionModule(ActionBase):
+    """Turns ``zone``, ``service``, ``stack`` and ``secrets`` into the module's files and daemons."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Render, then call the module with what was rendered."""
+        super().run(tmp, task_vars)
+        self.vars = task_vars or {}
+        self.zone: dict[str, t.Any] = self.value("zone")
+        self.service: dict[str, t.Any] = self.value("service", evaluate=False)
+        self.plain: list[dict[str, t.Any]] = []
+        self.secret: list[dict[str, t.Any]] = []
+        self.exclusive: list[str] = []
+        self.directories = [
+            {"path": path, "owner": "root", "group": "root", "mode": "0755", **self.template(entry or {})}
+            for path, entry in (self.service.get("directories") or {}).items()
+        ]
+        self.common()
+        for path, entry in (self.service.get("config") or {}).items():
+            self.config(path, entry)
+        self.refuse_unused_overrides()
+        return self._execute_module(
+            module_name="zonestack.openstack.zone_tree",
+            module_args={
+                "directories": self.directories,
+                "files": self.plain,
+                "secret_files": self.secret,
+                "exclusive": self.exclusive,
+                "daemons": self.daemons(),
+                **self._task.args,
+            },
+            task_vars=task_vars,
+        )
+
+    def value(self, name: str, evaluate: bool = True) -> t.Any:
+        """A variable of the zone; a missing noun means that the host is no zone."""
+        if name not in self.vars:
+            raise AnsibleActionFail(f"{name!r} is not defined: zone_tree runs on zones of the topology inventory, with `secrets` loaded")
+        return self.template(self.vars[name]) if evaluate else self.vars[name]
+
+    def template(self, value: t.Any) -> t.Any:
+        """Resolve the templates in ``value``, however deep."""
+        return self._templar.template(value)
+
+    def file(self, path: str, content: str, entry: dict[str, t.Any] | None = None) -> None:
+        """Add one file to the tree."""
+        entry = entry or {}
+        into = self.secret if entry.get("secret") else self.plain
+        into.append(
+            {
+                "path": path,
+                "content": content if not content or content.endswith("\n") or entry.get("exact") else content + "\n",
+                "mode": entry.get("mode") or "0644",
+                "owner": entry.get("owner") or "root",
+                "group": entry.get("group") or "root",
+                "validate": self.validator(entry.get("validate") or []),
+            }
+        )
+
+    def validator(self, namespaces: list[str]) -> list[str]:
+        """The command that finds options unknown to the service (oslo-config-validator of its own venv)."""
+        if not namespaces:
+            return []
+        return [
+            f"/opt/{self.service['name']}/bin/oslo-config-validator",
+            *(f"--namespace={namespace}" for namespace in namespaces),
+            "--input-file={path}",
+        ]
+
+    def config(self, path: str, raw: dict[str, t.Any]) -> None:
+        """Add what one ``config:`` entry of the service declares."""
+        entry = {key: raw[key] for key in raw if key not in ("oslo", "options", "template", "content", "keys")}
+        entry = self.template(entry)
+        if raw.get("keys") is not None:
+            self.directories.append({"path": path, "owner": entry.get("owner") or "root", "group": entry.get("group") or "root", "mode": "0700"})
+            self.exclusive.append(path)
+            for name, content in self.template(raw["keys"]).items():
+                self.file(f"{path}/{name}", content, {**entry, "secret": True, "exact": True})
+        elif raw.get("template") is not None:
+            self.file(path, self.from_template(raw["template"]), entry)
+        elif raw.get("content") is not None:
+            self.file(path, self.template(raw["content"]), entry)
+        else:
+            try:
+                self.file(path, render(self.layers(path, raw), "Written by zonestack; change it through service_conf or zone_conf."), entry)
+            except OsloError as error:
+                raise AnsibleActionFail(f"{self.zone['name']}: {path}: {error}") from None
+
+    def layers(self, path: str, raw: dict[str, t.Any]) -> list[Layer]:
+        """The layers of an oslo.config file, from the most general to the most particular."""
+        shared = self.shared_layers()
+        found = []
+        for name in raw.get("oslo") or []:
+            if name not in shared:
+                raise AnsibleActionFail(
+                    f"services/{self.service['name']}.yml: config.{path}.oslo: unknown layer {name!r} (known: {', '.join(sorted(shared))})"
+                )
+            found.append(Layer(f"services/_oslo.yml {name}", self.template(shared[name])))
+        if raw.get("options"):
+            found.append(Layer(f"services/{self.service['name']}.yml", self.template(raw["options"])))
+        for variable in ("service_conf", "zone_conf"):
+            mine = self.overrides(variable).get(os.path.basename(path))
+            if mine and not raw.get("secret"):
+                found.append(Layer(variable, mine))
+        return found
+
+    def overrides(self, variable: str) -> dict[str, t.Any]:
+        """The user's layer: ``{file name: {section: {key: value}}}``."""
+        value = self.template(self.vars.get(variable) or {})
+        if not isinstance(value, dict):
+            raise AnsibleActionFail(f"{variable} is {value!r}: write {{file name: {{section: {{key: value}}}}}}")
+        return value
+
+    def refuse_unused_overrides(self) -> None:
+        """An override for a file that the service does not have is a typing mistake, not a wish."""
+        config = self.service.get("config") or {}
+        names = sorted(os.path.basename(path) for path, entry in config.items() if "oslo" in entry or "options" in entry)
+        for variable in ("service_conf", "zone_conf"):
+            for name in self.overrides(variable):
+                if name not in names:
+                    raise AnsibleActionFail(
+                        f"{variable}.{name}: {self.service['name']} has no such file (known: {', '.join(names) or 'none'}); "
+                        "write {file name: {section: {key: value}}}"
+                    )
+
+    def shared_layers(self) -> dict[str, t.Any]:
+        """The layers of services/_oslo.yml."""
+        return self._loader.load_from_file(str(COLLECTION / "services" / "_oslo.yml"), trusted_as_template=True)
+
+    def from_template(self, name: str) -> str:
+        """The text of a template of the service's role, of the common role, or of a folder of the user's services."""
+        folders = [COLLECTION / "roles" / role / "templates" for role in (self.service["role"], "openstack_service", "zone")]
+        for folder in folders:
+            source = folder / name
+            if source.is_file():
+                return str(self.template(trust_as_template(source.read_text(encoding="utf-8"))))
+        raise AnsibleActionFail(f"template {name!r} is in none of {', '.join(map(str, folders))}")
+
+    def common(self) -> None:
+        """What every zone has: its certificate, its firewall, its names, and the way of its journal to the log zone."""
+        self.directories[:0] = [
+            {"path": "/etc/zonestack", "mode": "0755"},
+            {"path": TLS, "mode": "0750", "group": "zonetls"},
+        ]
+        pair = self.template(trust_as_template("{{ __zone_certificate }}"))
+        self.file(f"{TLS}/ca.crt", pair["ca"])
+        self.file(f"{TLS}/zone.crt", pair["certificate"])
+        self.file(f"{TLS}/zone.key", pair["key"], {"secret": True, "mode": "0640", "group": "zonetls"})
+        self.file("/usr/local/share/ca-certificates/zonestack.crt", pair["ca"])
+        self.file("/etc/hosts", self.from_template("hosts.j2"))
+        self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"))
+        if self.template(trust_as_template("{{ stack.members.log | default([]) }}")):
+            self.file("/etc/systemd/journal-upload.conf", self.from_template("journal-upload.conf.j2"))
+
+    def declared_daemons(self) -> dict[str, t.Any]:
+        """The daemons of every zone and those of the service, in the order in which they start."""
+        found: dict[str, t.Any] = {"nftables": {"unit": "nftables", "reads": ["/etc/nftables.conf"], "tls": False}}
+        declared = self.service.get("daemons") or {}
+        found.update({name: self.template(entry) for name, entry in declared.items()})
+        apis = {name: entry for name, entry in found.items() if entry.get("wsgi")}
+        if apis:
+            self.file("/etc/nginx/nginx.conf", self.from_template("nginx.conf.j2"))
+            found["nginx"] = {"unit": "nginx", "reads": ["/etc/nginx/nginx.conf"]}
+        if any(entry["path"] == "/etc/systemd/journal-upload.conf" for entry in self.plain):
+            found["journal-upload"] = {"unit": "systemd-journal-upload", "reads": ["/etc/systemd/journal-upload.conf"],
+                                       "drop_in": ["Restart=always", "RestartSec=5"]}
+        return found
+
+    def daemons(self) -> list[dict[str, t.Any]]:
+        """Render the units, and give the module what it needs to know of each daemon."""
+        declared = self.declared_daemons()
+        prints = {
+            entry["path"]: hashlib.sha256(repr(sorted(entry.items())).encode()).hexdigest() for entry in [*self.plain, *self.secret]
+        }
+        found = []
+        for name, entry in declared.items():
+            made = daemons.render_systemd(name, entry, self.template(
+                {key: self.service[key] for key in ("name", "description", "image", "zone")}), prints, [TLS])
+            self.file(made.path, made.text)
+            ready = dict(entry.get("ready") or {})
+            if "tcp" in ready:
+                ready.setdefault("address", self.zone["address"])
+            found.append({"unit": made.unit, "digest": made.digest, "clustered": bool(entry.get("clustered")), "ready": ready})
+        return found

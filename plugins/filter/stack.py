@@ -1,0 +1,132 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that read the nouns ``zone``, ``service`` and ``stack``; the .yml files beside this one document each."""
+
+from __future__ import annotations
+
+import ipaddress
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """Collect the front ends of all deployed services."""
+    found: dict[str, dict[str, t.Any]] = {}
+    ports: dict[int, str] = {}
+
+    def add(name: str, front: dict[str, t.Any]) -> None:
+        taken = ports.setdefault(front["port"], name)
+        if taken != name:
+            raise AnsibleFilterError(f"services/{name}.yml: port {front['port']} is already {taken}'s; each front end needs its own")
+        found[name] = front
+
+    for name, service in stack["services"].items():
+        api = service.get("api")
+        component = service.get("component") or name
+        if api:
+            add(name, {"port": api["port"], "mode": "http", "members": stack["members"][component], "health": api.get("health") or "/",
+                       "check_port": api["port"], "sticky": False, "public": api.get("public", True)})
+        for listener, listen in (service.get("listen") or {}).items():
+            add(listener, {"port": listen["port"], "mode": listen.get("mode") or "tcp", "members": stack["members"][component],
+                           "health": listen.get("check_path"), "check_port": listen.get("check_port") or listen["port"],
+                           "sticky": bool(listen.get("sticky")), "public": bool(listen.get("public"))})
+    return found
+
+
+def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str:
+    """Collect the addresses of all who are named."""
+    addresses: list[str] = []
+    for name in names:
+        if name == "any":
+            return ""
+        if name == "zones":
+            addresses.append(stack["networks"]["zone"]["cidr"])
+        elif name == "hosts":
+            addresses += [host["bridge_address"] for host in stack["hosts"].values()]
+        elif name in stack["members"]:
+            addresses += [member["address"] for member in stack["members"][name]]
+        else:
+            raise AnsibleFilterError(f"ports.from: {name!r} is neither a deployed component nor one of zones, hosts, any")
+    return f" ip saddr {{ {', '.join(addresses)} }}"
+
+
+def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """A zone's interfaces as the module ``zone`` takes them: ``eth0`` in the zone network, then the further ones.
+
+    The one HAProxy zone of a deployment holds the VIP; where there are several, keepalived gives it to one of them.
+    """
+    holds_vip = service["role"] == "haproxy" and len(stack["members"][service["component"]]) == 1
+    found = []
+    further = zone.get("networks") or {}
+    for number, (name, here) in enumerate({"zone": zone, **further}.items()):
+        network, host = stack["networks"][name], stack["hosts"][zone["host"]]
+        found.append(
+            {
+                "name": f"eth{number}",
+                "bridge": network["bridge"],
+                "mac": here["mac"],
+                "address": here["address"],
+                "prefix": network["prefix"],
+                "mtu": network["mtu"],
+                "gateway": host["bridge_address"] if name == "zone" else None,
+                "addresses": [stack["vip"]["internal"]] if name == "zone" and holds_vip else [],
+            }
+        )
+    return found
+
+
+def builder_network(stack: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Where the image builders of a host live: the last slot (eight addresses) of its block of the zone network."""
+    network = stack["networks"]["zone"]
+    last = ipaddress.ip_network(network["cidr"])[0] + (host["id"] + 1) * network["block"] - 8
+    return {
+        "bridge": network["bridge"],
+        "prefix": network["prefix"],
+        "mtu": network["mtu"],
+        "gateway": stack["hosts"][host["name"]]["bridge_address"],
+        "addresses": [str(last + number) for number in range(8)],
+    }
+
+
+def database_accounts(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Databases and their users, from the services' ``database``.
+
+    A user may log in from HAProxy alone, the only way to the database: its password is of no use to whoever reaches a
+    database port in another way.
+    """
+    hosts = [member["address"] for member in stack["members"]["haproxy"]]
+    return [
+        {"database": name, "user": name, "password": secrets["database"][name], "hosts": hosts}
+        for service in stack["services"].values()
+        for name in service.get("database") or []
+    ]
+
+
+def identity(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What Keystone must know of all services: catalog entries and service users, as ``identity_registry`` takes them."""
+    services, users = [], []
+    for name, service in stack["services"].items():
+        api = service.get("api")
+        if api:
+            services.append(
+                {
+                    "name": api.get("name") or name,
+                    "type": api["type"],
+                    "description": service.get("description") or "",
+                    "endpoints": {interface: stack["endpoint"][name][interface] for interface in ("public", "internal", "admin")},
+                }
+            )
+        user = service.get("identity")
+        if user:
+            users.append({"name": user["user"], "password": secrets["identity"][user["user"]], "project": "service", "roles": user["roles"]})
+    return {"services": services, "users": users}
+
+
+class FilterModule:
+    """Filters that read the inventory's nouns."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Names of the filters."""
+        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, identity)
+        return {function.__name__: function for function in functions}

@@ -1,0 +1,165 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: haproxy_server
+short_description: Take a zone out of HAProxy's rotation, put it back, or see that all servers are up
+version_added: 0.1.0
+description:
+  - Speaks with HAProxy's administration socket in an haproxy zone, for all front ends at once.
+  - See U(https://docs.haproxy.org/3.0/management.html#9.3).
+author: the zonestack authors (@zonestack)
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed and nothing is waited for.
+  diff_mode:
+    support: full
+    description: Shows the administrative state of each server that changes.
+options:
+  name:
+    description: Name of the server, which is its zone's name. Empty means all servers.
+    type: str
+    default: ""
+  state:
+    description:
+      - V(drained) takes no new sessions and waits until the last one has ended; V(ready) takes sessions again and waits until
+        the health check has passed; V(up) changes nothing and waits until the servers are up, one of them at least for
+        each front end, and all of them with O(all).
+    type: str
+    choices: [drained, ready, up]
+    required: true
+  all:
+    description: With O(state=up), whether every server must be up.
+    type: bool
+    default: true
+  wait:
+    description:
+      - Seconds to wait. A drain that takes longer is not an error, the sessions that are left are then cut by the
+        restart; servers that are not up in time are one.
+    type: int
+    default: 60
+  socket:
+    description: Path of the administration socket.
+    type: path
+    default: /run/haproxy/admin.sock
+"""
+
+EXAMPLES = r"""
+- name: Take the zone out of rotation
+  zonestack.openstack.haproxy_server:
+    name: "{{ zone.name }}"
+    state: drained
+    wait: 20
+  delegate_to: "{{ groups.haproxy[0] }}"
+"""
+
+RETURN = r"""
+servers:
+  description: Servers as C(front end/server), with their state as HAProxy tells it.
+  type: dict
+  returned: always
+  sample: {keystone/aio1-keystone-1: UP}
+"""
+
+import csv
+import io
+import socket
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+class Haproxy:
+    """HAProxy's administration socket: one command a connection."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def ask(self, command: str) -> str:
+        """Send one command, and return the whole answer."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(10)
+            link.connect(self.path)
+            link.sendall(command.encode() + b"\n")
+            parts = []
+            while part := link.recv(65536):
+                parts.append(part)
+        return b"".join(parts).decode()
+
+    def servers(self, name: str) -> list[dict[str, str]]:
+        """Rows of the servers of that name (all when empty), without front ends and totals."""
+        rows = csv.DictReader(io.StringIO(self.ask("show stat").lstrip("# ")))
+        return [row for row in rows if row["svname"] not in ("FRONTEND", "BACKEND") and name in ("", row["svname"])]
+
+
+def label(row: t.Mapping[str, str]) -> str:
+    """Front end and server, as HAProxy's own commands take them."""
+    return f"{row['pxname']}/{row['svname']}"
+
+
+def missing(rows: list[dict[str, str]], every: bool) -> list[str]:
+    """What is not up yet: servers, or front ends that have no server at all."""
+    down = [row for row in rows if not row["status"].startswith("UP")]
+    if every:
+        return [f"{label(row)} {row['status']} ({row.get('last_chk') or row.get('check_status') or 'not checked yet'})" for row in down]
+    alive = {row["pxname"] for row in rows} - {row["pxname"] for row in down}
+    alive |= {row["pxname"] for row in rows if row["status"].startswith("UP")}
+    return sorted({row["pxname"] for row in rows} - alive)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "default": ""},
+            "state": {"type": "str", "choices": ["drained", "ready", "up"], "required": True},
+            "all": {"type": "bool", "default": True},
+            "wait": {"type": "int", "default": 60},
+            "socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
+        },
+        supports_check_mode=True,
+    )
+    name, state, wait = module.params["name"], module.params["state"], module.params["wait"]
+    haproxy = Haproxy(module.params["socket"])
+    try:
+        rows = haproxy.servers(name)
+        marks = ("DRAIN", "MAINT")
+        wrong = [row for row in rows if state != "up" and row["status"].startswith(marks) != (state == "drained")]
+        for row in wrong:
+            if not module.check_mode:
+                said = haproxy.ask(f"set server {label(row)} state {'drain' if state == 'drained' else 'ready'}").strip()
+                if said:
+                    module.fail_json(msg=f"HAProxy refuses to change {label(row)}: {said}")
+        deadline = time.monotonic() + wait
+        while not module.check_mode:
+            rows = haproxy.servers(name)
+            if state == "drained":
+                left = [label(row) for row in rows if int(row["scur"] or 0) > 0]
+                if not left or time.monotonic() > deadline:
+                    break
+            else:
+                left = missing(rows, every=state == "ready" or module.params["all"])
+                if not left:
+                    break
+                if time.monotonic() > deadline:
+                    module.fail_json(msg=f"HAProxy does not see these up after {wait} s: {'; '.join(left)}")
+            time.sleep(0.2)
+    except OSError as error:
+        module.fail_json(msg=f"HAProxy's socket {module.params['socket']}: {error}; does haproxy.service run in this zone?")
+    states = {label(row): row["status"] for row in rows}
+    module.exit_json(
+        changed=bool(wrong),
+        servers=states,
+        diff={
+            "before": "".join(f"{label(row)} {row['status']}\n" for row in wrong),
+            "after": "".join(f"{label(row)} {state}\n" for row in wrong),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

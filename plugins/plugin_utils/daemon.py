@@ -1,0 +1,115 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One declaration of a daemon, rendered for the service manager of its zone: systemd units here, SMF beside it later.
+
+A daemon must restart exactly when something that it read at its start has changed. So each unit carries a digest of
+all that (files and unit), and leaves it under ``/run/zonestack`` whenever it starts: what a daemon runs with is
+compared with what it should run with, and a run that was killed between writing a file and restarting its reader is
+made good by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+from dataclasses import dataclass
+
+Daemon = t.Mapping[str, t.Any]
+
+#: Folder inside a zone in which running daemons leave their digests; lost at a restart of the zone, as the daemons are.
+RUN_DIRECTORY = "/run/zonestack"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A daemon for systemd: name of its unit, path of the file that we write, and that file's text."""
+
+    unit: str
+    path: str
+    text: str
+    digest: str
+
+
+def is_read(path: str, reads: t.Iterable[str]) -> bool:
+    """Whether ``path`` is one of ``reads`` or lies below one of them."""
+    return any(path == read or path.startswith(read.rstrip("/") + "/") for read in reads)
+
+
+def digest(files: t.Mapping[str, str], reads: t.Iterable[str], unit: str) -> str:
+    """Digest of the unit's text and of the files that the daemon reads; 16 hexadecimal digits.
+
+    :param files: fingerprint of each file that we render (path to digest of content, mode and owner).
+    """
+    wanted = list(reads)
+    state = hashlib.sha256(unit.encode())
+    for path in sorted(files):
+        if is_read(path, wanted):
+            state.update(f"\0{path}\0{files[path]}".encode())
+    return state.hexdigest()[:16]
+
+
+def _quote(value: str) -> str:
+    """A value for ``Environment=`` (systemd.exec(5)): in double quotes, with specifiers and escapes disarmed."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+
+
+def _service_lines(daemon: Daemon) -> list[str]:
+    lines = []
+    if daemon.get("tls", True):
+        lines.append("SupplementaryGroups=zonetls")
+    lines += [f"Environment={_quote(f'{name}={value}')}" for name, value in sorted((daemon.get("environment") or {}).items())]
+    lines += [f"Limit{name}={value}" for name, value in sorted((daemon.get("limits") or {}).items())]
+    lines += list(daemon.get("drop_in") or [])
+    return lines
+
+
+def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int) -> str:
+    """uWSGI as the application server of one API, on a socket that only nginx of the same zone opens.
+
+    TLS ends in nginx, because uWSGI's wheel is built without it.
+    https://uwsgi-docs.readthedocs.io/en/latest/Options.html
+    """
+    return (
+        f"{venv}/bin/uwsgi --module {daemon['wsgi']} --uwsgi-socket /run/{name}/uwsgi.sock --chmod-socket=660"
+        f" --master --need-app --die-on-term --enable-threads --processes {workers} --threads 2"
+        f" --buffer-size 65535 --lazy-apps --vacuum --log-x-forwarded-for --procname-prefix-spaced {name}"
+    )
+
+
+def render_systemd(
+    name: str, daemon: Daemon, service: t.Mapping[str, t.Any], files: t.Mapping[str, str], extra_reads: t.Iterable[str] = ()
+) -> Rendered:
+    """The systemd unit of a daemon of ours, or the drop-in for a packaged one (``unit:``).
+
+    :param service: the service that the daemon belongs to; gives user, description and worker count.
+    :param files: fingerprints of the zone's rendered files.
+    :param extra_reads: paths that every daemon of the zone reads, such as its certificate.
+    """
+    reads = [*(daemon.get("reads") or []), *(extra_reads if daemon.get("tls", True) else [])]
+    if daemon.get("unit"):
+        unit = f"{daemon['unit']}.service"
+        path = f"/etc/systemd/system/{unit}.d/zonestack.conf"
+        head, service_lines, tail = [], _service_lines(daemon), []
+    else:
+        unit = f"{name}.service"
+        path = f"/etc/systemd/system/{unit}"
+        user = daemon.get("user") or service["image"].get("user") or "root"
+        venv = f"/opt/{service['name']}"
+        if daemon.get("wsgi"):
+            workers = int(daemon.get("workers") or service["zone"]["vcpus"])
+            command = wsgi_command(name, daemon, venv, workers)
+            kind = [f"User={user}", "Group=www-data", f"SupplementaryGroups={user}", f"RuntimeDirectory={name}",
+                    "RuntimeDirectoryMode=0750", "Type=notify", "NotifyAccess=all", "KillMode=mixed"]
+        else:
+            command = daemon["command"]
+            kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]
+        head = ["[Unit]", f"Description={service['description']}: {name}", "After=network.target", "StartLimitIntervalSec=0", ""]
+        service_lines = [*kind, f"ExecStart={command}", "Restart=on-failure", "RestartSec=2", "TimeoutStopSec=30",
+                         *_service_lines(daemon)]
+        tail = ["", "[Install]", "WantedBy=multi-user.target"]
+    body = "\n".join([*head, "[Service]", *service_lines])
+    mark = digest(files, reads, "\n".join([body, *tail]))
+    note = f"ExecStartPre=+/bin/sh -c 'mkdir -p {RUN_DIRECTORY} && echo {mark} > {RUN_DIRECTORY}/{unit}'"
+    text = "\n".join(["# Written by zonestack; the next run overwrites what is changed here.", body, note, *tail]) + "\n"
+    return Rendered(unit, path, text, mark)
