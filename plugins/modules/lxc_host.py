@@ -1,0 +1,350 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make a machine able to host LXC zones."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxc_host
+short_description: Prepare a machine to host LXC zones
+version_added: 0.1.0
+description:
+  - Installs packages, raises kernel settings, gives root the user ids of unprivileged zones, makes the folders of the zones, and
+    brings up the bridges on which zones live with the NAT behind them, so that all of it is also there after a reboot.
+  - One module rather than a task for each of these, because a second run then costs one round trip.
+  - Settings of the kernel are only ever raised. A machine that needs more for other work keeps it.
+author: the zonestack authors (@zonestack)
+options:
+  packages:
+    description: Names of the Debian packages to be installed. The package lists are refreshed only when one is missing.
+    type: list
+    elements: str
+    required: true
+  sysctl:
+    description: The least value of each kernel setting. One that this kernel does not have is left out.
+    type: dict
+    required: true
+  directories:
+    description: Folders to be made, with the access mode of each as an octal string.
+    type: dict
+    required: true
+  deployment:
+    description: Name of the deployment whose bridges these are. A host may serve several.
+    type: str
+    required: true
+  networks:
+    description:
+      - The deployment's networks by name, as C(stack.networks) of the inventory has them. C(bridge), C(cidr), C(prefix) and C(mtu) of each are used.
+      - Network C(zone) is the one with a way out, by NAT.
+    type: dict
+    required: true
+  addresses:
+    description: The host's own address in each network that it has a bridge for.
+    type: dict
+    required: true
+  network_command:
+    description: Text of the program C(zonestack-network), which makes and checks the bridges.
+    type: str
+    required: true
+  network_unit:
+    description: Text of the systemd unit that runs it at boot. Installed where systemd is process 1.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done and changes nothing.
+  diff_mode:
+    support: full
+    description: One line before and one after for each thing that changed.
+"""
+
+EXAMPLES = r"""
+- name: Prepare the host for zones
+  zonestack.openstack.lxc_host:
+    packages: [lxc, nftables]
+    sysctl: {fs.inotify.max_user_instances: 8192}
+    directories: {/var/lib/lxc: "0755"}
+    deployment: aio
+    networks: {zone: {bridge: zs-aio, cidr: 10.77.0.0/21, prefix: 21, mtu: 1500}}
+    addresses: {zone: 10.77.2.1}
+    network_command: "{{ lookup('ansible.builtin.file', 'zonestack-network') }}"
+    network_unit: "{{ lookup('ansible.builtin.file', 'zonestack-network.service') }}"
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed (in check mode, what would be), in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["sysctl fs.inotify.max_user_instances: 128 -> 8192"]
+warnings:
+  description: What an administrator should know.
+  returned: when there is something
+  type: list
+  elements: str
+"""
+
+import functools
+import os
+import stat
+import tempfile
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
+
+SYSCTL_FILE = "/etc/sysctl.d/60-zonestack.conf"
+NETWORK_COMMAND = "/usr/local/sbin/zonestack-network"
+NETWORK_FOLDER = "/etc/zonestack/network"
+NETWORK_UNIT = "/etc/systemd/system/zonestack-network.service"
+LXC_NET = "/etc/default/lxc-net"
+HEADER = "# Written by zonestack (roles/zone_host); changes here are lost.\n"
+
+FIRST_ID, IDS = 100000, 65536
+"""User and group ids of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""
+APT_LIMIT = 1800
+"""Seconds for one apt-get, on a slow line."""
+LOCK_LIMIT = 300
+"""Seconds to wait for an apt that runs already: a fresh machine updates itself."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between what is and what should be, and how to end it."""
+
+    what: str
+    before: str
+    after: str
+    apply: t.Callable[[], object]
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.before} -> {self.after}"
+
+
+def read(path: str) -> str | None:
+    """A file's text, None where there is none."""
+    try:
+        return Path(path).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def write(path: str, text: str, mode: int = 0o644) -> None:
+    """Write a file so that it is there completely or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    trial = Path(f"{path}.zonestack-new")
+    trial.write_text(text)
+    trial.chmod(mode)
+    os.replace(trial, path)
+
+
+def file_change(path: str, text: str, mode: int = 0o644) -> t.Iterator[Change]:
+    """A file whose text or mode is not as it should be."""
+    before = read(path)
+    before_mode = None if before is None else stat.S_IMODE(os.stat(path).st_mode)
+    if (before, before_mode) != (text, mode):
+        state = "missing" if before is None else "other text" if before != text else f"mode {before_mode:04o}"
+        yield Change(f"file {path}", state, f"written, mode {mode:04o}", lambda: write(path, text, mode))
+
+
+def package_changes(packages: list[str]) -> t.Iterator[Change]:
+    """Packages that are not installed, as one change: apt resolves them together."""
+    listed = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages], check=False).out
+    installed = {name for name, _space, status in (line.partition(" ") for line in listed.splitlines()) if status == "installed"}
+    missing = [package for package in packages if package not in installed]
+    if not missing:
+        return
+    apt = ["apt-get", "--yes", "--option", f"DPkg::Lock::Timeout={LOCK_LIMIT}", "--option", "Acquire::Retries=3"]
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+
+    def install() -> None:
+        if "lxc" in missing and not os.path.exists(LXC_NET):
+            # Debian's package would make a bridge and a NAT of its own, which no zone uses, when it is installed.
+            write(LXC_NET, HEADER + 'USE_LXC_BRIDGE="false"\n')
+        run([*apt, "update"], timeout=APT_LIMIT, env=quiet)
+        keep = ["--option", "Dpkg::Options::=--force-confdef", "--option", "Dpkg::Options::=--force-confold"]
+        run([*apt, *keep, "install", "--no-install-recommends", *missing], timeout=APT_LIMIT, env=quiet)
+
+    yield Change(f"packages {' '.join(missing)}", "missing", "installed", install)
+
+
+def id_changes(path: str) -> t.Iterator[Change]:
+    """A missing line for root in /etc/subuid or /etc/subgid."""
+    text = read(path) or ""
+    if not any(owner == "root" and first <= FIRST_ID and first + count >= FIRST_ID + IDS for owner, first, count in ranges(text)):
+        line = f"root:{FIRST_ID}:{IDS}"
+        rest = text if not text or text.endswith("\n") else text + "\n"
+        yield Change(f"file {path}", "no ids for root's zones", line, lambda: write(path, f"{rest}{line}\n"))
+
+
+def ranges(text: str) -> t.Iterator[tuple[str, int, int]]:
+    """The (owner, first id, count) rows of a subuid(5) file."""
+    for line in text.splitlines():
+        owner, _colon, numbers = line.partition(":")
+        first, _colon, count = numbers.partition(":")
+        if first.isdigit() and count.isdigit():
+            yield owner, int(first), int(count)
+
+
+def shared_ids(text: str) -> list[str]:
+    """Owners other than root whose ids overlap those of the zones."""
+    return [
+        owner for owner, first, count in ranges(text)
+        if owner != "root" and first < FIRST_ID + IDS and FIRST_ID < first + count
+    ]  # fmt: skip
+
+
+def directory_changes(directories: t.Mapping[str, str]) -> t.Iterator[Change]:
+    """Folders that are missing or have another mode."""
+    for path, text in directories.items():
+        mode = int(text, 8)
+
+        def make(path: str = path, mode: int = mode) -> None:
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, mode)
+
+        before = f"{stat.S_IMODE(os.stat(path).st_mode):04o}" if os.path.isdir(path) else "missing"
+        if before != f"{mode:04o}":
+            yield Change(f"folder {path}", before, f"{mode:04o}", make)
+
+
+def sysctl_path(name: str) -> str:
+    """The file of a kernel setting (sysctl(8)): dots separate folders."""
+    return "/proc/sys/" + name.replace(".", "/")
+
+
+def sysctl_changes(least: t.Mapping[str, int]) -> t.Iterator[Change]:
+    """Kernel settings below their least value, and the file that sets them at boot.
+
+    The file holds the larger of both values, so that it does not lower at the next boot what somebody raised.
+    """
+    values: dict[str, int] = {}
+    for name, value in least.items():
+        text = read(sysctl_path(name))
+        if text is None:
+            continue  # not in this kernel, or not in this network namespace
+        values[name] = max(int(value), int(text))
+        if int(text) < int(value):
+            yield Change(f"sysctl {name}", text.strip(), str(value), functools.partial(raise_sysctl, name, int(value)))
+    yield from file_change(SYSCTL_FILE, HEADER + "".join(f"{name} = {value}\n" for name, value in values.items()))
+
+
+def raise_sysctl(name: str, value: int) -> None:
+    """Set a kernel setting, or say who could."""
+    try:
+        Path(sysctl_path(name)).write_text(f"{value}\n")
+    except OSError as why:
+        raise CommandError(
+            ["sysctl", f"{name}={value}"], why.errno or 1, f"{why.strerror}. Set it where this machine's kernel runs, on the outer host"
+        ) from why
+
+
+def bridge_lines(networks: t.Mapping[str, t.Any], addresses: t.Mapping[str, str]) -> str:
+    """What zonestack-network reads: one line per bridge, with the network to masquerade where there is a way out."""
+    rows = []
+    for name, address in addresses.items():
+        network = networks[name]
+        nat = [network["cidr"]] if name == "zone" else []
+        rows.append(" ".join([network["bridge"], f"{address}/{network['prefix']}", str(network["mtu"]), *nat]))
+    return HEADER + "".join(f"{row}\n" for row in rows)
+
+
+def network_changes(deployment: str, lines: str, command: str) -> t.Iterator[Change]:
+    """Bridges and NAT that are not as they should be, in the words of zonestack-network.
+
+    The program and its input travel to a scratch folder first, so that check mode asks the same program that acts.
+    """
+    with tempfile.TemporaryDirectory(prefix="zonestack-") as scratch:
+        program, folder = f"{scratch}/zonestack-network", f"{scratch}/network"
+        write(program, command, 0o700)
+        write(f"{folder}/{deployment}", lines)
+        checked = run(["bash", program, "check", deployment], env={"ZONESTACK_NETWORK": folder}, check=False)
+    if checked.rc == 0:
+        return
+    lacks = checked.out.strip() or checked.err.strip()
+
+    def start() -> None:
+        run([NETWORK_COMMAND, "start", deployment])
+        run([NETWORK_COMMAND, "check", deployment])
+
+    yield Change(f"network of {deployment}", lacks.replace("\n", "; "), "as described", start)
+
+
+def unit_changes() -> t.Iterator[Change]:
+    """Units that must start at boot; nothing where systemd is not process 1."""
+    if not os.path.isdir("/run/systemd/system"):
+        return
+    for unit in ("zonestack-network.service", "lxc.service"):
+        enabled, active = (
+            run(["systemctl", question, unit], check=False).out.strip() or "missing" for question in ("is-enabled", "is-active")
+        )
+        if (enabled, active) != ("enabled", "active"):
+            start = functools.partial(run, ["systemctl", "enable", "--now", unit])
+            yield Change(f"unit {unit}", f"{enabled}, {active}", "enabled, active", start)
+
+
+def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
+    """All differences in the order in which they must be ended; a later one is looked for when the earlier are done."""
+    lines = bridge_lines(p["networks"], p["addresses"])
+    yield from package_changes(p["packages"])
+    for path in ("/etc/subuid", "/etc/subgid"):
+        yield from id_changes(path)
+    yield from directory_changes(p["directories"])
+    yield from sysctl_changes(p["sysctl"])
+    yield from file_change(NETWORK_COMMAND, p["network_command"], 0o755)
+    yield from file_change(f"{NETWORK_FOLDER}/{p['deployment']}", lines)
+    if os.path.isdir("/run/systemd/system"):
+        for change in file_change(NETWORK_UNIT, p["network_unit"]):
+            yield change
+            if os.path.exists(NETWORK_UNIT):
+                run(["systemctl", "daemon-reload"])
+    yield from network_changes(p["deployment"], lines, p["network_command"])
+    yield from unit_changes()
+
+
+def main() -> None:
+    """Read the parameters, end each difference (unless in check mode), and say what they were."""
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "required": True},
+            "sysctl": {"type": "dict", "required": True},
+            "directories": {"type": "dict", "required": True},
+            "deployment": {"type": "str", "required": True},
+            "networks": {"type": "dict", "required": True},
+            "addresses": {"type": "dict", "required": True},
+            "network_command": {"type": "str", "required": True},
+            "network_unit": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    done: list[Change] = []
+    try:
+        for change in changes(module.params):
+            if not module.check_mode:
+                change.apply()
+            done.append(change)
+    except (CommandError, OSError, ValueError) as why:
+        module.fail_json(msg=str(why), changed=bool(done), changes=[str(change) for change in done])
+    if owners := shared_ids(read("/etc/subuid") or ""):
+        module.warn(
+            f"/etc/subuid gives {', '.join(owners)} the ids {FIRST_ID} to {FIRST_ID + IDS - 1}, which the zones use: such a user can "
+            "act as a zone's root on its files. Give them other ids (usermod --del-subuids, --add-subuids)."
+        )
+    module.exit_json(
+        changed=bool(done),
+        changes=[str(change) for change in done],
+        diff={
+            "before": "".join(f"{change.what}: {change.before}\n" for change in done),
+            "after": "".join(f"{change.what}: {change.after}\n" for change in done),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
