@@ -94,7 +94,7 @@ class ActionModule(ActionBase):
 
     def config(self, path: str, raw: dict[str, t.Any]) -> None:
         """Add what one ``config:`` entry of the service declares."""
-        entry = {key: raw[key] for key in raw if key not in ("oslo", "options", "template", "content", "keys")}
+        entry = {key: raw[key] for key in raw if key not in ("oslo", "options", "template", "content", "file", "keys")}
         entry = self.template(entry)
         if raw.get("keys") is not None:
             self.directories.append({"path": path, "owner": entry.get("owner") or "root", "group": entry.get("group") or "root", "mode": "0700"})
@@ -103,6 +103,9 @@ class ActionModule(ActionBase):
                 self.file(f"{path}/{name}", content, {**entry, "secret": True, "exact": True})
         elif raw.get("template") is not None:
             self.file(path, self.from_template(raw["template"]), entry)
+        elif raw.get("file") is not None:
+            source = COLLECTION / "roles" / self.service["role"] / "files" / raw["file"]
+            self.file(path, source.read_text(encoding="utf-8"), {"exact": True, **entry})
         elif raw.get("content") is not None:
             self.file(path, self.template(raw["content"]), entry)
         else:
@@ -139,7 +142,7 @@ class ActionModule(ActionBase):
     def refuse_unused_overrides(self) -> None:
         """An override for a file that the service does not have is a typing mistake, not a wish."""
         config = self.service.get("config") or {}
-        names = sorted(os.path.basename(path) for path, entry in config.items() if "oslo" in entry or "options" in entry)
+        names = sorted(os.path.basename(path) for path, entry in config.items() if entry.get("oslo") is not None or entry.get("options") is not None)
         for variable in ("service_conf", "zone_conf"):
             for name in self.overrides(variable):
                 if name not in names:
@@ -202,7 +205,7 @@ class ActionModule(ActionBase):
             made = daemons.render_systemd(name, entry, self.template(
                 {key: self.service[key] for key in ("name", "description", "image", "zone")}), prints, [TLS])
             self.file(made.path, made.text)
-            ready = dict(entry.get("ready") or {})
+            ready = {key: value for key, value in (entry.get("ready") or {}).items() if value is not None}
             if "tcp" in ready:
                 ready.setdefault("address", self.zone["address"])
             found.append({"unit": made.unit, "digest": made.digest, "clustered": bool(entry.get("clustered")), "ready": ready})

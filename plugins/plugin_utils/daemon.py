@@ -64,6 +64,11 @@ def _service_lines(daemon: Daemon) -> list[str]:
     return lines
 
 
+def _after(daemon: Daemon) -> list[str]:
+    """Order and need: the daemon starts after these units, and pulls them in."""
+    return [f"{verb}={unit}" for unit in daemon.get("after") or [] for verb in ("Wants", "After")]
+
+
 def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int) -> str:
     """uWSGI as the application server of one API, on a socket that only nginx of the same zone opens.
 
@@ -90,7 +95,8 @@ def render_systemd(
     if daemon.get("unit"):
         unit = f"{daemon['unit']}.service"
         path = f"/etc/systemd/system/{unit}.d/zonestack.conf"
-        head, service_lines, tail = [], _service_lines(daemon), []
+        head = ["[Unit]", "StartLimitIntervalSec=0", *_after(daemon), ""]
+        service_lines, tail = _service_lines(daemon), []
     else:
         unit = f"{name}.service"
         path = f"/etc/systemd/system/{unit}"
@@ -104,7 +110,8 @@ def render_systemd(
         else:
             command = daemon["command"]
             kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]
-        head = ["[Unit]", f"Description={service['description']}: {name}", "After=network.target", "StartLimitIntervalSec=0", ""]
+        head = ["[Unit]", f"Description={service['description']}: {name}", "After=network.target", "StartLimitIntervalSec=0",
+                *_after(daemon), ""]
         service_lines = [*kind, f"ExecStart={command}", "Restart=on-failure", "RestartSec=2", "TimeoutStopSec=30",
                          *_service_lines(daemon)]
         tail = ["", "[Install]", "WantedBy=multi-user.target"]
