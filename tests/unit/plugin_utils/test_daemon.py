@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.daemon import digest, is_read, render_systemd
+
+SERVICE = {"name": "keystone", "description": "Identity", "image": {"user": "keystone"}, "zone": {"vcpus": 2}}
+
+
+@pytest.mark.parametrize(
+    ("path", "reads", "expected"),
+    [
+        ("/etc/a/b.conf", ["/etc/a"], True),
+        ("/etc/a", ["/etc/a"], True),
+        ("/etc/ab", ["/etc/a"], False),
+        ("/etc/a/b", ["/etc/a/"], True),
+    ],
+)
+def test_what_lies_below_a_path_is_read(path, reads, expected):
+    assert is_read(path, reads) is expected
+
+
+def test_digest_changes_with_what_is_read_and_with_nothing_else():
+    before = digest({"/etc/a": "1", "/etc/b": "1"}, ["/etc/a"], "unit")
+    assert digest({"/etc/a": "1", "/etc/b": "2"}, ["/etc/a"], "unit") == before
+    assert digest({"/etc/a": "2", "/etc/b": "1"}, ["/etc/a"], "unit") != before
+    assert digest({"/etc/a": "1", "/etc/b": "1"}, ["/etc/a"], "other") != before
+
+
+def test_a_packaged_unit_gets_a_drop_in():
+    made = render_systemd("db", {"unit": "mariadb", "drop_in": ["ExecStart="], "after": ["x.service"]}, SERVICE, {})
+    assert made.path == "/etc/systemd/system/mariadb.service.d/zonestack.conf"
+    assert "After=x.service" in made.text.split("[Service]")[0]
+    assert "[Install]" not in made.text
+    # the package's own ExecStartPre may be reset by the drop-in; ours must come after that
+    assert made.text.index("ExecStart=\n") < made.text.index(f"echo {made.digest}")
+
+
+def test_a_wsgi_daemon_runs_as_the_service_s_user_with_as_many_workers_as_processors():
+    made = render_systemd("keystone-api", {"wsgi": "keystone.wsgi.api:application"}, SERVICE, {})
+    assert "User=keystone" in made.text
+    assert "--processes 2" in made.text
+    assert "WantedBy=multi-user.target" in made.text
+
+
+def test_an_environment_value_reaches_the_daemon_as_it_is():
+    made = render_systemd("x", {"command": "/bin/x", "environment": {"A": 'say "100%" \\o/'}}, SERVICE, {})
+    assert r'Environment="A=say \"100%%\" \\o/"' in made.text
+
+
+def test_the_certificate_is_read_by_every_daemon_that_has_tls():
+    with_tls = [render_systemd("x", {"command": "c"}, SERVICE, {"/tls/a": v}, ["/tls"]).digest for v in "12"]
+    without = [render_systemd("x", {"command": "c", "tls": False}, SERVICE, {"/tls/a": v}, ["/tls"]).digest for v in "12"]
+    assert with_tls[0] != with_tls[1]
+    assert without[0] == without[1]
