@@ -1,0 +1,476 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fresh hosts for tests: a privileged LXC container that is a newly installed Debian machine.
+
+A host container has its own systemd, network address and ``/var/lib/lxc``, and nests containers of its own; it holds a
+minimal Debian and nothing that zonestack needs. What an operator's machine would be given by its owner is copied from
+the machine that runs the tests: extra CA certificates, proxy and index variables, apt mirror, resolver.
+
+Everything lives below ``ZONESTACK_TEST_DIR`` (default ``/var/cache/zonestack-test``), which must be on a file system
+that can carry an overlay's upper directory (ext4, XFS, btrfs; not an overlay):
+
+``roots/<suite>-<hash>/``  the minimal Debian, made once per content of its recipe (about 20 s)
+``hosts/<name>/``          one container: LXC's config, the overlay's upper directory, and ``lxc/`` = its /var/lib/lxc
+
+Needs root, and the packages lxc, mmdebstrap and nftables. Uses only the standard library, so that it runs before any
+virtual environment is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+BASE = Path(os.environ.get("ZONESTACK_TEST_DIR", "/var/cache/zonestack-test"))
+ROOTS = BASE / "roots"
+HOSTS = BASE / "hosts"
+PROJECT = Path(__file__).resolve().parents[2]
+CHECKOUT = "/opt/zonestack"
+"""Where the project lies inside a host."""
+
+SUITES = ("trixie", "bookworm")
+BRIDGE = "zstest0"
+SUBNET = os.environ.get("ZONESTACK_TEST_SUBNET", "10.99.0")
+"""First three octets of the hosts' /24; .1 is the bridge on this machine."""
+
+PACKAGES = ("init", "apt", "ca-certificates", "dbus", "iproute2", "iputils-ping", "netbase", "openssh-server", "procps")
+"""What a Debian installed from the network installer has and minbase has not. None is there for zonestack's sake."""
+
+LOCAL_CAS = Path("/usr/local/share/ca-certificates")
+
+CONFIG = """\
+lxc.include = /usr/share/lxc/config/common.conf
+lxc.include = /usr/share/lxc/config/nesting.conf
+lxc.uts.name = {name}
+lxc.arch = linux64
+lxc.rootfs.path = overlayfs:{root}:{home}/upper
+lxc.apparmor.profile = unconfined
+# Instances and nested containers need every capability and device that this machine has.
+lxc.cap.drop =
+lxc.cgroup.devices.allow = a
+lxc.cgroup2.devices.allow = a
+lxc.mount.auto =
+lxc.mount.auto = cgroup:rw:force proc:rw sys:rw
+lxc.mount.entry = /dev/net/tun dev/net/tun none bind,create=file,optional 0 0
+lxc.mount.entry = /dev/fuse dev/fuse none bind,create=file,optional 0 0
+# The zones' overlays cannot have their upper directories on this container's own overlay.
+lxc.mount.entry = {home}/lxc var/lib/lxc none bind,create=dir 0 0
+lxc.tty.max = 0
+lxc.pty.max = 4096
+lxc.signal.halt = SIGRTMIN+3
+lxc.net.0.type = veth
+lxc.net.0.link = {bridge}
+lxc.net.0.flags = up
+lxc.net.0.name = eth0
+lxc.net.0.hwaddr = 02:99:00:00:00:{octet:02x}
+lxc.net.0.ipv4.address = {subnet}.{octet}/24
+lxc.net.0.ipv4.gateway = {subnet}.1
+"""
+
+
+class HostError(Exception):
+    """A host container could not be made or used; the message names the host, the step and what it said."""
+
+
+class Done(t.NamedTuple):
+    """What a command left in a host: exit code and both streams."""
+
+    rc: int
+    out: str
+    err: str
+
+
+def _run(argv: t.Sequence[str], *, timeout: float = 60, check: bool = True, **options: t.Any) -> Done:
+    """Run a command on this machine; ``timeout`` in seconds, after which it is killed and counts as failed (124)."""
+    try:
+        done = subprocess.run(list(argv), capture_output=True, text=True, errors="replace", timeout=timeout, **options)
+        result = Done(done.returncode, done.stdout, done.stderr)
+    except FileNotFoundError:
+        raise HostError(f"{argv[0]} is not installed on this machine (wanted: lxc, mmdebstrap, nftables)") from None
+    except subprocess.TimeoutExpired as late:
+        streams = [(s or b"").decode(errors="replace") if not isinstance(s, str) else s for s in (late.stdout, late.stderr)]
+        result = Done(124, streams[0], f"{streams[1]}\nstill running after {timeout:g} s, killed")
+    if check and result.rc:
+        raise HostError(f"`{shlex.join(argv)}` ended with {result.rc}: {(result.err or result.out).strip()[-2000:]}")
+    return result
+
+
+@contextlib.contextmanager
+def _locked() -> t.Iterator[None]:
+    """Hold the lock under which roots are built, addresses chosen and the bridge made."""
+    BASE.mkdir(parents=True, exist_ok=True)
+    with open(BASE / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# -- what the owner of a machine gives to it ---------------------------------------------------------------------------
+
+_VARIABLES = re.compile(r"(?i)^(https?_proxy|no_proxy|all_proxy|pip_.*|uv_.*|\w*_ca_(bundle|certs|file)\w*|\w*ssl_\w*|\w*_cert)$")
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return the proxy, certificate and package index variables that hold here and can hold in a host.
+
+    A value that names a file or directory of this machine means something in a host only below /etc/ssl, which
+    ``update-ca-certificates`` fills in both.
+    """
+
+    def usable(value: str) -> bool:
+        return not value.startswith("/") or value.startswith("/etc/ssl/")
+
+    return {k: v for k, v in sorted(os.environ.items()) if _VARIABLES.match(k) and usable(v)}
+
+
+def _apt_sources(suite: str) -> list[str]:
+    """Return the one-line sources of ``suite`` on the mirrors this machine uses; empty: mmdebstrap knows one itself."""
+    targets = _run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(ORIGIN)|$(LABEL)", "Created-By: Packages"], check=False
+    )
+    mirrors: dict[str, str] = {}
+    for line in targets.out.splitlines():
+        uri, origin, label = line.split("|")
+        if origin == "Debian" and label in ("Debian", "Debian-Security"):
+            mirrors.setdefault(label, uri.rstrip("/"))
+    if "Debian" not in mirrors:
+        return []
+    sources = [f"deb {mirrors['Debian']} {suite} main", f"deb {mirrors['Debian']} {suite}-updates main"]
+    if "Debian-Security" in mirrors:
+        sources.append(f"deb {mirrors['Debian-Security']} {suite}-security main")
+    return sources
+
+
+def _apt_proxies() -> list[str]:
+    """Return this machine's apt proxy settings as configuration lines."""
+    dump = _run(["apt-config", "dump"], check=False).out
+    return [line for line in dump.splitlines() if re.match(r"(?i)acquire::\w+::proxy", line) and '""' not in line]
+
+
+# -- the minimal Debian ------------------------------------------------------------------------------------------------
+
+
+def root_of(suite: str) -> Path:
+    """Return the root file system of ``suite``, made first if this recipe has none yet.
+
+    The directory bears the hash of everything that goes into it, and appears under its name only when it is complete.
+    """
+    if suite not in SUITES:
+        raise HostError(f"unknown suite {suite!r} (known: {', '.join(SUITES)})")
+    sources, proxies = _apt_sources(suite), _apt_proxies()
+    cas = {ca.name: ca.read_text() for ca in sorted(LOCAL_CAS.glob("*.crt"))}
+    environment = inherited_environment()
+    resolver = Path("/etc/resolv.conf").read_text()
+    hooks = [
+        "update-ca-certificates",
+        # A host must not share its identity with its siblings, nor come up without a name for itself.
+        "rm -f /etc/machine-id /etc/ssh/ssh_host_*; touch /etc/machine-id",
+        # No console is attached, and the machine's own kernel is already set up.
+        "systemctl mask console-getty.service getty-static.service systemd-udevd.service systemd-modules-load.service",
+    ]
+    recipe = json.dumps([suite, PACKAGES, sources, proxies, cas, environment, resolver, hooks])
+    root = ROOTS / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    with _locked():
+        if root.is_dir():
+            return root
+        ROOTS.mkdir(exist_ok=True)
+        for stale in ROOTS.glob(f".{suite}-*"):
+            shutil.rmtree(stale)
+        building = ROOTS / f".{root.name}"
+        with tempfile.TemporaryDirectory() as scratch:
+            given = Path(scratch)
+            (given / "environment").write_text("".join(f'{k}="{v}"\n' for k, v in environment.items()))
+            (given / "99proxy").write_text("".join(f"{line}\n" for line in proxies))
+            (given / "resolv.conf").write_text(resolver)
+            (given / "cas").mkdir()
+            for name, text in cas.items():
+                (given / "cas" / name).write_text(text)
+            copies = [
+                f'cp {given}/environment {given}/resolv.conf "$1/etc/"',
+                f'cp {given}/99proxy "$1/etc/apt/apt.conf.d/"',
+                f'mkdir -p "$1{LOCAL_CAS}"; cp {given}/cas/* "$1{LOCAL_CAS}/" 2>/dev/null || true',
+            ]
+            argv = ["mmdebstrap", "--mode=root", "--format=directory", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            argv += [f"--aptopt={line.rstrip(';')}" for line in proxies]
+            argv += [f"--customize-hook={copy}" for copy in copies]
+            argv += [f'--customize-hook=chroot "$1" sh -c {shlex.quote(hook)}' for hook in hooks]
+            argv += [suite, str(building), *(["-"] if sources else [])]
+            _run(argv, timeout=600, input="".join(f"{line}\n" for line in sources))
+        building.rename(root)
+        return root
+
+
+# -- the network between the hosts and this machine --------------------------------------------------------------------
+
+
+def _network() -> None:
+    """Make the bridge and the NAT behind which hosts live; left from an earlier run, they are made anew in place."""
+    if _run(["ip", "link", "show", BRIDGE], check=False).rc:
+        _run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+    _run(["ip", "address", "replace", f"{SUBNET}.1/24", "dev", BRIDGE])
+    _run(["ip", "link", "set", BRIDGE, "up"])
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
+    # "table" before "delete table": deleting what is not there would be an error.
+    rules = f"""
+        table ip {BRIDGE}
+        delete table ip {BRIDGE}
+        table ip {BRIDGE} {{
+            chain source_nat {{
+                type nat hook postrouting priority srcnat; policy accept;
+                ip saddr {SUBNET}.0/24 oifname != "{BRIDGE}" masquerade
+            }}
+        }}
+    """
+    _run(["nft", "-f", "-"], input=rules)
+
+
+def _free_octet() -> int:
+    """Return the lowest last octet from 10 on that no host has in its configuration."""
+    taken = {
+        int(found[1])
+        for config in HOSTS.glob("*/config")
+        if (found := re.search(rf"ipv4\.address = {re.escape(SUBNET)}\.(\d+)/", config.read_text()))
+    }
+    return next(octet for octet in range(10, 250) if octet not in taken)
+
+
+# -- one host ----------------------------------------------------------------------------------------------------------
+
+
+class Host:
+    """One host container, by name. Creating the object does nothing yet."""
+
+    def __init__(self, name: str) -> None:
+        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", name):
+            raise HostError(f"host name {name!r}: must be a DNS label of at most 30 characters, beginning with a letter")
+        self.name = name
+        self.home = HOSTS / name
+
+    def _configured(self, pattern: str) -> str:
+        """Return the first group of ``pattern`` as found in the host's LXC configuration."""
+        config = self.home / "config"
+        found = re.search(pattern, config.read_text()) if config.is_file() else None
+        if not found:
+            known = ", ".join(host.name for host in hosts()) or "none"
+            raise HostError(f"{self.name}: no such host, or one half made: create it (there are: {known})")
+        return found[1]
+
+    @property
+    def address(self) -> str:
+        """The IPv4 address on the test bridge."""
+        return self._configured(r"ipv4\.address = ([\d.]+)/")
+
+    @property
+    def pid(self) -> int:
+        """The process id on this machine of the host's init; 0 while it is stopped."""
+        out = _run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-pH"], check=False).out.strip()
+        return int(out) if out.isdigit() else 0
+
+    @property
+    def state(self) -> str:
+        """``RUNNING``, ``STOPPED``, ... as LXC says, or ``ABSENT``."""
+        if not (self.home / "config").is_file():
+            return "ABSENT"
+        return _run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-sH"], check=False).out.strip() or "ABSENT"
+
+    def create(self, suite: str = "trixie") -> Host:
+        """Make and start a fresh host of this name, in place of any left from an earlier run; wait until it is up."""
+        root = root_of(suite)
+        self.destroy()
+        with _locked():
+            _network()
+            for part in ("upper", "lxc"):
+                (self.home / part).mkdir(parents=True)
+            config = CONFIG.format(
+                name=self.name, root=root, home=self.home, bridge=BRIDGE, subnet=SUBNET, octet=_free_octet()
+            )
+            (self.home / "config").write_text(config)
+        for path, text in {
+            "etc/hostname": f"{self.name}\n",
+            "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n::1 localhost ip6-localhost ip6-loopback\n",
+        }.items():
+            target = self.home / "upper" / path
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(text)
+        self.start()
+        return self
+
+    def start(self, timeout: float = 60) -> None:
+        """Start the host and wait until its systemd has finished starting; ``timeout`` in seconds."""
+        log = self.home / "lxc.log"
+        _run(["lxc-start", "-P", str(HOSTS), "-n", self.name, "-o", str(log), "-l", "INFO"])
+        deadline = time.monotonic() + timeout
+        state = ""
+        while time.monotonic() < deadline:
+            # Until init has its bus, systemctl fails; from then on --wait holds it until the start is over.
+            answer = self.exec(["systemctl", "is-system-running", "--wait"], timeout=timeout, check=False)
+            state = answer.out.strip() or answer.err.strip()
+            if state in ("running", "degraded"):
+                return
+            time.sleep(0.1)
+        raise HostError(f"{self.name}: systemd is {state!r} after {timeout:g} s; see {log} and its journal")
+
+    def stop(self) -> None:
+        """Cut the host's power."""
+        _run(["lxc-stop", "-P", str(HOSTS), "-n", self.name, "-k"], check=False)
+
+    def destroy(self) -> None:
+        """Remove the host and all it holds; one that is absent or half made is no error."""
+        if not self.home.exists():
+            return
+        if self.state not in ("ABSENT", "STOPPED"):
+            self.stop()
+        shutil.rmtree(self.home)
+
+    def environment(self) -> dict[str, str]:
+        """Return what a login on this host would have in its environment."""
+        given = self.home / "upper/etc/environment"
+        if not given.exists():
+            given = Path(self._configured(r"overlayfs:([^:]+):"), "etc/environment")
+        pairs = (line.split("=", 1) for line in given.read_text().splitlines() if "=" in line)
+        return {
+            "HOME": "/root",
+            "USER": "root",
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            **{name: value.strip('"') for name, value in pairs},
+        }
+
+    def argv(self, command: t.Sequence[str] | str, env: t.Mapping[str, str] | None = None) -> list[str]:
+        """Return the command line on this machine that runs ``command`` in the host; a text is given to a shell."""
+        inner = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        variables = [f"--set-var={name}={value}" for name, value in {**self.environment(), **(env or {})}.items()]
+        return ["lxc-attach", "-P", str(HOSTS), "-n", self.name, "--clear-env", *variables, "--", *inner]
+
+    def exec(
+        self,
+        command: t.Sequence[str] | str,
+        *,
+        timeout: float = 60,
+        check: bool = True,
+        input: str | None = None,
+        env: t.Mapping[str, str] | None = None,
+    ) -> Done:
+        """Run a command in the host; ``timeout`` in seconds. A text is given to ``/bin/sh``, a list is run as it is."""
+        options: dict[str, t.Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+        return _run(self.argv(command, env), timeout=timeout, check=check, cwd="/", **options)
+
+    def popen(self, command: t.Sequence[str] | str, **options: t.Any) -> subprocess.Popen[bytes]:
+        """Start a command in the host and return at once; ``options`` are those of ``subprocess.Popen``."""
+        return subprocess.Popen(self.argv(command), cwd="/", stdin=subprocess.DEVNULL, **options)
+
+    def copy_project(self, *, worktree: bool = False, target: str = CHECKOUT) -> None:
+        """Put the project at ``target``: a clean clone of HEAD, or with ``worktree`` the files as they lie here now.
+
+        Neither carries what .gitignore names, so no virtual environment, cache or deployment comes along.
+        """
+        with tempfile.TemporaryDirectory(prefix="zonestack-clone-") as scratch:
+            clone = Path(scratch, "clone")
+            _run(["git", "-c", "safe.directory=*", "clone", "-q", "--no-hardlinks", str(PROJECT), str(clone)])
+            if worktree:
+                listed = _run(
+                    ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                    cwd=PROJECT,
+                ).out.split("\0")
+                _run(["git", "rm", "-rqf", "--cached", "."], cwd=clone)
+                for path in clone.iterdir():
+                    if path.name != ".git":
+                        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                for path in filter(lambda name: name and os.path.lexists(PROJECT / name), listed):
+                    (clone / path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(PROJECT / path, clone / path, follow_symlinks=False)
+                _run(["git", "add", "-A"], cwd=clone)
+            self.copy_tree(clone, target)
+
+    def copy_tree(self, source: Path, target: str) -> None:
+        """Copy the contents of a directory of this machine into ``target`` in the host, as root's files."""
+        pack = subprocess.Popen(["tar", "-C", str(source), "--owner=0", "--group=0", "-cf", "-", "."], stdout=subprocess.PIPE)
+        unpack = f"mkdir -p {shlex.quote(target)} && tar -C {shlex.quote(target)} -xf -"
+        try:
+            _run(self.argv(unpack), timeout=120, stdin=pack.stdout)
+        finally:
+            assert pack.stdout is not None
+            pack.stdout.close()
+            pack.wait(timeout=10)
+
+    def fetch(self, pattern: str, target: Path) -> bool:
+        """Copy the files that a shell pattern names from the host to ``target`` here; false when there are none."""
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile() as archive:
+            subprocess.run(
+                self.argv(f"tar -cf - --ignore-failed-read {pattern} 2>/dev/null"), stdout=archive, check=False, timeout=120
+            )
+            archive.seek(0)
+            return subprocess.run(["tar", "-C", str(target), "-xf", "-"], stdin=archive, check=False).returncode == 0
+
+
+def hosts() -> list[Host]:
+    """Return the hosts that exist, running or not, by name."""
+    return [Host(home.name) for home in sorted(HOSTS.glob("*")) if home.is_dir()]
+
+
+def remove_network() -> None:
+    """Remove bridge and NAT when the last host is gone."""
+    if not hosts():
+        _run(["ip", "link", "delete", BRIDGE], check=False)
+        _run(["nft", "delete", "table", "ip", BRIDGE], check=False)
+
+
+def _main(argv: t.Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="Make, use and remove fresh host containers for tests.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    create = verbs.add_parser("create", help="make and start a fresh host, in place of any of that name")
+    create.add_argument("--suite", choices=SUITES, default="trixie")
+    create.add_argument("--worktree", action="store_true", help="copy the working tree's files instead of a clone of HEAD")
+    copy = verbs.add_parser("copy", help=f"put the project at {CHECKOUT} (again)")
+    copy.add_argument("--worktree", action="store_true", help="the working tree's files instead of a clone of HEAD")
+    execute = verbs.add_parser("exec", help="run a command in a host; without one, a shell")
+    destroy = verbs.add_parser("destroy", help="remove a host, or with --all every host and the network")
+    destroy.add_argument("--all", action="store_true")
+    verbs.add_parser("list", help="show the hosts")
+    for verb in (create, copy, execute, destroy):
+        verb.add_argument("--name", required=verb is not destroy, default=None)
+    execute.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args(argv)
+    try:
+        if options.verb == "create":
+            started = time.monotonic()
+            host = Host(options.name).create(options.suite)
+            host.copy_project(worktree=options.worktree)
+            print(f"{host.name}: {options.suite} at {host.address}, project in {CHECKOUT}, {time.monotonic() - started:.1f} s")
+        elif options.verb == "copy":
+            Host(options.name).copy_project(worktree=options.worktree)
+        elif options.verb == "exec":
+            command = options.command[1:] if options.command[:1] == ["--"] else options.command
+            return subprocess.run(Host(options.name).argv(command or ["/bin/bash", "-l"]), cwd="/", check=False).returncode
+        elif options.verb == "destroy":
+            if not options.all and not options.name:
+                parser.error("destroy: give --name NAME or --all")
+            for host in hosts() if options.all else [Host(options.name)]:
+                host.destroy()
+            remove_network()
+        else:
+            for host in hosts():
+                print(f"{host.name:30} {host.state:8} {host.address if host.state != 'ABSENT' else 'half made'}")
+    except HostError as wrong:
+        print(f"host.py: {wrong}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
