@@ -1,0 +1,352 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reach a zone through its host: the part of a connection plugin that does not depend on the kind of zone.
+
+A command takes this way::
+
+    controller ── ssh (or nothing) ──► host ── enter() ──► zone: SUPERVISOR ──► the command
+
+Neither ssh nor the tool that enters the zone can be trusted with three things, so the supervisor, a few lines of shell that
+run beside the command in the zone, does them:
+
+* the exit code: ssh reports its own failures as 255 and lxc-attach its own as 1, which commands use as well. The
+  supervisor writes the code on a last line of stderr, marked with a random word. A missing line means that the zone was not reached;
+* the end of input: the client says how many bytes the command may read and then keeps the pipe open as a lifeline. It breaks
+  when the client ends, however it ends, and the supervisor kills what the command started. No orphans;
+* the time limit, because killing the client's end alone would leave the command running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mmap
+import os
+import re
+import secrets
+import selectors
+import shlex
+import subprocess
+import threading
+import typing as t
+from abc import abstractmethod
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.module_utils.common.text.converters import to_bytes, to_text
+from ansible.plugins.connection import ConnectionBase
+from ansible.plugins.loader import connection_loader
+from ansible.utils.display import Display
+
+display = Display()
+
+Feed: t.TypeAlias = "t.Sequence[bytes | mmap.mmap]"
+"""What a process is to read, in parts, so that a mapped file need not be copied into memory."""
+
+CHUNK = 65536
+"""Bytes moved at once: the capacity of a pipe on Linux, pipe(7)."""
+
+FETCH_PIECE = 8 * 1024 * 1024
+"""Bytes asked for at once when a file is fetched, so that memory use does not grow with the file."""
+
+TIMED_OUT = 124
+"""Exit code of a command that was killed at its time limit, as timeout(1) has it."""
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+    "USER": "root",
+    "LOGNAME": "root",
+    "SHELL": "/bin/sh",
+}
+"""Everything a command finds in its environment, on every host alike."""
+
+SUPERVISOR = r"""
+limit=$1 mark=$2 command=$3
+umask 022
+cd "$HOME" 2>/dev/null || cd /
+IFS= read -r size || exit 1
+
+# Send a signal to all that this supervisor started except the calling branch. A process that has left for init is spared.
+end() {
+    IFS=' ' read -r self rest </proc/self/stat
+    family=" $$ " found=
+    while [ "$family" != "$found" ]; do
+        found=$family
+        for stat in /proc/[0-9]*/stat; do
+            IFS= read -r line 2>/dev/null <"$stat" || continue
+            pid=${line%% *} parent=${line##*) ? } parent=${parent%% *}
+            [ "$pid" = "$self" ] && continue
+            case $family in *" $pid "*) continue ;; esac
+            case $family in *" $parent "*) family="$family$pid " ;; esac
+        done
+    done
+    family=${family#" $$ "}
+    [ -z "$family" ] || kill -s "$1" $family 2>/dev/null
+}
+
+{
+    if [ "$size" != 0 ]; then
+        timeout "$limit" head -c "$size" <&4 &
+        exec >/dev/null # only head keeps the command's input open now
+        wait $!
+    else
+        exec >/dev/null
+    fi
+    [ $? = 124 ] || timeout "$limit" cat <&4
+    [ $? != 124 ] || printf '\n%s late\n' "$mark" >&2
+    end TERM
+    sleep 5
+    end KILL
+} 4<&0 | {
+    /bin/sh -c "$command"
+    status=$?
+    end PIPE # the one deadly signal that a shell does not comment on
+    exit $status
+}
+printf '\n%s %d\n' "$mark" $? >&2
+"""
+
+
+class _Lifeline:
+    """Mixed into the ssh plugin: feed the command in the background and leave its input open until it ends.
+
+    The plugin's own method writes everything before it reads anything, which locks up with a command that answers before it
+    has read all, and then closes the input.
+    """
+
+    def _send_initial_data(self, fh: t.IO[bytes], in_data: Feed, ssh_process: subprocess.Popen[bytes]) -> None:
+        # A duplicate, because the plugin closes its own when ssh ends, and the number may then mean another file.
+        threading.Thread(target=_feed, args=(os.dup(fh.fileno()), in_data), daemon=True).start()
+
+
+def _feed(fd: int, feed: Feed) -> None:
+    """Write all of ``feed`` to ``fd`` and close it; a reader that has gone is no error here."""
+    with contextlib.suppress(BrokenPipeError), open(fd, "wb", buffering=0) as pipe:
+        for chunk in _chunks(feed):
+            while chunk:
+                chunk = chunk[pipe.write(chunk) :]
+
+
+def _chunks(feed: Feed) -> t.Iterator[bytes]:
+    """Cut the parts of ``feed`` into pieces of at most CHUNK bytes."""
+    for part in feed:
+        for start in range(0, len(part), CHUNK):
+            yield part[start : start + CHUNK]
+
+
+def run_local(argv: t.Sequence[str], feed: Feed) -> tuple[int, bytes, bytes]:
+    """Run ``argv`` on this machine, feed it, and leave its input open until it has ended.
+
+    Reading ends with the process, not with the end of its output: a daemon that the command has left behind with an
+    inherited stdout must not hold the task.
+
+    :returns: exit code (negative: the signal that ended it), stdout, stderr
+    """
+    # A session of its own: Ctrl-C reaches the controller alone, and a command in the zone cannot signal the controller's group.
+    process = subprocess.Popen(
+        list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin and process.stdout and process.stderr
+    output = {process.stdout: bytearray(), process.stderr: bytearray()}
+    # Every pipe is closed on the way out, so that the lifeline breaks also when Ansible gives up a task that has run too long.
+    with process.stdin, process.stdout, process.stderr, open(os.pidfd_open(process.pid), "rb", buffering=0) as ended:
+        with selectors.DefaultSelector() as selector:
+            for pipe in (process.stdin, *output):
+                os.set_blocking(pipe.fileno(), False)
+            for stream in (ended, *output):
+                selector.register(stream, selectors.EVENT_READ)
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+            chunks, chunk = _chunks(feed), b""
+            while ended in selector.get_map():
+                ready = [key.fileobj for key, _events in selector.select()]
+                if process.stdin in ready:
+                    try:
+                        chunk = chunk or next(chunks)
+                        chunk = chunk[os.write(process.stdin.fileno(), chunk) :]
+                    except (StopIteration, BrokenPipeError):
+                        selector.unregister(process.stdin)
+                # What a process wrote before it ended is in the pipes by then, so one look after its end finds it all.
+                for pipe in output if ended in ready else output.keys() & set(ready):
+                    while piece := _read(pipe.fileno()):
+                        output[pipe] += piece
+                    if piece == b"" and pipe in selector.get_map():
+                        selector.unregister(pipe)
+                if ended in ready:
+                    selector.unregister(ended)
+        out, err = (bytes(data) for data in output.values())
+    return process.wait(), out, err
+
+
+def _read(fd: int) -> bytes | None:
+    """Read from a non-blocking descriptor: bytes, ``b""`` at the end, None when there is nothing yet."""
+    try:
+        return os.read(fd, CHUNK)
+    except BlockingIOError:
+        return None
+
+
+class ZoneConnection(ConnectionBase):
+    """Base of the connection plugins that enter a zone from its host.
+
+    A subclass says how to enter a zone and which command shows its state: :meth:`enter` and :meth:`inspect`.
+    """
+
+    has_pipelining = True
+    has_tty = False
+    # The user inside the zone. The user on the host is the ssh plugin's business (ansible_user) and must not be taken for it.
+    default_user = "root"
+
+    _variables: tuple[dict[str, t.Any], t.Any] | None = None
+
+    @abstractmethod
+    def enter(self, zone: str, argv: list[str], environment: t.Mapping[str, str]) -> list[str]:
+        """Return the command that, run on the host by root, runs ``argv`` in ``zone`` with just this ``environment``."""
+
+    @abstractmethod
+    def inspect(self, zone: str) -> list[str]:
+        """Return the command that, run on the host by root, shows the state of ``zone``: a hint for people."""
+
+    # What Ansible calls
+
+    def _connect(self) -> ZoneConnection:
+        self._play_context.remote_user = self.default_user
+        self._connected = True
+        return self
+
+    def close(self) -> None:
+        self._connected = False
+
+    def reset(self) -> None:
+        if self._over_ssh:
+            self._host.reset()
+        self.close()
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        """Run a shell command in the zone: exit code (128+n for signal n, 124 past the limit), stdout and stderr."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        rc, out, err = self._run(to_text(cmd), in_data or b"")
+        # Root needs no password to become another user, so the only trace of become in the output is its marker.
+        if sudoable and self.become and self.become._id:
+            out = self.become.strip_become_success(out)
+        return rc, out, err
+
+    def put_file(self, in_path: str, out_path: str) -> None:
+        """Copy a file into the zone; it appears there whole or not at all."""
+        super().put_file(in_path, out_path)
+        try:
+            source = open(to_bytes(in_path), "rb")
+        except FileNotFoundError:
+            raise AnsibleFileNotFound(f"{to_text(in_path)} does not exist on the controller") from None
+        with source:
+            size = os.fstat(source.fileno()).st_size
+            target = shlex.quote(to_text(out_path))
+            # The size is checked because a broken connection looks like the end of the file.
+            command = (
+                f'if [ -d {target} ]; then echo "is a directory" >&2; exit 1; fi; part={target}.$$.part; '
+                f'cat >"$part" && [ "$(wc -c <"$part")" -eq {size} ] && mv -f "$part" {target} '
+                f'|| {{ rm -f "$part"; exit 1; }}'
+            )
+            # Mapped, so that memory use does not grow with the file; an empty one cannot be.
+            content = mmap.mmap(source.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+            rc, _out, err = self._run(command, content)
+        if rc != 0:
+            raise AnsibleError(f"cannot write {to_text(out_path)} in zone {self._zone}: {to_text(err).strip()}")
+
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        """Copy a file out of the zone."""
+        super().fetch_file(in_path, out_path)
+        path = shlex.quote(to_text(in_path))
+        offset = 0
+        with open(to_bytes(out_path), "wb") as target:
+            while True:
+                rc, out, err = self._run(f"exec <{path}; tail -c +{offset + 1} | head -c {FETCH_PIECE}", b"")
+                if rc != 0:
+                    raise AnsibleError(f"cannot read {to_text(in_path)} in zone {self._zone}: {to_text(err).strip()}")
+                target.write(out)
+                offset += len(out)
+                if len(out) < FETCH_PIECE:
+                    return
+
+    # Ansible hands a plugin just the variables which that plugin documents, so the ssh plugin's are looked up apart.
+
+    def _resolve_option_variables(self, variables: dict[str, t.Any], templar: t.Any) -> dict[str, t.Any]:
+        self._variables = (variables, templar)
+        return super()._resolve_option_variables(variables, templar)
+
+    def set_options(
+        self,
+        task_keys: dict[str, t.Any] | None = None,
+        var_options: dict[str, t.Any] | None = None,
+        direct: dict[str, t.Any] | None = None,
+    ) -> None:
+        super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
+        if self._over_ssh:
+            if self._variables:
+                var_options = self._host._resolve_option_variables(*self._variables)
+            self._host.set_options(task_keys=task_keys, var_options=var_options)
+
+    # The way into the zone
+
+    @property
+    def _zone(self) -> str:
+        zone = self.get_option("zone_name")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", zone):
+            raise AnsibleError(f"zone_name: {zone!r} is no name of a zone (letters, digits, '-', '_' and '.' are)")
+        return zone
+
+    @functools.cached_property
+    def _host(self) -> t.Any:
+        """The ssh plugin, as it would be used for the host itself, but with a lifeline."""
+        ssh = connection_loader.get("ansible.builtin.ssh", class_only=True)
+        return type("HostConnection", (_Lifeline, ssh), {})(self._play_context, shell=self._shell)
+
+    @property
+    def _over_ssh(self) -> bool:
+        return self.get_option("zone_transport") == "ssh"
+
+    @property
+    def _needs_sudo(self) -> bool:
+        """Whether entering a zone takes sudo on the host, whose user may be left to ssh's own configuration."""
+        chosen: bool | None = self.get_option("zone_host_become")
+        if chosen is not None:
+            return chosen
+        if not self._over_ssh:
+            return os.geteuid() != 0
+        return self._host.get_option("remote_user") not in (None, "root")
+
+    def _run(self, command: str, feed: bytes | mmap.mmap) -> tuple[int, bytes, bytes]:
+        """Run a shell command in the zone with ``feed`` as its standard input."""
+        zone, limit, mark = self._zone, self.get_option("zone_command_timeout"), f"zonestack-{secrets.token_hex(8)}"
+        supervised = ["/bin/sh", "-c", SUPERVISOR, "zone-command", str(limit), mark, command]
+        argv = [*(["sudo", "-n", "--"] if self._needs_sudo else []), *self.enter(zone, supervised, ENVIRONMENT)]
+        display.vvv(f"EXEC in zone {zone}: {command}", host=zone)
+        parts = (b"%d\n" % len(feed), feed)
+        if self._over_ssh:
+            # Not sudoable: that would ask for a terminal, which spoils binary data, and wait for a password prompt.
+            rc, out, err = self._host.exec_command(shlex.join(argv), in_data=parts, sudoable=False)
+        else:
+            rc, out, err = run_local(argv, parts)
+        status, err = split_trailer(mark, err)
+        if status is None:
+            host = self._host.get_option("host") if self._over_ssh else "this machine"
+            raise AnsibleConnectionFailure(
+                f"zone {zone} on {host} did not run the command to its end: {to_text(err).strip() or f'exit code {rc}'}"
+                f" (`{shlex.join(self.inspect(zone))}` on that host shows the zone's state)"
+            )
+        if status == TIMED_OUT:
+            err += f"killed after {limit} s, the limit set by zone_command_timeout\n".encode()
+        return status, out, err
+
+
+def split_trailer(mark: str, err: bytes) -> tuple[int | None, bytes]:
+    """Take the supervisor's lines out of a command's stderr.
+
+    :returns: the exit code, None where the supervisor did not get to write it, and the command's own stderr
+    """
+    lines = re.compile(rb"\n%s (late|\d+)\n" % mark.encode())
+    words = lines.findall(err)
+    if not words or words[-1] == b"late":
+        return None, lines.sub(b"", err)
+    return (TIMED_OUT if b"late" in words else int(words[-1])), lines.sub(b"", err)

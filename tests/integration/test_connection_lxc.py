@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The connection plugin against a real container, locally and through a real SSH daemon.
+
+Needs root and LXC. The container shares this machine's /usr read-only, so that making it costs nothing; its init is sleep.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+import uuid
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.playbook.play_context import PlayContext
+from ansible.plugins.loader import connection_loader, init_plugin_loader
+
+pytestmark = [
+    pytest.mark.lxc,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("lxc-attach"), reason="needs root and LXC"),
+]
+
+PLUGIN = "zonestack.openstack.lxc"
+Options = dict[str, t.Any]
+
+
+def until(condition: t.Callable[[], bool], what: str, seconds: float = 10) -> None:
+    """Wait until ``condition`` holds; fail with ``what`` when it does not within ``seconds``."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+@functools.cache
+def load_plugins() -> None:
+    init_plugin_loader([path for path in os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(":") if path])
+
+
+@pytest.fixture(scope="module")
+def zone() -> t.Iterator[str]:
+    """A running, unprivileged container with a root file system of its own on top of this machine's /usr."""
+    name = f"conn-{uuid.uuid4().hex[:8]}"
+    home = pathlib.Path("/var/lib/lxc") / name
+    root = home / "rootfs"
+    for folder in ("etc", "proc", "sys", "dev", "usr", "run", "tmp", "root", "var/tmp"):
+        (root / folder).mkdir(parents=True)
+    for link in ("bin", "sbin", "lib", "lib64"):
+        if (pathlib.Path("/") / link).is_symlink():
+            (root / link).symlink_to(f"usr/{link}")
+    for file in ("passwd", "group", "nsswitch.conf", "pam.d", "login.defs", "security", "environment", "alternatives"):
+        source = pathlib.Path("/etc") / file
+        if source.is_dir():
+            shutil.copytree(source, root / "etc" / file, symlinks=True)
+        elif source.exists():
+            shutil.copy(source, root / "etc" / file)
+    # su and runuser ask PAM; the machine's own stack may name modules that make no sense here.
+    for service in ("su", "su-l", "runuser", "runuser-l", "other"):
+        (root / "etc/pam.d").mkdir(exist_ok=True)
+        (root / "etc/pam.d" / service).write_text(
+            "auth sufficient pam_rootok.so\naccount sufficient pam_permit.so\nsession sufficient pam_permit.so\n"
+        )
+    subprocess.run(["chown", "-hR", "100000:100000", str(root)], check=True)
+    os.chmod(root / "tmp", 0o1777)
+    os.chown(home, 100000, 100000)
+    (home / "config").write_text(
+        f"""lxc.include = /usr/share/lxc/config/common.conf
+lxc.include = /usr/share/lxc/config/userns.conf
+lxc.uts.name = {name}
+lxc.rootfs.path = dir:{root}
+lxc.idmap = u 0 100000 65536
+lxc.idmap = g 0 100000 65536
+lxc.apparmor.profile = unconfined
+lxc.net.0.type = empty
+lxc.mount.entry = /usr usr none bind,ro 0 0
+lxc.init.cmd = /bin/sleep infinity
+lxc.signal.halt = SIGKILL
+"""
+    )
+    try:
+        subprocess.run(["lxc-start", "-n", name, "-l", "ERROR", "-o", str(home / "log")], check=True)
+        subprocess.run(["lxc-wait", "-n", name, "-s", "RUNNING", "-t", "20"], check=True)
+        yield name
+    finally:
+        subprocess.run(["lxc-stop", "-k", "-n", name], check=False)
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def ssh_host(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Options]:
+    """An SSH daemon of our own on this machine, and the options that reach it."""
+    sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
+    if not sshd:
+        pytest.skip("needs sshd (Debian: openssh-server)")
+    folder = tmp_path_factory.mktemp("sshd")
+    for key in ("host", "client"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
+    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    port = 20000 + os.getpid() % 20000
+    (folder / "config").write_text(
+        f"""ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host
+PidFile {folder}/pid
+AuthorizedKeysFile {folder}/client.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+"""
+    )
+    daemon = subprocess.Popen([sshd, "-f", str(folder / "config"), "-D", "-e"], stderr=open(folder / "log", "wb"))
+    try:
+        until(lambda: b"listening" in (folder / "log").read_bytes(), "sshd listens")
+        yield {
+            "zone_transport": "ssh",
+            "ansible_host": "127.0.0.1",
+            "ansible_port": port,
+            "ansible_user": getpass.getuser(),
+            "ansible_ssh_private_key_file": str(folder / "client"),
+            "ansible_host_key_checking": False,
+            "ansible_control_path_dir": f"/tmp/zs-{os.getpid()}",
+        }
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(10)
+
+
+class _Plain:
+    """What Ansible hands to a plugin to resolve templates; the variables of these tests hold none."""
+
+    def template(self, value: t.Any) -> t.Any:
+        return value
+
+
+def connect(zone: str, **variables: t.Any) -> t.Any:
+    """Make the plugin as Ansible's task executor does."""
+    load_plugins()
+    connection = connection_loader.get(PLUGIN, PlayContext(), task_uuid="0", ansible_playbook_pid="0")
+    names = {"inventory_hostname": zone, "zone_transport": "local", **variables}
+    connection.set_options(var_options=connection._resolve_option_variables(names, _Plain()), task_keys={"timeout": 10})
+    return connection
+
+
+@pytest.fixture(params=["local", "ssh"])
+def connection(request: pytest.FixtureRequest, zone: str) -> t.Iterator[t.Any]:
+    options: Options = request.getfixturevalue("ssh_host") if request.param == "ssh" else {}
+    made = connect(zone, **options)
+    yield made
+    made.reset()
+
+
+def pids(zone: str, word: str) -> list[int]:
+    """Processes on this machine, inside the zone's process namespace, whose command line contains ``word``."""
+    init = int(subprocess.run(["lxc-info", "-n", zone, "-pH"], capture_output=True, check=True).stdout)
+    namespace = os.readlink(f"/proc/{init}/ns/pid")
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(entry / "ns/pid") == namespace and word in (entry / "cmdline").read_bytes().decode():
+                found.append(int(entry.name))
+        except OSError:  # gone, or not ours to look at
+            continue
+    return found
+
+
+@pytest.mark.parametrize("code", [0, 1, 126, 127, 137, 254, 255])
+def test_exec_command_exit_code_is_exact(connection: t.Any, code: int) -> None:
+    assert connection.exec_command(f"exit {code}") == (code, b"", b"")
+
+
+def test_exec_command_killed_is_128_plus_signal(connection: t.Any) -> None:
+    assert connection.exec_command("kill -9 $$")[0] == 137
+    assert connection.exec_command("kill -15 $$")[0] == 143
+
+
+def test_exec_command_keeps_quoting(connection: t.Any) -> None:
+    words = ["'", '"', "$HOME", "`id`", "$(id)", "a  b", "new\nline", "tab\t", "*", "~", "\\", "!", "ä€𝄞", "", "-n", "; exit 3", "#"]
+    import shlex
+
+    rc, out, err = connection.exec_command("printf '<%s>' " + shlex.join(words))
+    assert (rc, out.decode(), err) == (0, "".join(f"<{word}>" for word in words), b"")
+
+
+def test_exec_command_separates_streams_and_keeps_them_whole(connection: t.Any) -> None:
+    rc, out, err = connection.exec_command("printf 'a\\n\\n'; printf 'b\\r\\n\\000' >&2")
+    assert (rc, out, err) == (0, b"a\n\n", b"b\r\n\0")
+
+
+def test_exec_command_answers_while_it_reads(connection: t.Any) -> None:
+    data = os.urandom(8 * 1024 * 1024)
+    rc, out, err = connection.exec_command("cat", in_data=data)
+    assert (rc, err) == (0, b"")
+    assert out == data
+
+
+def test_exec_command_need_not_read_its_input(connection: t.Any) -> None:
+    rc, out, _err = connection.exec_command("echo done", in_data=bytes(1024 * 1024))
+    assert (rc, out) == (0, b"done\n")
+
+
+def test_exec_command_without_input_reads_nothing(connection: t.Any) -> None:
+    assert connection.exec_command("cat; echo end") == (0, b"end\n", b"")
+
+
+def test_exec_command_environment_is_the_same_everywhere(connection: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_CONTROLLER", "1")
+    old = os.umask(0o077)
+    try:
+        rc, out, _err = connection.exec_command("env; umask; pwd; id -u; hostname")
+    finally:
+        os.umask(old)
+    lines = out.decode().splitlines()
+    assert rc == 0
+    assert lines[-4:] == ["0022", "/root", "0", connection.get_option("zone_name")]
+    names = {line.split("=")[0] for line in lines[:-4]}
+    assert names - {"PWD", "OLDPWD", "_", "SHLVL"} == {"PATH", "LANG", "HOME", "USER", "LOGNAME", "SHELL", "container"}
+    assert "LANG=C.UTF-8" in lines
+
+
+def test_exec_command_past_its_limit_is_killed_in_the_zone(connection: t.Any, zone: str) -> None:
+    connection.set_option("zone_command_timeout", 1)
+    start = time.monotonic()
+    rc, out, err = connection.exec_command("echo begun; sleep 4711 & sleep 4711")
+    assert (rc, out) == (124, b"begun\n")
+    assert b"killed after 1 s, the limit set by zone_command_timeout" in err
+    assert time.monotonic() - start < 8
+    assert not pids(zone, "4711")
+
+
+def test_exec_command_past_its_limit_deaf_to_sigterm_is_killed(connection: t.Any, zone: str) -> None:
+    connection.set_option("zone_command_timeout", 1)
+    rc, _out, _err = connection.exec_command("trap '' TERM; while :; do sleep 4712; done")
+    assert rc == 124
+    assert not pids(zone, "4712")
+
+
+def test_exec_command_leaves_a_daemon_alone(connection: t.Any, zone: str) -> None:
+    rc, out, _err = connection.exec_command("setsid sleep 4713 >/dev/null 2>&1 </dev/null & echo $!")
+    assert rc == 0
+    assert pids(zone, "4713")
+    assert connection.exec_command("kill " + out.decode())[0] == 0
+
+
+@pytest.mark.parametrize("transport", ["local", "ssh"])
+def test_killed_controller_leaves_no_orphan(transport: str, zone: str, request: pytest.FixtureRequest) -> None:
+    variables: Options = request.getfixturevalue("ssh_host") if transport == "ssh" else {}
+    child = os.fork()
+    if child == 0:
+        try:
+            connect(zone, **variables).exec_command("runuser -u nobody -- sh -c 'sleep 4714; :' ; :")
+        finally:
+            os._exit(1)
+    until(lambda: bool(pids(zone, "sleep\x004714")), "the command runs")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    until(lambda: not pids(zone, "4714"), "the command has gone with its client")
+
+
+def test_put_and_fetch_binary_round_trip(connection: t.Any, zone: str, tmp_path: pathlib.Path) -> None:
+    for size in (0, 1, 1024 * 1024, 20 * 1024 * 1024 + 1):
+        source, back = tmp_path / "source", tmp_path / "back"
+        source.write_bytes(os.urandom(size))
+        name = f"/tmp/a 'b' $c {size}"
+        connection.put_file(str(source), name)
+        rc, out, _err = connection.exec_command(f"sha256sum < '/tmp/a '\"'b'\"' $c {size}'; ls /tmp | grep -c part")
+        assert out.decode().split()[0] == hashlib.sha256(source.read_bytes()).hexdigest()
+        assert out.decode().split()[-1] == "0"
+        connection.fetch_file(name, str(back))
+        assert back.read_bytes() == source.read_bytes()
+
+
+def test_put_file_resolves_links_inside_the_zone(connection: t.Any, tmp_path: pathlib.Path) -> None:
+    probe = tmp_path / "probe"
+    probe.write_text("inside")
+    connection.exec_command(f"mkdir -p {tmp_path}/in; ln -sfn {tmp_path}/in /tmp/link")
+    connection.put_file(str(probe), "/tmp/link/probe")
+    assert connection.exec_command(f"cat {tmp_path}/in/probe")[1] == b"inside"
+    assert not (tmp_path / "in").exists()
+
+
+def test_put_file_errors_name_path_and_zone(connection: t.Any, zone: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(AnsibleError, match=f"cannot write /nowhere/x in zone {zone}: .*nowhere"):
+        connection.put_file(str(tmp_path / "x"), "/nowhere/x")
+    with pytest.raises(AnsibleError, match="cannot write /tmp in zone .*is a directory"):
+        connection.put_file(str(tmp_path / "x"), "/tmp")
+    with pytest.raises(AnsibleFileNotFound):
+        connection.put_file(str(tmp_path / "missing"), "/tmp/x")
+
+
+def test_fetch_file_error_names_path_and_zone(connection: t.Any, zone: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(AnsibleError, match=f"cannot read /tmp/missing in zone {zone}: .*missing"):
+        connection.fetch_file("/tmp/missing", str(tmp_path / "x"))
+
+
+def test_missing_zone_is_unreachable_and_says_what_to_look_at(connection: t.Any) -> None:
+    connection.set_option("zone_name", "conn-nonesuch")
+    with pytest.raises(AnsibleConnectionFailure, match="conn-nonesuch .*Failed to get init pid.*`lxc-info -n conn-nonesuch`"):
+        connection.exec_command("true")
+
+
+def test_zone_name_that_is_an_option_is_refused(connection: t.Any) -> None:
+    connection.set_option("zone_name", "--help")
+    with pytest.raises(AnsibleError, match="zone_name: '--help' is no name of a zone"):
+        connection.exec_command("true")
+
+
+def test_zone_stopped_under_a_command_is_unreachable(zone: str) -> None:
+    until_killed = connect(zone)
+    with pytest.raises(AnsibleConnectionFailure, match="did not run the command to its end"):
+        until_killed.exec_command("kill -9 $PPID; kill -9 $$; sleep 60")
+
+
+def test_unreachable_ssh_host(zone: str) -> None:
+    broken = connect(zone, zone_transport="ssh", ansible_host="127.0.0.1", ansible_port=1, ansible_host_key_checking=False)
+    with pytest.raises(AnsibleConnectionFailure, match="Connection refused"):
+        broken.exec_command("true")
