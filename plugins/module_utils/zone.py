@@ -119,7 +119,11 @@ def _network(data: t.Mapping[str, t.Any]) -> Network:
 
 def _plain(data: dict[str, t.Any]) -> dict[str, t.Any]:
     """Drop what is not set, so that a description reads as somebody would write it."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items() if value not in (None, ())}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in data.items()
+        if value not in (None, ())
+    }
 
 
 def validate(spec: ZoneSpec) -> None:
@@ -146,7 +150,9 @@ def validate(spec: ZoneSpec) -> None:
         refuse("idmap_base", spec.idmap_base, "65536 or more, so that no user of the zone is a user of its host")
     if (spec.devices or spec.capabilities) and not spec.privileged:
         key = "devices" if spec.devices else "capabilities"
-        refuse(key, list(getattr(spec, key)), "only a privileged zone may have any; set privileged: true or leave it out")
+        refuse(
+            key, list(getattr(spec, key)), "only a privileged zone may have any; set privileged: true or leave it out"
+        )
     for device in spec.devices:
         if not re.fullmatch(r"/dev/[A-Za-z0-9_./-]+", device) or ".." in device:
             refuse("devices", device, "the path of a device of the host, such as /dev/net/tun")
@@ -162,7 +168,9 @@ def _validate_networks(spec: ZoneSpec, refuse: t.Callable[[str, object, str], t.
     for index, network in enumerate(spec.networks):
         where = f"networks[{index}]"
         if not INTERFACE_NAME.fullmatch(network.name) or network.name in names or network.name == "lo":
-            refuse(f"{where}.name", network.name, "an interface name of at most 15 characters, used once (eth0, eth1, ...)")
+            refuse(
+                f"{where}.name", network.name, "an interface name of at most 15 characters, used once (eth0, eth1, ...)"
+            )
         names.add(network.name)
         if not INTERFACE_NAME.fullmatch(network.bridge):
             refuse(f"{where}.bridge", network.bridge, "the name of a bridge of the host, at most 15 characters")
@@ -180,7 +188,9 @@ def _validate_networks(spec: ZoneSpec, refuse: t.Callable[[str, object, str], t.
             except ValueError:
                 refuse(f"{where}.gateway", network.gateway, "an IP address")
             if not any(gateway in one.network for one in interfaces):
-                refuse(f"{where}.gateway", network.gateway, "an address inside the network of one of the zone's addresses")
+                refuse(
+                    f"{where}.gateway", network.gateway, "an address inside the network of one of the zone's addresses"
+                )
         if network.mtu is not None and not 576 <= network.mtu <= 65535:
             refuse(f"{where}.mtu", network.mtu, "576 to 65535 bytes")
 
@@ -319,7 +329,9 @@ def plan(
     pending: tuple[str, ...] = ()
     after = want
     if current.running and not down and hard:
-        pending = tuple(f"{key}: {_brief(current.spec, key)} -> {_brief(want, key)} needs the zone to stop" for key in hard)
+        pending = tuple(
+            f"{key}: {_brief(current.spec, key)} -> {_brief(want, key)} needs the zone to stop" for key in hard
+        )
         after = replace(want, **{key: getattr(current.spec, key) for key in hard if key in asdict(want)})
         changed = tuple(key for key in changed if key in live)
     actions: list[Action] = []

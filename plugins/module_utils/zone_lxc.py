@@ -16,8 +16,6 @@ complete or not there. See lxc.container.conf(5), and the overlayfs and cgroup d
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import glob
 import ipaddress
 import json
@@ -26,32 +24,40 @@ import re
 import shutil
 import signal
 import stat
-import struct
 import time
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import Current, Volume, ZoneError, ZoneSpec
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
+    CommandError,
+    run,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
+    Current,
+    Volume,
+    ZoneError,
+    ZoneSpec,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc_root import (
+    ID_RANGE,
+    STORES,
+    Images,
+    Layer,
+    Store,
+    Zfs,
+    locked,
+    read_text,
+    remove_tree,
+)
 
 LXC_PATH = Path("/var/lib/lxc")
 CGROUP = Path("/sys/fs/cgroup")
 RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved.service(8)
-ID_RANGE = 65536  # users of a zone: every 16 bit id, as debian.userns.conf's users expect
 CPU_PERIOD = 100_000  # microseconds; the kernel's own default period of cpu.max and cpu.cfs_period_us
 MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
 POLL = 0.02  # seconds between two looks at a file that announces readiness
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One read-only tree of an image and the offset of its owners (0: as a privileged zone sees it)."""
-
-    image: str
-    rootfs: Path
-    shift: int
 
 
 def veth_name(uuid: str, index: int) -> str:
@@ -59,7 +65,7 @@ def veth_name(uuid: str, index: int) -> str:
     return f"zs{uuid.replace('-', '')[:10]}n{index}"
 
 
-def render_config(spec: ZoneSpec, zone_dir: Path, root: str, volumes: Path) -> str:
+def render_config(spec: ZoneSpec, root: str, volumes: Path) -> str:
     """The LXC configuration of a zone: a pure function of its description and of where things lie.
 
     Limits are written for both cgroup versions; LXC takes those of the version that the host has.
@@ -135,41 +141,31 @@ def _device_number(device: str) -> str:
 class LxcBackend:
     """Zones on this machine as LXC containers; see :class:`~.zone.Backend` for the meaning of the calls."""
 
-    live: t.ClassVar[frozenset[str]] = frozenset({"memory", "cpu_cap", "autostart", "metadata"})
+    live: t.ClassVar[frozenset[str]] = frozenset(
+        {"memory", "cpu_cap", "quota", "autostart", "metadata", "limits", "ports"}
+    )
 
     # The fields that a root file system is made from: when one changes, it is made anew (volumes stay).
-    rebuilt: t.ClassVar[frozenset[str]] = frozenset({"image", "store", "privileged", "idmap_base", "quota"})
+    rebuilt: t.ClassVar[frozenset[str]] = frozenset({"image", "store", "privileged", "idmap_base"})
 
     def __init__(self, lxc_path: Path = LXC_PATH, *, start_timeout: float = 60, stop_timeout: float = 90) -> None:
         """``start_timeout``/``stop_timeout``: seconds until a start fails, or a graceful stop becomes a kill."""
         self.lxc_path = lxc_path
         self.store = lxc_path / "zonestack"
-        self.images = self.store / "images"
+        self.images = Images(self.store / "images")
         self.building = self.store / "building"
         self.start_timeout = start_timeout
         self.stop_timeout = stop_timeout
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str) -> t.Iterator[None]:
+    def exclusive(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Hold a lock in /run; a call whose controller was killed may still be at work on the same zone."""
-        limit = self.start_timeout + self.stop_timeout
-        with open(f"/run/zonestack-zone-{name}.lock", "w") as lock:
-            deadline = time.monotonic() + limit
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise ZoneError(f"zone {name!r}: another call works on it since {limit:g} s: {lock.name}") from None
-                    time.sleep(POLL)
-            yield
+        return locked(f"zone-{name}", self.start_timeout + self.stop_timeout)
 
     def effective(self, want: ZoneSpec) -> ZoneSpec:
         """Plain directories and overlays have no quota of their own; only btrfs and zfs can hold a zone to one."""
-        return want if want.store in ("btrfs", "zfs") else replace(want, quota=None)
+        return want if STORES[want.store].has_quota else replace(want, quota=None)
 
     def read(self, name: str, uuid: str) -> Current:
         """Read zone.json, config, the volumes and, of a running zone, its cgroup; one call of lxc-info at most."""
@@ -180,18 +176,46 @@ class LxcBackend:
             return Current(volumes=volumes, debris=debris)
         spec = self._recorded(zone_dir, name, uuid)
         pid = self._pid(name)
-        drift = []
-        if not self._root_complete(spec):
-            # Something removed the root but not the zone. It is made anew as for another image.
-            drift.append("image")
-        if _read(zone_dir / "config") != self._config(spec):
-            drift.append("config")
+        drift = self._drift(spec, zone_dir, volumes)
         if pid is not None:
             applied = self._limits(name, pid)
-            spec_limits = {"memory": spec.memory, "cpu_cap": spec.cpu_cap}
-            drift += [key for key, value in applied.items() if value != spec_limits[key]]
-            spec = replace(spec, **applied)
+            drift += [key for key, value in applied.items() if value != getattr(spec, key)]
+            drift += self._detached(spec)
+            spec = replace(
+                spec, memory=applied.get("memory", spec.memory), cpu_cap=applied.get("cpu_cap", spec.cpu_cap)
+            )
         return Current(spec, pid is not None, pid, volumes, debris, tuple(drift))
+
+    def _drift(self, spec: ZoneSpec, zone_dir: Path, volumes: tuple[str, ...]) -> list[str]:
+        """In what the files of a zone are not what its description says.
+
+        Besides fields of the description: ``config``, its lines that count at the next start, and ``limits``, those that
+        are applied to a running zone anyway.
+        """
+        drift = []
+        if not self._root(spec.store).path(zone_dir).is_dir():
+            drift.append("image")  # the root is gone but not the zone: it is made anew, as for another image
+        if any(volume.name not in volumes for volume in spec.volumes):
+            drift.append("volumes")
+        found, right = read_text(zone_dir / "config").splitlines(), self._config(spec).splitlines()
+        if [one for one in found if not one.startswith(LIVE_KEYS)] != [
+            one for one in right if not one.startswith(LIVE_KEYS)
+        ]:
+            drift.append("config")
+        elif found != right:
+            drift.append("limits")
+        return drift
+
+    def _detached(self, spec: ZoneSpec) -> list[str]:
+        """``ports`` when an interface of the running zone lost its bridge, ``networks`` when it is gone altogether."""
+        drift = []
+        for index, network in enumerate(spec.networks):
+            device = Path("/sys/class/net") / veth_name(spec.uuid, index)
+            if not device.exists():
+                drift.append("networks")
+            elif not (device / "master").exists() or (device / "master").resolve().name != network.bridge:
+                drift.append("ports")
+        return list(dict.fromkeys(drift))
 
     def _recorded(self, zone_dir: Path, name: str, uuid: str) -> ZoneSpec:
         """The description as applied; refuse a container that this collection has not made for this zone."""
@@ -217,7 +241,7 @@ class LxcBackend:
     def _pid(self, name: str) -> int | None:
         """The zone's init as a process of this machine, or None when it does not run."""
         # Without the command socket there is no monitor; that saves the process for a stopped zone.
-        if f"@{self.lxc_path}/{name}/command" not in _read(Path("/proc/net/unix")):
+        if f"@{self.lxc_path}/{name}/command" not in read_text(Path("/proc/net/unix")):
             return None
         done = run(["lxc-info", "-P", str(self.lxc_path), "-n", name, "-p", "-H"], check=False, timeout=20)
         out = done.out.strip()
@@ -231,15 +255,16 @@ class LxcBackend:
 
     def _debris(self, name: str) -> list[Path]:
         """What interrupted calls for this zone left in building/; a zone name holds no dot."""
-        return [Path(one) for one in glob.glob(f"{self.building}/{name}.*")]
+        found = [Path(one) for one in glob.glob(f"{self.building}/{name}.*")]
+        root = self.store / "roots" / name
+        return found if (self.lxc_path / name).exists() or not root.exists() else [*found, root]
 
-    def _root_complete(self, spec: ZoneSpec) -> bool:
-        zone_dir = self.lxc_path / spec.name
-        return (zone_dir / ("upper" if spec.store == "overlay" else "rootfs")).is_dir() or spec.store == "zfs"
+    def _root(self, store: str) -> Store:
+        return STORES[store](self.images, self.store / "roots")
 
     def _cgroup_dir(self, name: str, pid: int, controller: str) -> Path | None:
         """Where the kernel accounts the zone for ``controller``: above what the zone's own init made below it."""
-        for line in _read(Path(f"/proc/{pid}/cgroup")).splitlines():
+        for line in read_text(Path(f"/proc/{pid}/cgroup")).splitlines():
             _number, controllers, path = line.split(":", 2)
             if controllers and controller not in controllers.split(","):
                 continue
@@ -258,54 +283,27 @@ class LxcBackend:
         found: dict[str, int | None] = {}
         memory = self._cgroup_dir(name, pid, "memory")
         if memory is not None:
-            text = _read(memory / "memory.max") or _read(memory / "memory.limit_in_bytes")
+            text = read_text(memory / "memory.max") or read_text(memory / "memory.limit_in_bytes")
             limit = text.strip()
             # Version 1 has no word for "no limit": it shows the largest multiple of a page.
             unlimited = limit in ("", "max") or int(limit) >= 2**63 - PAGE
             found["memory"] = None if unlimited else int(limit) // MIB
         cpu = self._cgroup_dir(name, pid, "cpu")
         if cpu is not None:
-            text = _read(cpu / "cpu.max") or f"{_read(cpu / 'cpu.cfs_quota_us')} {_read(cpu / 'cpu.cfs_period_us')}"
+            text = (
+                read_text(cpu / "cpu.max")
+                or f"{read_text(cpu / 'cpu.cfs_quota_us')} {read_text(cpu / 'cpu.cfs_period_us')}"
+            )
             quota, period = (*text.split(), "", "")[:2]
             found["cpu_cap"] = None if quota in ("", "max", "-1") else int(quota) * 100 // int(period)
         return found
 
-    # -- images ----------------------------------------------------------------------------------------------------
-
-    def _chain(self, image: str) -> list[Layer]:
-        """The layers of an image, topmost first, from the manifests on disk."""
-        layers: list[Layer] = []
-        wanted: str | None = image
-        while wanted:
-            folder = self.images / wanted
-            try:
-                manifest = json.loads((folder / "manifest.json").read_text())
-                owner = (folder / "rootfs").stat().st_uid
-            except (FileNotFoundError, NotADirectoryError):
-                role = "image" if not layers else f"image {layers[-1].image!r} needs its parent, which"
-                raise ZoneError(f"{role} {wanted!r} is not on this host; there are: {self._present()}") from None
-            except ValueError as bad:
-                raise ZoneError(f"image {wanted!r}: {folder}/manifest.json cannot be read ({bad}); build the image anew") from None
-            layers.append(Layer(wanted, folder / "rootfs", owner))
-            wanted = manifest.get("parent")
-            if wanted in [layer.image for layer in layers]:
-                raise ZoneError(f"image {image!r}: its manifest names {wanted!r} as a parent twice; build the image anew")
-        return layers
-
-    def _present(self) -> str:
-        names = [Path(one).parent.name for one in glob.glob(f"{self.images}/*/manifest.json")]
-        return ", ".join(sorted(names)) or f"none in {self.images}"
-
-    def _lower(self, layer: Layer, base: int) -> Path:
-        """Where the layer lies with its owners shifted by ``base``."""
-        return layer.rootfs if layer.shift == base else layer.rootfs.with_name(f"rootfs.{base}")
-
     def check(self, want: ZoneSpec) -> None:
         """Refuse an image, a bridge, a user or a device that is not there, before anything changes."""
         if not want.image:
-            raise ZoneError(f"zone {want.name!r}: image: none given; there are: {self._present()}")
+            raise ZoneError(f"zone {want.name!r}: image: none given; there are: {self.images.present()}")
         try:
-            layers = self._chain(want.image)
+            layers = self.images.chain(want.image)
         except ZoneError as bad:
             raise ZoneError(f"zone {want.name!r}: {bad}") from None
         for index, network in enumerate(want.networks):
@@ -321,29 +319,31 @@ class LxcBackend:
             mode = os.stat(device).st_mode if os.path.exists(device) else 0
             if not stat.S_ISCHR(mode) and not stat.S_ISBLK(mode):
                 raise ZoneError(f"zone {want.name!r}: devices: {device!r} is no device of this host")
+        if not self.lxc_path.stat().st_mode & stat.S_IXOTH:
+            raise ZoneError(
+                f"zone {want.name!r}: the users of a zone cannot pass through {self.lxc_path} to its files; run chmod o+x "
+                f"{self.lxc_path}"
+            )
         if not want.privileged:
             for kind in ("subuid", "subgid"):
                 self._check_range(want, Path("/etc") / kind)
-        self._check_store(want)
+        self._root(want.store).check(want.name)
 
     def _check_range(self, want: ZoneSpec, path: Path) -> None:
         """newuidmap(1), where installed, maps only ranges that root has in subuid(5) and subgid(5)."""
         if shutil.which("newuidmap") is None:
             return
-        for line in _read(path).splitlines():
+        for line in read_text(path).splitlines():
             user, _, rest = line.partition(":")
             first, _, count = rest.partition(":")
-            if user in ("root", "0") and first.isdigit() and count.isdigit():
-                if int(first) <= want.idmap_base and want.idmap_base + ID_RANGE <= int(first) + int(count):
-                    return
+            if user not in ("root", "0") or not first.isdigit() or not count.isdigit():
+                continue
+            if int(first) <= want.idmap_base and want.idmap_base + ID_RANGE <= int(first) + int(count):
+                return
         raise ZoneError(
             f"zone {want.name!r}: {path} gives root no users from {want.idmap_base} on; add the line "
             f"root:{want.idmap_base}:{ID_RANGE}"
         )
-
-    def _check_store(self, want: ZoneSpec) -> None:
-        if want.store != "overlay" and want.store != "dir":
-            raise ZoneError(f"zone {want.name!r}: store: {want.store!r} is not there yet; take overlay or dir")
 
     def _owner(self, spec: ZoneSpec, volume: Volume, layers: list[Layer]) -> tuple[int, int]:
         """Uid and gid, inside the zone, of a new volume; a name is looked up in the image's passwd(5)."""
@@ -351,45 +351,51 @@ class LxcBackend:
             return 0, 0
         if volume.owner.isdigit():
             if int(volume.owner) >= ID_RANGE:
-                raise ZoneError(f"zone {spec.name!r}: volumes.{volume.name}.owner: {volume.owner} is not below {ID_RANGE}")
+                raise ZoneError(
+                    f"zone {spec.name!r}: volumes.{volume.name}.owner: {volume.owner} is not below {ID_RANGE}"
+                )
             return int(volume.owner), int(volume.owner)
-        for layer in layers:
-            text = _read(layer.rootfs / "etc/passwd")
-            for line in text.splitlines():
-                user = line.split(":")
-                if user[0] == volume.owner:
-                    return int(user[2]), int(user[3])
-            if text:  # the topmost passwd hides those below it
-                break
-        raise ZoneError(f"zone {spec.name!r}: volumes.{volume.name}.owner: image {spec.image} has no user {volume.owner!r}")
+        user = self.images.user(layers, volume.owner)
+        if user is not None:
+            return user
+        raise ZoneError(
+            f"zone {spec.name!r}: volumes.{volume.name}.owner: image {spec.image} has no user {volume.owner!r}"
+        )
 
     # -- changing --------------------------------------------------------------------------------------------------
 
     def _config(self, spec: ZoneSpec) -> str:
         zone_dir = self.lxc_path / spec.name
-        if spec.store == "overlay":
-            try:
-                layers = self._chain(spec.image)
-            except ZoneError:
-                return ""  # its image is gone from the host: nothing on disk can be right
-            base = 0 if spec.privileged else spec.idmap_base
-            root = "overlayfs:" + ":".join(str(self._lower(layer, base)) for layer in layers) + f":{zone_dir}/upper"
-        else:
-            root = f"dir:{zone_dir}/rootfs"
-        return render_config(spec, zone_dir, root, self.store / "volumes" / spec.name)
+        try:
+            layers = self.images.chain(spec.image)
+        except ZoneError:
+            return ""  # its image is gone from the host: nothing on disk can be right
+        root = self._root(spec.store).lxc(zone_dir, layers, _base(spec))
+        return render_config(spec, root, self.store / "volumes" / spec.name)
 
     def create(self, want: ZoneSpec) -> None:
         """Build the zone's directory aside, volumes first, and rename it into place."""
         self._sweep(want.name)
         self._make_volumes(want)
-        base = 0 if want.privileged else want.idmap_base
         for folder in (self.store, self.building):
             folder.mkdir(mode=0o711, exist_ok=True)
         new = self.building / f"{want.name}.new"
-        new.mkdir(mode=0o711)
-        self._make_root(want, new, base)
+        new.mkdir()
+        # Uid 100000 passes through on its way to its root; nobody else lists or enters what is inside.
+        os.chmod(new, 0o711)
+        store = self._root(want.store)
+        root = store.build(new, want.name, self.images.chain(want.image), _base(want))
+        for name, content in (
+            ("hostname", want.name + "\n"),
+            ("hosts", _hosts(want)),
+            ("machine-id", want.uuid.replace("-", "") + "\n"),
+            ("resolv.conf", _resolver()),
+        ):
+            _put(root, name, content, _base(want))
         _write(new / "zone.json", _dump(want))
         _write(new / "config", self._config(want))
+        if want.quota is not None:
+            store.limit(root, want.quota)
         os.rename(new, self.lxc_path / want.name)
 
     def update(self, want: ZoneSpec, changed: t.Collection[str], running: bool) -> None:
@@ -399,13 +405,18 @@ class LxcBackend:
             self.create(want)
             return
         zone_dir = self.lxc_path / want.name
+        store = self._root(want.store)
         if "volumes" in changed:
             self._make_volumes(want)
         if "networks" in changed:
-            root = zone_dir / ("upper" if want.store == "overlay" else "rootfs")
-            _put(root, "hosts", _hosts(want), 0 if want.privileged else want.idmap_base)
+            _put(store.path(zone_dir), "hosts", _hosts(want), _base(want))
+        if "quota" in changed:
+            store.limit(store.path(zone_dir), want.quota)
         if running:
             self._set_limits(want, changed)
+        if running and "ports" in changed:
+            for index, network in enumerate(want.networks):
+                run(["ip", "link", "set", veth_name(want.uuid, index), "master", network.bridge, "up"])
         # zone.json last: until it says so, a change is not made, and the next call makes it again.
         _write(zone_dir / "config", self._config(want))
         _write(zone_dir / "zone.json", _dump(want))
@@ -432,7 +443,9 @@ class LxcBackend:
                         (folder / "cpu.cfs_period_us").write_text(str(CPU_PERIOD))
                     first.write_text(value)
                 else:
-                    second.write_text(none if value == "-1" else f"{value} {CPU_PERIOD}" if controller == "cpu" else value)
+                    second.write_text(
+                        none if value == "-1" else f"{value} {CPU_PERIOD}" if controller == "cpu" else value
+                    )
             except OSError as bad:
                 raise ZoneError(
                     f"zone {want.name!r}: {field_name}: the kernel refuses {getattr(want, field_name)} in {folder} ({bad.strerror}); "
@@ -443,8 +456,8 @@ class LxcBackend:
         """Make the missing volumes. One that exists keeps its owner and mode: its data belongs to the service."""
         if not want.volumes:
             return
-        base = 0 if want.privileged else want.idmap_base
-        layers = self._chain(want.image)
+        base = _base(want)
+        layers = self.images.chain(want.image)
         folder = self.store / "volumes" / want.name
         for parent in (self.store, folder.parent, folder):
             parent.mkdir(mode=0o711, exist_ok=True)
@@ -458,42 +471,6 @@ class LxcBackend:
             os.chown(new, base + uid, base + gid)
             os.rename(new, path)
 
-    def _make_root(self, want: ZoneSpec, new: Path, base: int) -> None:
-        """Make the zone's writable root in ``new`` and write what tells it who it is."""
-        layers = self._chain(want.image)
-        if want.store == "overlay":
-            for name in ("upper", "work", "rootfs"):
-                (new / name).mkdir(mode=0o755)
-                os.chown(new / name, base, base)
-            root = new / "upper"
-            (root / "etc").mkdir(mode=0o755)
-            os.chown(root / "etc", base, base)
-        else:
-            root = new / "rootfs"
-            self._flatten(layers, base, root)
-        for name, content in (
-            ("hostname", want.name + "\n"),
-            ("hosts", _hosts(want)),
-            ("machine-id", want.uuid.replace("-", "") + "\n"),
-            ("resolv.conf", _resolver()),
-        ):
-            _put(root, name, content, base)
-
-    def _flatten(self, layers: list[Layer], base: int, target: Path) -> None:
-        """Copy the merged layers to ``target``; shares blocks where the file system can (reflink)."""
-        lowers = [str(self._lower(layer, base)) for layer in layers]
-        copy = ["cp", "-a", "--reflink=auto"]
-        if len(lowers) == 1:
-            run([*copy, lowers[0], str(target)], timeout=600)
-            return
-        # Whiteouts and opaque directories are resolved by the kernel: mount the layers where only this command sees them,
-        # so that nothing stays mounted however it ends.
-        merged = target.with_name("merged")
-        merged.mkdir()
-        script = 'mount -t overlay overlay -o "ro,userxattr,lowerdir=$1" "$2" && exec cp -a "$2" "$3"'
-        run(["unshare", "-m", "sh", "-c", script, "sh", ":".join(lowers), str(merged), str(target)], timeout=600)
-        merged.rmdir()
-
     def destroy(self, name: str, purge: bool) -> None:
         """Move the zone aside, then remove it and any debris; what is moved aside is no zone any more."""
         zone_dir = self.lxc_path / name
@@ -501,12 +478,16 @@ class LxcBackend:
             self.building.mkdir(mode=0o711, exist_ok=True)
             os.rename(zone_dir, self.building / f"{name}.{time.time_ns()}")
         self._sweep(name)
-        if purge:
-            shutil.rmtree(self.store / "volumes" / name, ignore_errors=False)
+        if purge and (self.store / "volumes" / name).exists():
+            shutil.rmtree(self.store / "volumes" / name)
 
     def _sweep(self, name: str) -> None:
         for path in self._debris(name):
-            shutil.rmtree(path)
+            if path.parent == self.building:
+                remove_tree(path / "rootfs")
+                remove_tree(path)
+            else:
+                Zfs(self.images, path.parent).remove(name)
 
     # -- power -----------------------------------------------------------------------------------------------------
 
@@ -543,11 +524,11 @@ class LxcBackend:
 
     def _clear_remains(self, spec: ZoneSpec) -> None:
         """Remove what a killed monitor left: processes of the zone that nobody watches, and its network interfaces."""
-        for procs in glob.glob(f"{CGROUP}/**/lxc.payload.{spec.name}/cgroup.procs", recursive=False) + glob.glob(
-            f"{CGROUP}/lxc.payload.{spec.name}/cgroup.procs"
-        ):
-            for pid in _read(Path(procs)).split():
-                if f"/{spec.name}/" in _read(Path(f"/proc/{pid}/mountinfo")):
+        inside = f"lxc.payload.{spec.name}/**/cgroup.procs"
+        found = glob.glob(f"{CGROUP}/{inside}", recursive=True) + glob.glob(f"{CGROUP}/*/{inside}", recursive=True)
+        for procs in found:
+            for pid in read_text(Path(procs)).split():
+                if f"/{spec.name}/" in read_text(Path(f"/proc/{pid}/mountinfo")):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
         for index in range(len(spec.networks)):
@@ -565,22 +546,35 @@ class LxcBackend:
         deadline = time.monotonic() + 10
         while self._pid(name) is not None or self._monitored(name):
             if time.monotonic() > deadline:
-                raise ZoneError(f"zone {name!r} does not stop, not even killed; look for a process in state D: lxc-info -n {name}")
+                raise ZoneError(
+                    f"zone {name!r} does not stop, not even killed; look for a process in state D: lxc-info -n {name}"
+                )
             time.sleep(POLL)
 
     def _monitored(self, name: str) -> bool:
-        return f"@{self.lxc_path}/{name}/command" in _read(Path("/proc/net/unix"))
+        return f"@{self.lxc_path}/{name}/command" in read_text(Path("/proc/net/unix"))
 
 
 # The files of a limit: cgroup version 1, version 2.
 _LIMIT_FILES = {"memory": ("memory.limit_in_bytes", "memory.max"), "cpu": ("cpu.cfs_quota_us", "cpu.max")}
 
 
+# The lines of a configuration whose values are applied to a running zone as well.
+LIVE_KEYS = ("lxc.start.", "lxc.cgroup.memory.", "lxc.cgroup.cpu.", "lxc.cgroup2.memory.", "lxc.cgroup2.cpu.")
+
+
+def _base(spec: ZoneSpec) -> int:
+    """The user of the host that is root in the zone."""
+    return 0 if spec.privileged else spec.idmap_base
+
+
 def _answers(pid: int) -> bool:
     """Whether the zone's init takes requests: systemd has its socket; any other init has replaced LXC's process."""
     exe = _exe(pid)
     if os.path.basename(exe) == "systemd":
-        return any(Path(f"/proc/{pid}/root/run/{one}").exists() for one in ("systemd/private", "dbus/system_bus_socket"))
+        return any(
+            Path(f"/proc/{pid}/root/run/{one}").exists() for one in ("systemd/private", "dbus/system_bus_socket")
+        )
     return bool(exe) and not os.path.basename(exe).startswith("lxc")
 
 
@@ -593,7 +587,7 @@ def _exe(pid: int) -> str:
 
 def _errors(log: Path) -> str:
     """The ERROR lines of LXC's log, for a message that carries the cause."""
-    lines = [line.split(" ERROR ", 1)[1].strip() for line in _read(log).splitlines() if " ERROR " in line]
+    lines = [line.split(" ERROR ", 1)[1].strip() for line in read_text(log).splitlines() if " ERROR " in line]
     return "".join(f"\n  {line}" for line in lines[:12])
 
 
@@ -606,10 +600,10 @@ def _hosts(spec: ZoneSpec) -> str:
 
 def _resolver() -> str:
     """The host's resolv.conf(5), or the upstream file when the host's names only a resolver on itself."""
-    text = _read(Path("/etc/resolv.conf"))
+    text = read_text(Path("/etc/resolv.conf"))
     servers = re.findall(r"^nameserver\s+(\S+)", text, re.MULTILINE)
     if servers and all(one.startswith("127.") or one == "::1" for one in servers):
-        return _read(RESOLVED_UPSTREAM) or text
+        return read_text(RESOLVED_UPSTREAM) or text
     return text
 
 
@@ -647,11 +641,3 @@ def _write(path: Path, content: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     os.replace(new, path)
-
-
-def _read(path: Path) -> str:
-    """The text of a file, or nothing when it is not there or not readable any more."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -1,4 +1,3 @@
-#!/usr/bin/python
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -213,9 +212,19 @@ pid:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import STATES, STORES, ZoneError, ZoneSpec, converge
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import LxcBackend
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
+    CommandError,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
+    STATES,
+    STORES,
+    ZoneError,
+    ZoneSpec,
+    converge,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import (
+    LxcBackend,
+)
 
 NETWORK = {
     "name": {"type": "str", "required": True},
