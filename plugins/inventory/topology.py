@@ -1,0 +1,214 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: topology
+short_description: A deployment's hosts and zones, computed from topology.yml
+version_added: 0.1.0
+author: the zonestack authors (@zonestack)
+description:
+  - Reads C(inventory/<deployment>/topology.yml) and the declarations C(services/*.yml), and computes every host, zone, group,
+    name, UUID, MAC address and address. Nothing is stored; the same files give the same inventory everywhere.
+  - Every zone has the variable C(zone) (where it is), each component's group C(service) (what it is), and all hosts
+    C(stack) (who the others are). A physical host has the variable C(host).
+  - C(docs/topology.md) lists the keys of C(topology.yml). Anything that it does not list, or that does not fit, is refused.
+  - The collection's own C(group_vars/<group>.yml) are loaded too; C(group_vars/) beside C(topology.yml) outrank them.
+options:
+  services_path:
+    description:
+      - Folders with further service files, beside the collection's C(services/) and the deployment's own C(services/).
+        A file replaces the one of the same name in an earlier folder.
+      - The key C(services_path) of C(topology.yml) adds folders after these.
+    type: list
+    elements: path
+    default: []
+    env:
+      - name: ZONESTACK_SERVICES_PATH
+"""
+
+EXAMPLES = r"""
+plugin: zonestack.openstack.topology
+release: "2026.2"
+networks:
+  zone: {cidr: 10.77.0.0/21}
+hosts:
+  aio1: {id: 1, connection: local}
+services:
+  galera: {count: 3}
+  memcached:
+  haproxy:
+  keystone: {memory: 2048}
+"""
+
+import os
+import typing as t
+from pathlib import Path
+
+from ansible.errors import AnsibleParserError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import read_services
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import (
+    CONNECTIONS,
+    INTERPRETERS,
+    Cloud,
+    Topology,
+    compute,
+    decode_topology,
+    zones_group,
+)
+
+COLLECTION = Path(__file__).resolve().parents[2]
+
+
+def shown(path: Path) -> str:
+    """A path as a message shows it: relative where it lies below the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def service_folders(deployment: Path, further: t.Iterable[str], own: t.Iterable[str], place: Place) -> list[tuple[Path, str]]:
+    """The folders that hold service files, the one that outranks all others last.
+
+    :param further: folders from the plugin's option, relative to the working directory.
+    :param own: ``services_path`` of the topology, relative to the deployment's folder.
+    """
+    folders = [COLLECTION / "services", deployment / "services", *(Path(path).absolute() for path in further if path)]
+    for index, path in enumerate(own):
+        folder = deployment / Path(path).expanduser()
+        if not folder.is_dir():
+            raise place.at("services_path").at(index).refuse(path, "no such folder: give one, relative to this file")
+        folders.append(folder)
+    return [(folder, shown(folder)) for folder in folders]
+
+
+def read_lock(release: str, place: Place) -> Lock:
+    """The lock of a release; in recipes a look-up stands for its text."""
+    path = COLLECTION / "locks" / f"{release}.txt"
+    if not path.is_file():
+        known = sorted(one.stem for one in (COLLECTION / "locks").glob("[0-9]*.txt"))
+        raise place.at("release").refuse(release, f"there is no {shown(path)}: choose a release that has a lock", known)
+    reference = f"{{{{ lookup('ansible.builtin.file', {str(path)!r}, rstrip=false) }}}}"
+    return Lock(shown(path), path.read_text(encoding="utf-8"), reference)
+
+
+def read_certificates(folder: Path) -> dict[str, str]:
+    """Further CA certificates of a deployment: file name to PEM text."""
+    found = {}
+    for path in sorted(folder.glob("*.crt")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if "-----BEGIN CERTIFICATE-----" not in text:
+            raise Place(shown(path)).missing("this is no PEM certificate (-----BEGIN CERTIFICATE-----): convert it with openssl x509")
+        found[path.name] = text
+    return found
+
+
+def read_cloud(path: Path, further: t.Iterable[str] = ()) -> Cloud:
+    """All that ``path`` (a ``topology.yml``) and the services say."""
+    place = Place(shown(path))
+    topology: Topology = decode_topology(read_yaml(path, place.file), place)
+    known = read_services(service_folders(path.parent, further, topology.services_path, place))
+    return compute(
+        topology,
+        known,
+        read_lock(topology.release, place),
+        deployment=path.parent.name,
+        place=place,
+        base=Place(shown(COLLECTION / "services" / "_base.yml")),
+        certificates=read_certificates(path.parent / "ca-certificates"),
+    )
+
+
+class InventoryModule(BaseInventoryPlugin):
+    """Reads, calls :func:`compute`, hands over."""
+
+    NAME = "zonestack.openstack.topology"
+
+    # Service files are the deployment's own, and their templates are meant: without this `{{ .. }}` would be written
+    # into a configuration as it stands.
+    trusted_by_default = True
+
+    def verify_file(self, path: str) -> bool:
+        """By name alone, so that a file that cannot be read is reported by :meth:`parse`, with its cause."""
+        return os.path.basename(path) in ("topology.yml", "topology.yaml")
+
+    def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
+        """Fill the inventory from ``path``."""
+        super().parse(inventory, loader, path, cache)
+        self.set_options()
+        try:
+            cloud = read_cloud(Path(path), self.get_option("services_path"))
+        except Refused as refused:
+            raise AnsibleParserError(str(refused)) from None
+        self._add_hosts(cloud)
+        self._add_zones(cloud)
+        self._set_stack(cloud)
+        self._load_group_vars()
+
+    def _group(self, name: str, variables: t.Mapping[str, t.Any] | None = None, parent: str | None = None) -> None:
+        self.inventory.add_group(name)
+        for key, value in (variables or {}).items():
+            self.inventory.set_variable(name, key, value)
+        if parent:
+            self.inventory.add_child(parent, name)
+
+    def _add_hosts(self, cloud: Cloud) -> None:
+        self._group("zone_hosts")
+        for backend in CONNECTIONS:
+            self._group(f"{backend}_hosts", {"ansible_python_interpreter": INTERPRETERS[backend]}, "zone_hosts")
+        for name, host in cloud.topology.hosts.items():
+            self.inventory.add_host(name, group=f"{host.backend}_hosts")
+            self.inventory.set_variable(name, "host", cloud.hosts[name])
+            reach = {"ansible_connection": host.connection if host.connection == "local" else None, "ansible_host": host.address,
+                     "ansible_user": host.user, "ansible_port": host.port}
+            for key, value in reach.items():
+                if value is not None:
+                    self.inventory.set_variable(name, key, value)
+        for group, members in cloud.groups.items():
+            self._group(group)
+            for name in members:
+                self.inventory.add_child(group, name)
+
+    def _add_zones(self, cloud: Cloud) -> None:
+        self._group("zones", {"ansible_python_interpreter": "/usr/bin/python3"})
+        for name, host in cloud.topology.hosts.items():
+            reach = {"ansible_connection": CONNECTIONS[host.backend], "ansible_host": host.address or name,
+                     "ansible_user": host.user, "ansible_port": host.port, "zone_transport": host.connection}
+            self._group(zones_group(name), {key: value for key, value in reach.items() if value is not None})
+        for component, zones in cloud.zones.items():
+            self._group(component, {"service": cloud.services[component]})
+            for zone in zones:
+                self.inventory.add_host(zone.name, group=component)
+                self.inventory.add_child(zones_group(zone.host), zone.name)
+                # Not through the inventory's own set_variable, which walks every value to mark templates: a zone has
+                # none, and a large cloud has 40,000 zones.
+                self.inventory.hosts[zone.name].set_variable("zone", zone.variable())
+        for service, components in cloud.parents.items():
+            self._group(service, parent="zones")
+            for component in components:
+                self.inventory.add_child(service, component)
+        children = {component for components in cloud.parents.values() for component in components}
+        for component in cloud.zones:
+            if component not in children:
+                self.inventory.add_child("zones", component)
+
+    def _set_stack(self, cloud: Cloud) -> None:
+        bulk = {key: cloud.stack[key] for key in ("hosts", "members")}
+        self.inventory.set_variable("all", "stack", {key: value for key, value in cloud.stack.items() if key not in bulk})
+        self.inventory.groups["all"].vars["stack"].update(bulk)  # no templates in it, see above
+
+    def _load_group_vars(self) -> None:
+        """The collection's defaults. Ansible lays ``group_vars/`` of the deployment over them afterwards.
+
+        Ansible itself would read them only beside a playbook, where they would outrank the deployment's.
+        """
+        folder = str(COLLECTION / "group_vars")
+        for group in list(self.inventory.groups):
+            for file in self.loader.find_vars_files(folder, group):
+                for key, value in (self.loader.load_from_file(file, trusted_as_template=True) or {}).items():
+                    self.inventory.set_variable(group, key, value)

@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images by content: an image's id is the digest of all that it is made from, its parent's id included.
+
+Whatever changes a recipe changes the id, so an image never has to be asked whether it is current.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, decode_dataclass, encode
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import BaseImage, Declared
+
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The lock of a release: which version of each Python distribution an image may hold.
+
+    :param text: the file's content, in pip's requirements format; it is part of what an id is made from.
+    :param reference: what stands in a recipe for the text, which is too long to be carried in every variable listing.
+    """
+
+    name: str
+    text: str
+    reference: str
+
+    def pins(self) -> set[str]:
+        """Normalised names (https://packaging.python.org/en/latest/specifications/name-normalization/) it pins."""
+        return {normalise(name) for name in _PIN.findall(self.text)}
+
+
+def normalise(requirement: str) -> str:
+    """The distribution's normalised name in a requirement, its extras left out."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[;<>=!~ ]", requirement, maxsplit=1)[0]).lower()
+
+
+def image_id(name: str, recipe: t.Mapping[str, t.Any]) -> str:
+    """``<name>-<12 hexadecimal digits>``: SHA-256 of the recipe as canonical JSON."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f"{name.replace('_', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def base_image(data: dict[str, t.Any], place: Place, certificates: t.Mapping[str, str]) -> tuple[str, dict[str, t.Any]]:
+    """Id and entry of the base image.
+
+    :param data: ``services/_base.yml``.
+    :param certificates: further CA certificates that every zone trusts, file name to PEM text.
+    """
+    base = decode_dataclass(BaseImage, data, place)
+    recipe = {**encode(base), "ca_certificates": dict(certificates)}
+    identity = image_id("base", recipe)
+    return identity, {"name": "base", "parent": None, "recipe": {"id": identity, "name": "base", "parent": None, **recipe}}
+
+
+def service_image(component: Declared, parent: str, lock: Lock) -> tuple[str, dict[str, t.Any]] | None:
+    """Id and entry of a component's image, or nothing where the parent already holds all that it needs.
+
+    Components of one service whose recipes are equal get one image, because it bears the service's name.
+    """
+    image = component.merged.image
+    if not (image.packages or image.python or image.commands or image.files or image.user):
+        return None
+    recipe = {"user": None, **encode(image), "parent": parent}
+    recipe["venv"] = f"/opt/{component.service}" if image.python else None
+    recipe["lock"] = None
+    if image.python:
+        pins = lock.pins()
+        for index, requirement in enumerate(image.python):
+            if normalise(requirement) not in pins:
+                here = component.place.at("image").at("python").at(index)
+                raise here.refuse(requirement, f"{lock.name} does not pin it: add it with scripts/update-locks.sh", sorted(pins))
+        recipe["lock"] = lock.text
+    identity = image_id(component.service, recipe)
+    if image.python:
+        recipe["lock"] = lock.reference
+    name = component.service
+    return identity, {"name": name, "parent": parent, "recipe": {"id": identity, "name": name, **recipe}}

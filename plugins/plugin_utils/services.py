@@ -1,0 +1,356 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a service is: the closed schema of ``services/<service>.yml``, and the catalogue of all such files.
+
+Templates (``{{ .. }}``) are only carried, never evaluated: they mean something in a zone, not here.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import (
+    Absolute,
+    Label,
+    Mode,
+    Name,
+    Place,
+    Port,
+    at_least,
+    decode,
+    decode_dataclass,
+    encode,
+    read_yaml,
+)
+
+#: Words that a port's ``from`` knows beside services and components.
+EVERYBODY = ("any", "hosts", "zones")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A directory on the host that outlives the zone."""
+
+    path: t.Annotated[Absolute, "Where the zone sees it"]
+    owner: t.Annotated[str | None, "User of the image that owns it when it is made; root otherwise"] = None
+
+
+@dataclass(frozen=True)
+class ZoneSize:
+    """What a zone may use, and how it lives."""
+
+    memory: t.Annotated[int, "Memory in MiB", at_least(64, "MiB")] = 1024
+    vcpus: t.Annotated[int, "Processors that daemons size themselves for", at_least(1)] = 2
+    cpu_cap: t.Annotated[int, "CPU time in per cent of one core", at_least(1, "per cent of one core")] = 200
+    quota: t.Annotated[int, "Disk in GiB", at_least(1, "GiB")] = 10
+    privileged: t.Annotated[bool, "Whether root in the zone is root on its host; only for what cannot do without"] = False
+    autostart: t.Annotated[bool, "Whether the zone starts with its host"] = True
+    volumes: t.Annotated[dict[Label, Volume], "Data that outlives the zone, by name"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is on the zone's root file system before anything is configured."""
+
+    packages: t.Annotated[tuple[str, ...], "Distribution packages"] = ()
+    python: t.Annotated[tuple[str, ...], "Python requirements for the virtualenv `/opt/<service>`; the release's lock pins them"] = ()
+    user: t.Annotated[str | None, "System user that the daemons run as"] = None
+    commands: t.Annotated[tuple[str, ...], "Shell commands that finish the image"] = ()
+    files: t.Annotated[dict[Absolute, str], "Files by path, with their content"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """The image below every service's image, `services/_base.yml`."""
+
+    suite: t.Annotated[str, "Debian suite"]
+    packages: t.Annotated[tuple[str, ...], "Distribution packages"] = ()
+    commands: t.Annotated[tuple[str, ...], "Shell commands that finish the image"] = ()
+    files: t.Annotated[dict[Absolute, str], "Files by path, with their content"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Api:
+    """An HTTP API: a front end of the load balancer with TLS, and an entry in the Keystone catalog."""
+
+    type: t.Annotated[str, "Type in the catalog, such as `identity`"]
+    port: t.Annotated[Port, "Port on both sides of the load balancer"]
+    path: t.Annotated[str, "What follows the port in the catalog's URL"] = ""
+    health: t.Annotated[str, "Path that answers 200 while the API serves"] = "/healthcheck"
+    name: t.Annotated[str | None, "Name in the catalog; default the service's"] = None
+    public: t.Annotated[bool, "Whether the external address serves it too"] = True
+
+
+@dataclass(frozen=True)
+class Listen:
+    """A further front end of the load balancer."""
+
+    port: t.Annotated[Port, "Port on both sides"]
+    mode: t.Annotated[t.Literal["tcp", "http"], "How it is proxied"] = "tcp"
+    sticky: t.Annotated[bool, "Whether all clients go to one member while it lives"] = False
+    check_port: t.Annotated[Port | None, "Port of the health check, when it is not the port itself"] = None
+    check_path: t.Annotated[str | None, "HTTP path of the health check; otherwise a TCP connection"] = None
+    public: t.Annotated[bool, "Whether the external address serves it too"] = False
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A port that the zone's own firewall lets in."""
+
+    port: t.Annotated[Port, "Port of the zone"]
+    from_: t.Annotated[tuple[str, ...], "Services or components; or `zones` (all of them), `hosts`, `any`"]
+    protocol: t.Annotated[t.Literal["tcp", "udp"], "Protocol"] = "tcp"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A user that Keystone knows the service by."""
+
+    user: t.Annotated[str, "Name of the user, in the project `service`"]
+    roles: t.Annotated[tuple[str, ...], "Roles in that project"] = ("service",)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory in the zone."""
+
+    mode: t.Annotated[Mode, "Permission bits"] = "0755"
+    owner: t.Annotated[str, "User"] = "root"
+    group: t.Annotated[str, "Group"] = "root"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file in the zone: oslo options, a template, a text, a copy, or a repository of keys."""
+
+    oslo: t.Annotated[tuple[str, ...] | None, "Layers of `services/_oslo.yml`, by name"] = None
+    options: t.Annotated[dict[str, dict[str, t.Any]] | None, "oslo options by section, over the layers"] = None
+    template: t.Annotated[str | None, "Name of a template of the service's role"] = None
+    content: t.Annotated[str | None, "The text itself"] = None
+    file: t.Annotated[str | None, "Name of a file of the service's role, taken as it is"] = None
+    keys: t.Annotated[t.Any, "A list of keys; the path is a directory with one file for each"] = None
+    mode: t.Annotated[Mode, "Permission bits"] = "0644"
+    owner: t.Annotated[str, "User"] = "root"
+    group: t.Annotated[str, "Group"] = "root"
+    secret: t.Annotated[bool, "Whether the file is never shown, not even as a diff"] = False
+    exact: t.Annotated[bool, "Whether no newline is put at the end of the text"] = False
+    validate: t.Annotated[tuple[str, ...] | None, "Namespaces for oslo-config-validator"] = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """How to find out that a daemon serves."""
+
+    tcp: t.Annotated[Port | None, "Port on the zone's address that accepts"] = None
+    http: t.Annotated[str | None, "URL that answers 200"] = None
+    ca: t.Annotated[Absolute | None, "File with the CA that the URL's certificate is checked against"] = None
+    command: t.Annotated[tuple[str, ...] | None, "Command that exits with 0"] = None
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A process that the zone's service manager keeps alive: WSGI application, command, or a packaged unit."""
+
+    wsgi: t.Annotated[str | None, "`module:application`, served by uWSGI behind nginx"] = None
+    command: t.Annotated[str | None, "Command line"] = None
+    unit: t.Annotated[str | None, "Unit that a distribution package brings"] = None
+    port: t.Annotated[Port | None, "Port on which a WSGI application is served"] = None
+    workers: t.Annotated[int | None, "Processes of a WSGI application; default the zone's vcpus", at_least(1)] = None
+    type: t.Annotated[t.Literal["simple", "exec", "forking", "notify", "oneshot"] | None, "systemd.service(5) Type="] = None
+    user: t.Annotated[str | None, "User; default the image's"] = None
+    reads: t.Annotated[tuple[Absolute, ...] | None, "Files and directories read at start: a change restarts the daemon"] = None
+    ready: t.Annotated[Ready | None, "How to find out that it serves"] = None
+    environment: t.Annotated[dict[str, str] | None, "Environment variables"] = None
+    limits: t.Annotated[dict[str, t.Any] | None, "Resource limits, `NOFILE: 65536` (systemd.exec(5) without `Limit`)"] = None
+    after: t.Annotated[tuple[str, ...] | None, "Units that it starts after, as the zone's service manager names them"] = None
+    drop_in: t.Annotated[tuple[str, ...] | None, "Further lines of the unit's [Service] section"] = None
+    tls: t.Annotated[bool, "Whether it reads the zone's certificate"] = True
+    clustered: t.Annotated[bool, "Whether it becomes ready only together with its peers"] = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that is done once its guard says so."""
+
+    name: t.Annotated[str, "What it achieves, in the imperative"]
+    run: t.Annotated[str, "Shell command"]
+    unless: t.Annotated[str, "Shell command that exits with 0 when nothing is to be done"]
+    user: t.Annotated[str | None, "User; default the image's"] = None
+    environment: t.Annotated[dict[str, str] | None, "Environment variables"] = None
+    secret_environment: t.Annotated[dict[str, str] | None, "Environment variables that are never shown"] = None
+    once: t.Annotated[bool, "Whether one zone does it for all"] = True
+
+
+@dataclass(frozen=True)
+class Component:
+    """What may differ between the components of one service; laid over the service's own."""
+
+    slot: t.Annotated[int | None, "Its eight addresses in every host's block; unique over all services", at_least(1)] = None
+    count: t.Annotated[int, "Zones in a deployment that does not say otherwise", at_least(1)] = 1
+    quorum: t.Annotated[bool, "Whether members vote, so that their number must be odd"] = False
+    role: t.Annotated[str, "Role that configures the zone"] = "openstack_service"
+    networks: t.Annotated[tuple[Label, ...], "Networks beside `zone`"] = ()
+    zone: t.Annotated[ZoneSize, "What the zone may use"] = ZoneSize()
+    image: t.Annotated[Image, "What the zone's image holds"] = Image()
+    api: t.Annotated[Api | None, "The HTTP API that it serves"] = None
+    listen: t.Annotated[dict[Name, Listen], "Further front ends of the load balancer, by name"] = field(default_factory=dict)
+    ports: t.Annotated[dict[Name, Opening], "What the zone's firewall lets in, by name"] = field(default_factory=dict)
+    directories: t.Annotated[dict[Absolute, Directory], "Directories by path"] = field(default_factory=dict)
+    config: t.Annotated[dict[Absolute, File], "Files by path"] = field(default_factory=dict)
+    daemons: t.Annotated[dict[str, Daemon], "Daemons by name, in the order in which they start"] = field(default_factory=dict)
+    steps: t.Annotated[tuple[Step, ...], "Commands that bring the service up, in order"] = ()
+
+
+@dataclass(frozen=True)
+class Service(Component):
+    """One service: `services/<service>.yml`."""
+
+    description: t.Annotated[str, "One line"] = ""
+    needs: t.Annotated[tuple[Name, ...], "Services that must be deployed too"] = ()
+    database: t.Annotated[tuple[Name, ...], "Databases, each with a user of its name"] = ()
+    queue: t.Annotated[bool, "Whether RabbitMQ holds a virtual host and a user of the service's name"] = False
+    identity: t.Annotated[Identity | None, "User that Keystone knows the service by"] = None
+    secrets: t.Annotated[
+        dict[Name, t.Literal["password", "hex32", "fernet_keys", "erlang_cookie"]],
+        "Further generated secrets, by name; `secrets.<service>.<name>` holds them",
+    ] = field(default_factory=dict)
+    components: t.Annotated[dict[Name, dict[str, t.Any]], "Parts in zones of their own, by name"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A component with everything that its service says laid under it, and where that stands."""
+
+    name: str
+    service: str
+    slot: int
+    merged: Service
+    place: Place
+
+    def variable(self) -> dict[str, t.Any]:
+        """The noun ``service`` without what the topology adds: every key of the schema at the first level."""
+        data: dict[str, t.Any] = {"api": None, "identity": None}
+        data.update(encode(self.merged))
+        del data["components"]
+        data.update(name=self.service, component=self.name)
+        return data
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every known service; ``layers`` are the files whose name begins with ``_``, by that name without it."""
+
+    services: dict[str, Service]
+    components: dict[str, Declared]
+    places: dict[str, Place]
+    layers: dict[str, dict[str, t.Any]]
+
+    def of(self, service: str) -> list[Declared]:
+        """The components of one service."""
+        return [one for one in self.components.values() if one.service == service]
+
+
+def _lay_over(under: t.Any, over: t.Any) -> t.Any:
+    """Mappings merge key by key; anything else is replaced."""
+    if isinstance(under, dict) and isinstance(over, dict):
+        return {**under, **{key: _lay_over(under[key], item) if key in under else item for key, item in over.items()}}
+    return over
+
+
+def _check(component: Service, place: Place) -> None:
+    """What a type cannot say."""
+    for path, item in component.config.items():
+        kinds = [kind for kind in ("template", "content", "file", "keys") if getattr(item, kind) is not None]
+        if item.oslo is not None or item.options is not None:
+            kinds.append("oslo/options")
+        if len(kinds) != 1:
+            right = "say what the file holds with exactly one of the known keys"
+            raise place.at("config").at(path).refuse(kinds, right, ["oslo/options", "template", "content", "file", "keys"])
+    for name, daemon in component.daemons.items():
+        kinds = [kind for kind in ("wsgi", "command", "unit") if getattr(daemon, kind) is not None]
+        if len(kinds) != 1:
+            right = "say what the daemon is with exactly one of the known keys"
+            raise place.at("daemons").at(name).refuse(kinds, right, ["wsgi", "command", "unit"])
+        if daemon.wsgi and daemon.port is None:
+            raise place.at("daemons").at(name).at("port").missing("a WSGI application needs a port")
+
+
+def _declare(name: str, data: dict[str, t.Any], place: Place) -> tuple[Service, list[Declared]]:
+    """One file as a service and its components."""
+    service = decode_dataclass(Service, data, place)
+    if not service.description:
+        raise place.at("description").missing("say in one line what the service is")
+    _check(service, place)
+    if not service.components:
+        if service.slot is None:
+            raise place.at("slot").missing("the key is missing and has no default")
+        return service, [Declared(name, name, service.slot, service, place)]
+    if service.slot is not None:
+        raise place.at("slot").refuse(service.slot, "give a slot to each component instead")
+    shared = {key: item for key, item in data.items() if key != "components"}
+    components = []
+    for component, own in service.components.items():
+        here = place.at("components").at(component)
+        if component == name:
+            raise here.refuse(component, "name the component otherwise than its service")
+        if decode_dataclass(Component, own, here).slot is None:
+            raise here.at("slot").missing("the key is missing and has no default")
+        merged = decode_dataclass(Service, _lay_over(shared, own), here)
+        _check(merged, here)
+        components.append(Declared(component, name, t.cast("int", merged.slot), merged, here))
+    return service, components
+
+
+def catalogue(files: t.Mapping[str, tuple[dict[str, t.Any], Place]]) -> Catalogue:
+    """All services of ``files`` (file name without suffix to its data and place), checked against one another."""
+    result = Catalogue({}, {}, {}, {})
+    slots: dict[int, Declared] = {}
+    for name, (data, place) in files.items():
+        if name.startswith("_"):
+            result.layers[name[1:]] = data
+            continue
+        decode(Name, name, Place(place.file))
+        service, components = _declare(name, data, place)
+        result.services[name] = service
+        result.places[name] = place
+        for one in components:
+            twin = result.components.get(one.name)
+            if twin is not None or (one.name != name and one.name in files):
+                other = twin.place.file if twin is not None else files[one.name][1].file
+                raise one.place.refuse(one.name, f"the name is taken by {other}: choose another")
+            result.components[one.name] = one
+            if one.slot in slots:
+                free = next(slot for slot in range(1, 10_000) if slot not in slots)
+                other_place = slots[one.slot].place
+                raise one.place.at("slot").refuse(
+                    one.slot, f"slot collision with {slots[one.slot].name!r} ({other_place.file}): slot {free} is the first free one"
+                )
+            slots[one.slot] = one
+    for name, service in result.services.items():
+        for index, need in enumerate(service.needs):
+            if need not in result.services:
+                raise result.places[name].at("needs").at(index).refuse(need, "name a service", result.services)
+    peers = {*EVERYBODY, *result.services, *result.components}
+    for one in result.components.values():
+        for port, opening in one.merged.ports.items():
+            for index, peer in enumerate(opening.from_):
+                if peer not in peers:
+                    here = one.place.at("ports").at(port).at("from").at(index)
+                    raise here.refuse(peer, "name a service or component, or zones, hosts, any", sorted(peers))
+    return result
+
+
+def read_services(folders: t.Iterable[tuple[Path, str]]) -> Catalogue:
+    """The catalogue of all ``*.yml`` in ``folders`` (path, and what messages call it).
+
+    A file replaces the one of the same name in an earlier folder: so a deployment may bring its own declaration.
+    """
+    files: dict[str, tuple[dict[str, t.Any], Place]] = {}
+    for folder, shown in folders:
+        for path in sorted(folder.glob("*.yml")):
+            file = f"{shown}/{path.name}"
+            files[path.stem] = (read_yaml(path, file), Place(file))
+    return catalogue(files)

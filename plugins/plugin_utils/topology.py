@@ -1,0 +1,649 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From ``topology.yml`` and the services' declarations to every host, zone, name and address: a pure function.
+
+Nothing is allocated, so nothing is remembered. An address is arithmetic::
+
+    address = network + host id * block + slot * 8 + (number - 1)
+
+so adding or removing hosts, services or replicas never renumbers any other zone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import typing as t
+import uuid
+from dataclasses import dataclass, field
+
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, base_image, service_image
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import (
+    Label,
+    Name,
+    Place,
+    Port,
+    Rule,
+    at_least,
+    decode_dataclass,
+    encode,
+    matching,
+)
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, Declared
+
+#: Addresses of one component on one host, and so the most zones of a component that a host holds.
+SLOT_SIZE = 8
+#: Offset of a host's own address in its block: the zones' default gateway.
+HOST_OFFSET = 1
+#: Offset of the deployment's virtual address in block 0.
+VIP_OFFSET = 5
+
+#: Backends and the stores that each knows, its default first.
+STORES = {"lxc": ("overlay", "dir", "btrfs", "zfs"), "smartos": ("zfs",)}
+#: Connection plugin and Python interpreter by backend. Modules run with the host's own Python, also where the control
+#: machine is the host: Ansible's virtualenv lacks what the distribution gives (python3-apt and the like).
+CONNECTIONS = {"lxc": "zonestack.openstack.lxc", "smartos": "zonestack.openstack.zlogin"}
+INTERPRETERS = {"lxc": "/usr/bin/python3", "smartos": "/opt/tools/bin/python3"}
+
+# IFNAMSIZ in linux/if.h is 16, with the closing zero byte.
+_BRIDGE = matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", "write a bridge name of at most 15 characters")
+_POWER = Rule(lambda value: value >= 4 * SLOT_SIZE and value & (value - 1) == 0, "give a power of two, 32 or more")
+
+
+def _ipv4(value: str) -> bool:
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _cidr(value: str) -> bool:
+    try:
+        ipaddress.IPv4Network(value)
+    except ValueError:
+        return False
+    return "/" in value
+
+
+_ADDRESS = Rule(_ipv4, "write an IPv4 address, such as 192.0.2.10")
+_REACHABLE = matching(
+    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*",
+    "write a host name or an IPv4 address",
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network on which zones have addresses; `zone` is the management network that every zone is on."""
+
+    cidr: t.Annotated[str, "The whole network, such as `10.77.0.0/21`", Rule(_cidr, "write an IPv4 network whose host bits are 0, such as 10.77.0.0/21")]
+    block: t.Annotated[int, "Addresses of each host, a power of two; block 0 is the deployment's, host id N has block N", _POWER] = 512
+    bridge: t.Annotated[str | None, "Bridge on each host; default `zs-<deployment>`, of a further network `zs-<deployment>-<network>`", _BRIDGE] = None
+    mtu: t.Annotated[int, "Largest packet in bytes", Rule(lambda value: 1280 <= value <= 9216, "give 1280 to 9216 bytes")] = 1500
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the deployment is reached."""
+
+    internal: t.Annotated[str | None, "Virtual address; default address 5 of block 0 of network `zone`", _ADDRESS] = None
+    external: t.Annotated[str | None, "Name or address that users know; default the internal one", _REACHABLE] = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine that holds zones, by name."""
+
+    id: t.Annotated[int, "Number of its block in every network; never changes while the host lives", at_least(1)]
+    backend: t.Annotated[t.Literal["lxc", "smartos"], "What its zones are"] = "lxc"
+    connection: t.Annotated[t.Literal["local", "ssh"], "`local` for the machine that Ansible runs on"] = "ssh"
+    address: t.Annotated[str | None, "Where SSH reaches it; must be given unless `connection: local`", _REACHABLE] = None
+    user: t.Annotated[str | None, "SSH user; default what ssh_config(5) says"] = None
+    port: t.Annotated[Port | None, "SSH port; default what ssh_config(5) says"] = None
+    store: t.Annotated[t.Literal["overlay", "dir", "btrfs", "zfs"] | None, "Where zones lie; default `overlay` for lxc, `zfs` for smartos"] = None
+    groups: t.Annotated[tuple[Name, ...], "Groups of hosts that it belongs to, for `hosts:` of services and for group_vars"] = ()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a component's zones are, and what the deployment gives them; under `services:` by service, or by component."""
+
+    count: t.Annotated[int | None, "Zones in the deployment, dealt to the hosts in the order of their ids; default the service's", at_least(1)] = None
+    per_host: t.Annotated[int | None, "Zones on each host, instead of `count`", at_least(1)] = None
+    hosts: t.Annotated[tuple[str, ...] | None, "Hosts or groups of hosts; default all hosts"] = None
+    memory: t.Annotated[int | None, "Memory of each zone in MiB; default the service's", at_least(64, "MiB")] = None
+    vcpus: t.Annotated[int | None, "Processors that daemons size themselves for; default the service's", at_least(1)] = None
+    cpu_cap: t.Annotated[int | None, "CPU time in per cent of one core; default the service's", at_least(1, "per cent of one core")] = None
+    quota: t.Annotated[int | None, "Disk in GiB; default the service's", at_least(1, "GiB")] = None
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A deployment: the only file that its owner must write."""
+
+    release: t.Annotated[str, "OpenStack release; `locks/<release>.txt` says which versions that means"]
+    networks: t.Annotated[dict[Label, Network], "Networks by name; `zone` must be there"]
+    hosts: t.Annotated[dict[Label, Host], "Machines by name"]
+    services: t.Annotated[dict[str, t.Any], "What is deployed and where; a name alone takes the service's own defaults"]
+    plugin: t.Annotated[t.Literal["zonestack.openstack.topology"] | None, "Lets Ansible find the plugin without this project's ansible.cfg"] = None
+    deployment: t.Annotated[Label | None, "Name; default the name of the file's folder"] = None
+    region: t.Annotated[str, "Region in the catalog", matching(r"[A-Za-z0-9_.-]{1,255}", "write letters, digits, _, . and -")] = "RegionOne"
+    endpoints: t.Annotated[Endpoints, "Where the deployment is reached"] = Endpoints()
+    services_path: t.Annotated[tuple[str, ...], "Folders with further service files, relative to this file"] = ()
+
+
+class Zone(t.NamedTuple):
+    """One zone: the noun ``zone``. ``networks`` holds further networks only: name to address and MAC."""
+
+    name: str
+    uuid: str
+    host: str
+    number: int
+    ordinal: int
+    address: str
+    mac: str
+    networks: dict[str, dict[str, str]] | None = None
+
+    def variable(self) -> dict[str, t.Any]:
+        """The noun as Ansible gets it."""
+        data = self._asdict()
+        if self.networks is None:
+            del data["networks"]
+        return data
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """All that the inventory says.
+
+    :param hosts: the noun ``host`` of each machine, by name.
+    :param zones: every zone, by component; in the order of their ordinals.
+    :param services: the noun ``service`` of each component.
+    :param parents: service to components, where their names differ.
+    :param groups: groups of hosts.
+    :param stack: the noun ``stack``.
+    """
+
+    topology: Topology
+    hosts: dict[str, dict[str, t.Any]]
+    zones: dict[str, list[Zone]]
+    services: dict[str, dict[str, t.Any]]
+    parents: dict[str, list[str]]
+    groups: dict[str, list[str]]
+    stack: dict[str, t.Any]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A component with its zones' hosts: how many of them each host holds, in the order of the hosts' ids."""
+
+    component: Declared
+    counts: dict[str, int]
+    size: dict[str, int] = field(default_factory=dict)
+    by_host: bool = False
+
+
+@dataclass(frozen=True)
+class _Space:
+    """A network as arithmetic: first address and block size."""
+
+    name: str
+    first: int
+    block: int
+
+    def address(self, host_id: int, offset: int) -> str:
+        return dotted(self.first + host_id * self.block + offset)
+
+
+def dotted(number: int) -> str:
+    """An IPv4 address from its 32 bits."""
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def uuid5_bytes(namespace: bytes, name: str) -> bytes:
+    """RFC 9562 section 5.5, as ``uuid.uuid5`` but without its object: 40,000 of them are made for a large cloud."""
+    digest = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return bytes(digest)
+
+
+def deployment_namespace(deployment: str) -> bytes:
+    """The namespace of a deployment's zone UUIDs."""
+    return uuid.uuid5(uuid.NAMESPACE_DNS, f"zonestack.openstack/{deployment}").bytes
+
+
+def zone_uuid(namespace: bytes, name: str) -> tuple[bytes, str]:
+    """A zone's UUID from its name, as bytes and as text."""
+    raw = uuid5_bytes(namespace, name)
+    text = raw.hex()
+    return raw, f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def zone_mac(zone: bytes, network: str) -> str:
+    """A zone's MAC address on a network: locally administered (02), then five bytes from its UUID."""
+    text = uuid5_bytes(zone, network).hex()
+    return f"02:{text[:2]}:{text[2:4]}:{text[4:6]}:{text[6:8]}:{text[8:10]}"
+
+
+def _check_networks(topology: Topology, deployment: str, place: Place) -> dict[str, _Space]:
+    """The networks as arithmetic, once none is too small or in another's way."""
+    here = place.at("networks")
+    if "zone" not in topology.networks:
+        raise here.missing("network 'zone' is missing: every zone has an address on it", topology.networks)
+    spaces: dict[str, _Space] = {}
+    taken: dict[str, ipaddress.IPv4Network] = {}
+    bridges: dict[str, str] = {}
+    last = max(topology.hosts.items(), key=lambda item: item[1].id)
+    for name, network in topology.networks.items():
+        cidr = ipaddress.IPv4Network(network.cidr)
+        for other, known in taken.items():
+            if cidr.overlaps(known):
+                raise here.at(name).at("cidr").refuse(network.cidr, f"overlaps network {other!r} ({known}): choose another range")
+        need = (last[1].id + 1) * network.block
+        if need > cidr.num_addresses:
+            prefix = 32 - (need - 1).bit_length()
+            right = (
+                f"too small: block {last[1].id} of {network.block} addresses (host {last[0]!r}) ends behind it, "
+                f"take a /{prefix} or smaller blocks" if prefix >= 0 else f"no IPv4 network holds block {last[1].id}: give hosts smaller ids"
+            )
+            raise here.at(name).at("cidr").refuse(network.cidr, right)
+        bridge = bridge_name(topology, deployment, name)
+        if len(bridge) > 15:
+            raise here.at(name).at("bridge").refuse(bridge, "give a bridge name of at most 15 characters (this is the default)")
+        if bridge in bridges:
+            raise here.at(name).at("bridge").refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
+        bridges[bridge], taken[name] = name, cidr
+        spaces[name] = _Space(name, int(cidr.network_address), network.block)
+    return spaces
+
+
+def bridge_name(topology: Topology, deployment: str, network: str) -> str:
+    """The bridge of a network on every host."""
+    default = f"zs-{deployment}" if network == "zone" else f"zs-{deployment}-{network}"
+    return topology.networks[network].bridge or default
+
+
+def _check_hosts(topology: Topology, spaces: dict[str, _Space], place: Place) -> None:
+    """What one host cannot know of the others."""
+    ids: dict[int, str] = {}
+    local = None
+    for name, host in topology.hosts.items():
+        here = place.at("hosts").at(name)
+        if host.id in ids:
+            free = next(number for number in range(1, len(topology.hosts) + 2) if number not in {one.id for one in topology.hosts.values()})
+            raise here.at("id").refuse(host.id, f"host {ids[host.id]!r} has this id: {free} is free")
+        ids[host.id] = name
+        if host.connection == "local":
+            if local is not None:
+                raise here.at("connection").refuse("local", f"host {local!r} is already the machine that Ansible runs on: give an address")
+            local = name
+        elif host.address is None:
+            raise here.at("address").missing("give the address that SSH reaches, or connection: local")
+        if host.store is not None and host.store not in STORES[host.backend]:
+            raise here.at("store").refuse(host.store, f"a store of backend {host.backend}", STORES[host.backend])
+        if host.address is not None and _ipv4(host.address):
+            number = int(ipaddress.IPv4Address(host.address))
+            for network, space in spaces.items():
+                size = ipaddress.IPv4Network(topology.networks[network].cidr).num_addresses
+                own = space.first + host.id * space.block + HOST_OFFSET
+                if 0 <= number - space.first < size and number != own:
+                    raise here.at("address").refuse(
+                        host.address, f"lies in network {network!r}, whose addresses are computed: take one outside, or {dotted(own)}"
+                    )
+
+
+def _groups(topology: Topology) -> dict[str, list[str]]:
+    """Groups of hosts, hosts in the order of their ids."""
+    groups: dict[str, list[str]] = {}
+    for name, host in sorted(topology.hosts.items(), key=lambda item: item[1].id):
+        for group in dict.fromkeys(host.groups):
+            groups.setdefault(group, []).append(name)
+    return groups
+
+
+def _vip(topology: Topology, zone: _Space, place: Place) -> str:
+    """The internal virtual address, which must be of block 0: every other address belongs to a host."""
+    internal = topology.endpoints.internal
+    if internal is None:
+        return zone.address(0, VIP_OFFSET)
+    offset = int(ipaddress.IPv4Address(internal)) - zone.first
+    if not HOST_OFFSET <= offset < zone.block:
+        low, high = zone.address(0, HOST_OFFSET), zone.address(0, zone.block - 1)
+        right = f"take an address of block 0 of network zone, {low} to {high}"
+        raise place.at("endpoints").at("internal").refuse(internal, right)
+    return internal
+
+
+def _chosen(placement: Placement, ordered: list[str], groups: dict[str, list[str]], place: Place) -> list[str]:
+    """The hosts of a placement, in the order of their ids."""
+    if placement.hosts is None:
+        return ordered
+    here = place.at("hosts")
+    if not placement.hosts:
+        raise here.refuse([], "name at least one host or group of hosts", [*ordered, *groups])
+    chosen: set[str] = set()
+    known = set(ordered)
+    for index, name in enumerate(placement.hosts):
+        if name in groups:
+            chosen.update(groups[name])
+        elif name in known:
+            chosen.add(name)
+        else:
+            raise here.at(index).refuse(name, "unknown host, name a host or a group of hosts", [*ordered, *groups])
+    return [name for name in ordered if name in chosen]
+
+
+def _place_one(
+    component: Declared, placement: Placement, ordered: list[str], groups: dict[str, list[str]], place: Place
+) -> Placed:
+    """How many zones of a component each host holds."""
+    hosts = _chosen(placement, ordered, groups, place)
+    if placement.count is not None and placement.per_host is not None:
+        raise place.at("per_host").refuse(placement.per_host, "give count or per_host, not both")
+    key = "count" if placement.per_host is None else "per_host"
+    if placement.per_host is not None:
+        counts = dict.fromkeys(hosts, placement.per_host)
+        total = placement.per_host * len(hosts)
+    else:
+        total = component.merged.count if placement.count is None else placement.count
+        each, rest = divmod(total, len(hosts))
+        counts = {host: each + (index < rest) for index, host in enumerate(hosts) if each or index < rest}
+    most = max(counts.values())
+    if most > SLOT_SIZE:
+        right = f"replicas beyond the slot: a host holds at most {SLOT_SIZE} zones of a component, this would be {most}"
+        raise place.at(key).refuse(placement.per_host or total, right)
+    if component.merged.quorum and total % 2 == 0:
+        right = f"{component.name} votes, {total} members cannot outvote a lost half: take an odd number, {total - 1} or {total + 1}"
+        raise place.at(key).refuse(placement.per_host or total, right)
+    sizes = {name: getattr(placement, name) for name in ("memory", "vcpus", "cpu_cap", "quota")}
+    return Placed(component, counts, {name: size for name, size in sizes.items() if size is not None}, key == "per_host")
+
+
+def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]], place: Place) -> list[Placed]:
+    """Every deployed component with its hosts."""
+    ordered = sorted(topology.hosts, key=lambda name: topology.hosts[name].id)
+    placed = []
+    for name, value in topology.services.items():
+        here = place.at("services").at(name)
+        if name not in known.services:
+            raise here.refuse(name, "unknown service: name one, or add its file to the services folder", known.services)
+        components = known.of(name)
+        for index, need in enumerate(known.services[name].needs):
+            if need not in topology.services:
+                right = f"service {name!r} needs it ({known.places[name].file}: needs[{index}]): add `{need}:` under services"
+                raise place.at("services").at(need).missing(right, topology.services)
+        if not known.services[name].components:
+            placed.append(_place_one(components[0], decode_dataclass(Placement, value or {}, here), ordered, groups, here))
+            continue
+        if not isinstance(value, (dict, type(None))):
+            raise here.refuse(value, "write a mapping with the service's components", [one.name for one in components])
+        for key in value or {}:
+            if key not in [one.name for one in components]:
+                raise here.at(key).refuse((value or {})[key], "unknown component", [one.name for one in components])
+        for one in components:
+            at = here.at(one.name)
+            placed.append(_place_one(one, decode_dataclass(Placement, (value or {}).get(one.name) or {}, at), ordered, groups, at))
+    if not placed:
+        raise place.at("services").refuse(topology.services, "name at least one service", known.services)
+    return placed
+
+
+def _check_slots(placed: list[Placed], topology: Topology, place: Place) -> None:
+    """Every component's slot must lie inside the block of each network it is on."""
+    for one in placed:
+        component = one.component
+        for index, network in enumerate(("zone", *component.merged.networks)):
+            if network not in topology.networks:
+                here = component.place.at("networks").at(index - 1)
+                raise here.refuse(network, f"{place.file} has no such network: add it under networks", topology.networks)
+            block = topology.networks[network].block
+            last = block // SLOT_SIZE - 2
+            if component.slot > last:
+                need = 1 << ((component.slot + 2) * SLOT_SIZE - 1).bit_length()
+                right = f"block too small: slot {component.slot} of {component.name!r} is behind its last slot {last}, take {need}"
+                raise place.at("networks").at(network).at("block").refuse(block, right)
+
+
+def _claim_groups(placed: list[Placed], groups: dict[str, list[str]], topology: Topology, place: Place) -> None:
+    """One name, one meaning: Ansible would silently merge two groups of the same name."""
+    owners = dict.fromkeys(("all", "ungrouped", "zones", "zone_hosts", "lxc_hosts", "smartos_hosts", "localhost"), "Ansible or this plugin")
+    for host in topology.hosts:
+        owners[zones_group(host)] = f"the zones of host {host!r}"
+    for one in placed:
+        for name in {one.component.service, one.component.name}:
+            if name in owners and owners[name] != f"service {one.component.service!r}":
+                raise one.component.place.refuse(name, f"the name belongs to {owners[name]}: choose another")
+            owners[name] = f"service {one.component.service!r}"
+    for group, members in groups.items():
+        if group in owners:
+            index = topology.hosts[members[0]].groups.index(group)
+            here = place.at("hosts").at(members[0]).at("groups").at(index)
+            raise here.refuse(group, f"the name belongs to {owners[group]}: choose another")
+        owners[group] = "a group of hosts"
+    for host in topology.hosts:
+        if host in owners:
+            raise place.at("hosts").at(host).refuse(host, f"the name belongs to {owners[host]}: choose another")
+
+
+def zones_group(host: str) -> str:
+    """The group of a host's zones."""
+    return f"{host.replace('-', '_')}_zones"
+
+
+def _zones(one: Placed, spaces: list[_Space], ids: dict[str, int], namespace: bytes) -> list[Zone]:
+    """The zones of a component. With ``count`` ordinals go round the hosts, with ``per_host`` host by host:
+
+    either way the ordinals that exist stay when the number grows (``count``) or a host is added at the end (``per_host``).
+    """
+    label = one.component.name.replace("_", "-")
+    offset = one.component.slot * SLOT_SIZE - 1
+    if one.by_host:
+        order = [(host, number) for host, count in one.counts.items() for number in range(1, count + 1)]
+    else:
+        order = [(host, number) for number in range(1, SLOT_SIZE + 1) for host, count in one.counts.items() if number <= count]
+    first, *further = spaces
+    zones = []
+    for ordinal, (host, number) in enumerate(order):
+        name = f"{host}-{label}-{number}"
+        raw, text = zone_uuid(namespace, name)
+        networks = None
+        if further:
+            networks = {
+                space.name: {"address": space.address(ids[host], offset + number), "mac": zone_mac(raw, space.name)} for space in further
+            }
+        address = dotted(first.first + ids[host] * first.block + offset + number)
+        zones.append(Zone(name, text, host, number, ordinal, address, zone_mac(raw, "zone"), networks))
+    return zones
+
+
+def _check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place) -> None:
+    """Zone names must be DNS labels and unique: host ``a`` with ``b_c`` and host ``a-b`` with ``c`` would meet."""
+    longest = max((zone.name for every in zones.values() for zone in every), key=len)
+    if len(longest) > 63:
+        host = next(zone.host for every in zones.values() for zone in every if zone.name == longest)
+        raise place.at("hosts").at(host).refuse(host, f"zone name {longest!r} would be longer than 63 characters: take a shorter host name")
+    seen: dict[str, str] = dict.fromkeys(topology.hosts, "a host")
+    for component, every in zones.items():
+        for zone in every:
+            if zone.name in seen:
+                right = f"zone {zone.name!r} of {component!r} would bear the name of {seen[zone.name]}: choose another host name"
+                raise place.at("hosts").at(zone.host).refuse(zone.host, right)
+            seen[zone.name] = f"a zone of {component!r}"
+
+
+def _host_variable(name: str, host: Host, spaces: dict[str, _Space]) -> dict[str, t.Any]:
+    """The noun ``host``. ``builders`` are the addresses of image builders, the last slot (the network's broadcast
+    address may be the last of all, so there are seven)."""
+    zone = spaces["zone"]
+    builders = [zone.address(host.id, zone.block - SLOT_SIZE + index) for index in range(SLOT_SIZE - 1)]
+    return {
+        "name": name,
+        "id": host.id,
+        "backend": host.backend,
+        "store": host.store or STORES[host.backend][0],
+        "addresses": {network: space.address(host.id, HOST_OFFSET) for network, space in spaces.items()},
+        "builders": builders,
+    }
+
+
+def _front_ends(placed: list[Placed]) -> None:
+    """Two front ends of the load balancer cannot share a port."""
+    ports: dict[int, str] = {}
+    for one in placed:
+        merged, here = one.component.merged, one.component.place
+        mine = [(here.at("listen").at(name).at("port"), listen.port, name) for name, listen in merged.listen.items()]
+        if merged.api is not None:
+            mine.append((here.at("api").at("port"), merged.api.port, "api"))
+        for at, port, name in mine:
+            if port in ports:
+                raise at.refuse(port, f"{ports[port]} has this port on the load balancer: choose another")
+            ports[port] = f"{one.component.name} {name}"
+
+
+def _endpoints(placed: t.Sequence[Placed], vip: t.Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """URLs of every API by its service, a service's second API by its component. All are https: the load balancer's."""
+    urls: dict[str, dict[str, str]] = {}
+    for one in placed:
+        api = one.component.merged.api
+        if api is None:
+            continue
+        name = one.component.name if one.component.service in urls else one.component.service
+        internal = f"https://{vip['internal']}:{api.port}{api.path}"
+        public = f"https://{vip['external']}:{api.port}{api.path}" if api.public else internal
+        urls[name] = {"public": public, "internal": internal, "admin": internal}
+    return urls
+
+
+def _service_facts(name: str, placed: list[Placed], known: Catalogue) -> dict[str, t.Any]:
+    """What every other service needs to know of one; ``api`` and ``listen`` also by component, which serves them."""
+    service = known.services[name]
+    mine = [one.component for one in placed if one.component.service == name]
+    components = {
+        one.name: {"api": encode(one.merged.api), "listen": encode(one.merged.listen), "ports": encode(one.merged.ports)} for one in mine
+    }
+    return {
+        "description": service.description,
+        "component": next((one for one, part in components.items() if part["api"]), next(iter(components))),
+        "api": next((part["api"] for part in components.values() if part["api"]), None),
+        "listen": {key: item for part in components.values() for key, item in part["listen"].items()},
+        "database": list(service.database),
+        "queue": service.queue,
+        "identity": encode(service.identity),
+        "secrets": dict(service.secrets),
+        "components": components,
+    }
+
+
+def _images(placed: list[Placed], known: Catalogue, lock: Lock, certificates: t.Mapping[str, str], base: Place) -> tuple[dict[str, t.Any], dict[str, str]]:
+    """The images that the deployment needs by id, and each component's image."""
+    if "base" not in known.layers:
+        raise base.missing("the file is missing: it declares the image below all others")
+    parent, entry = base_image(known.layers["base"], base, certificates)
+    images, used = {parent: entry}, {}
+    for one in placed:
+        made = service_image(one.component, parent, lock)
+        if made is not None:
+            images[made[0]] = made[1]
+        used[one.component.name] = parent if made is None else made[0]
+    return images, used
+
+
+def decode_topology(data: dict[str, t.Any], place: Place) -> Topology:
+    """``topology.yml`` as a dataclass: each value is right by itself, not yet together with the others."""
+    topology = decode_dataclass(Topology, data, place)
+    if not topology.hosts:
+        raise place.at("hosts").refuse({}, "name at least one host")
+    return topology
+
+
+def compute(
+    topology: Topology,
+    known: Catalogue,
+    lock: Lock,
+    *,
+    deployment: str,
+    place: Place,
+    base: Place = Place("services/_base.yml"),
+    certificates: t.Mapping[str, str] | None = None,
+) -> Cloud:
+    """Everything that the inventory says.
+
+    :param topology: what the user wrote.
+    :param known: every known service.
+    :param lock: the release's lock.
+    :param deployment: the name to use when the topology gives none.
+    :param place: the topology's file, for messages; ``base`` likewise for ``_base.yml``.
+    :param certificates: further CA certificates for every zone, file name to PEM text.
+    :raises Refused: when anything does not fit; nothing has been changed anywhere then.
+    """
+    deployment = topology.deployment or decode_dataclass(_Deployment, {"deployment": deployment}, place).deployment
+    spaces = _check_networks(topology, deployment, place)
+    _check_hosts(topology, spaces, place)
+    internal = _vip(topology, spaces["zone"], place)
+    groups = _groups(topology)
+    placed = _place_all(topology, known, groups, place)
+    _check_slots(placed, topology, place)
+    _claim_groups(placed, groups, topology, place)
+    _front_ends(placed)
+    images, used = _images(placed, known, lock, certificates or {}, base)
+
+    ids = {name: host.id for name, host in topology.hosts.items()}
+    namespace = deployment_namespace(deployment)
+    zones = {
+        one.component.name: _zones(one, [spaces[name] for name in ("zone", *one.component.merged.networks)], ids, namespace) for one in placed
+    }
+    _check_names(zones, topology, place)
+
+    services = {}
+    for one in placed:
+        variable = one.component.variable()
+        variable["zone"] = {**variable["zone"], **one.size}
+        variable["image"] = {**variable["image"], "id": used[one.component.name]}
+        services[one.component.name] = variable
+    hosts = {name: _host_variable(name, host, spaces) for name, host in topology.hosts.items()}
+    vip = {"internal": internal, "external": topology.endpoints.external or internal}
+    stack = {
+        "deployment": deployment,
+        "region": topology.region,
+        "release": topology.release,
+        "networks": {name: _network_facts(topology, deployment, name) for name in topology.networks},
+        "vip": vip,
+        "endpoint": _endpoints(placed, vip),
+        "hosts": {
+            name: {
+                "id": host.id,
+                "backend": host.backend,
+                "store": hosts[name]["store"],
+                "address": host.address or hosts[name]["addresses"]["zone"],
+                "bridge_address": hosts[name]["addresses"]["zone"],
+                "addresses": hosts[name]["addresses"],
+            }
+            for name, host in topology.hosts.items()
+        },
+        "members": {name: [{"name": zone.name, "address": zone.address, "host": zone.host} for zone in every] for name, every in zones.items()},
+        "services": {name: _service_facts(name, placed, known) for name in topology.services},
+        "images": images,
+    }
+    parents = {name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components}
+    return Cloud(topology, hosts, zones, services, parents, groups, stack)
+
+
+@dataclass(frozen=True)
+class _Deployment:
+    deployment: Label
+
+
+def _network_facts(topology: Topology, deployment: str, name: str) -> dict[str, t.Any]:
+    network = topology.networks[name]
+    cidr = ipaddress.IPv4Network(network.cidr)
+    return {
+        "cidr": network.cidr,
+        "prefix": cidr.prefixlen,
+        "netmask": str(cidr.netmask),
+        "bridge": bridge_name(topology, deployment, name),
+        "mtu": network.mtu,
+        "block": network.block,
+    }
