@@ -69,7 +69,7 @@ preflight() {
 }
 
 stop() {
-  say "" "$1" >&2
+  say "$1" >&2
   exit 1
 }
 
@@ -126,7 +126,7 @@ if ! venv_is_current; then
   python3 -m venv "$VENV"
   # uv comes from the lock as well: its entry, with the hashes on the lines below it
   sed -n '/^uv==/,/^    # /p' "$CONTROL_LOCK" >"$VENV/uv.txt"
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"
+  "$PYTHON" -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"
   use_pip_settings
   (cd "$ROOT" && uv pip install --quiet --python "$PYTHON" --require-hashes --requirements "$CONTROL_LOCK")
   cp "$CONTROL_LOCK" "$VENV_STAMP.new" && mv "$VENV_STAMP.new" "$VENV_STAMP"
@@ -143,8 +143,9 @@ fi
 # The deployment ---------------------------------------------------------------------------------------------------------
 written=$("$PYTHON" "$ROOT/scripts/lib/deployment.py" write-aio "$settings")
 [[ -z $written ]] || mapfile -t -O "${#changed[@]}" changed <<<"$written"
-written=$("$PYTHON" "$ROOT/scripts/secrets.py" ensure --deployment "$deployment")
-case $written in *[Uu]nchanged* | *'nothing'* | '') ;; *) changed+=("secrets: inventory/aio/secrets.yml") ;; esac
+before=$(sha256sum "$deployment/secrets.yml" 2>/dev/null || true)
+"$PYTHON" "$ROOT/scripts/secrets.py" ensure --deployment "$deployment" >/dev/null
+[[ $before == "$(sha256sum "$deployment/secrets.yml")" ]] || changed+=("inventory/aio/secrets.yml (strong random values, mode 0600)")
 
 # What was done ----------------------------------------------------------------------------------------------------------
 if ((${#changed[@]})); then

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -19,6 +20,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 EXTRA_CA = Path("/usr/local/share/ca-certificates")
 """Where Debian keeps the certificates that an administrator added to those it trusts (update-ca-certificates(8))."""
+VIP_OFFSET = 5
+"""Where the deployment's virtual address lies in its network unless topology.yml says otherwise."""
 
 
 class DeploymentError(Exception):
@@ -90,6 +93,8 @@ def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
 def aio_topology(example: str, network: str, store: str) -> str:
     """The example's topology with this machine's network and store; its comments stay as they are."""
     text, networks = re.subn(r"(\bcidr:\s*)[\d./]+", rf"\g<1>{network}", example, count=1)
+    virtual = ipaddress.IPv4Network(network)[VIP_OFFSET]
+    text = re.sub(r"^(\s*internal:\s*)[\d.]+", rf"\g<1>{virtual}", text, count=1, flags=re.MULTILINE)
     if store != "overlay":
         text = re.sub(r"(\bstore:\s*)\w+", rf"\g<1>{store}", text)
     topology = yaml.safe_load(text)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a deployment consists of, as far as the commands need it: read with the inventory plugin's own code."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment import ROOT, Deployment, DeploymentError
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A zone and where it lives. ``address`` is None where its host is the machine that Ansible runs on."""
+
+    name: str
+    uuid: str
+    host: str
+    address: str | None
+    user: str | None
+    port: int | None
+    backend: str
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A deployment, computed from its topology."""
+
+    deployment: str
+    hosts: list[str]
+    groups: dict[str, list[str]]
+    """Zone names of every service and every component, in their order."""
+    zones: dict[str, Zone]
+    privileged: list[str]
+    endpoints: dict[str, str]
+    """Public URL of each service with an API."""
+
+
+def load(deployment: Deployment) -> Cloud:
+    """Read and compute; a topology that is refused raises a DeploymentError with the plugin's message."""
+    if str(ROOT / ".collections") not in sys.path:
+        sys.path.insert(0, str(ROOT / ".collections"))
+    from ansible_collections.zonestack.openstack.plugins.inventory.topology import read_cloud
+    from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Refused
+
+    try:
+        computed = read_cloud(Path(deployment.topology))
+    except Refused as why:
+        raise DeploymentError(str(why)) from None
+    hosts = computed.topology.hosts
+    zones = {}
+    groups: dict[str, list[str]] = {}
+    for component, members in computed.zones.items():
+        groups[component] = [zone.name for zone in members]
+        for zone in members:
+            host = hosts[zone.host]
+            address = None if host.connection == "local" else host.address
+            zones[zone.name] = Zone(zone.name, zone.uuid, zone.host, address, host.user, host.port, host.backend)
+    for service, components in computed.parents.items():
+        groups[service] = [name for component in components for name in groups.get(component, [])]
+    privileged = [
+        name for component, service in computed.services.items() if service["zone"]["privileged"] for name in groups[component]
+    ]
+    endpoints = {name: urls["public"] for name, urls in computed.stack["endpoint"].items()}
+    return Cloud(computed.stack["deployment"], list(hosts), groups, zones, privileged, endpoints)

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deploy, or converge, a deployment: the steps in order, what they changed, and how to log in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cloud import Cloud, load
+from deployment import ROOT, Deployment, DeploymentError, write_whole
+from progress import Display, Log, Record, names
+from runner import Mask, locked, run_playbooks
+
+STEPS = {
+    "hosts": "packages, kernel settings, bridges and NAT on the physical hosts",
+    "images": "the base image and one image per service, built once",
+    "zones": "every zone exists, with its image, addresses and limits, and runs",
+    "infrastructure": "files and daemons in the zones; database, queue and load balancer",
+    "services": "OpenStack: schemas, daemons, catalog, users",
+    "verify": "every server behind every front end answers",
+}
+"""The steps in their order, each the playbook of its name, and what it makes so."""
+
+
+@dataclass
+class State:
+    """What is remembered of the last run, for ``--resume``. Nothing that a deployment depends on."""
+
+    steps: list[str]
+    running: str
+    rc: int | None = None
+    """None while the run goes on, and so also of one that was killed."""
+    limit: str | None = None
+    log: str = ""
+
+    @staticmethod
+    def path(deployment: Deployment) -> Path:
+        return deployment.logs / "last-run.json"
+
+    @classmethod
+    def read(cls, deployment: Deployment) -> State | None:
+        try:
+            return cls(**json.loads(cls.path(deployment).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def write(self, deployment: Deployment) -> None:
+        write_whole(self.path(deployment), json.dumps(self.__dict__), 0o600)
+
+
+def chosen_steps(wanted: list[str]) -> list[str]:
+    """The steps that ``--step`` names, in their order: single ones and ranges (``zones..services``, ``zones..``)."""
+    order = list(STEPS)
+    if not wanted:
+        return order
+    chosen: set[str] = set()
+    for text in wanted:
+        first, dots, last = text.partition("..")
+        for name in (first or order[0], (last or order[-1]) if dots else first):
+            if name not in STEPS:
+                raise DeploymentError(f"--step {text}: there is no step '{name}' (steps: {', '.join(order)})")
+        low, high = order.index(first or order[0]), order.index((last or order[-1]) if dots else first)
+        if low > high:
+            raise DeploymentError(f"--step {text}: '{first}' comes after '{last}' (order: {', '.join(order)})")
+        chosen |= set(order[low : high + 1])
+    return [step for step in order if step in chosen]
+
+
+def parser() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:<15} {text}" for name, text in STEPS.items())
+    made = argparse.ArgumentParser(
+        prog="scripts/run-playbooks.sh",
+        description="Deploy, or converge, a deployment. On a fresh machine, prepare the all-in-one host first.",
+        epilog=f"steps:\n{lines}\n\nexit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
+    made.add_argument("--step", action="append", default=[], metavar="STEP", help="only this step, or FROM..TO; repeatable")
+    made.add_argument("--service", action="append", default=[], metavar="NAME", help="only the zones of this service; repeatable")
+    made.add_argument("--limit", metavar="PATTERN", help="only these hosts and zones, in Ansible's notation")
+    made.add_argument("--check", action="store_true", help="say what would change, change nothing")
+    made.add_argument("--diff", action="store_true", help="show the changes (secrets never)")
+    made.add_argument("--resume", action="store_true", help="begin with the step in which the last run broke")
+    made.add_argument("--verbose", "-v", action="count", default=0, help="show Ansible's results; -vv and more as for Ansible")
+    made.add_argument("--extra-vars", "-e", action="append", default=[], metavar="VARS", help="passed to ansible-playbook")
+    made.add_argument("--list-steps", action="store_true", help="list the steps and end")
+    return made
+
+
+def limit_of(options: argparse.Namespace, cloud: Cloud) -> str | None:
+    """Ansible's limit for ``--service`` and ``--limit``. The physical hosts stay: what a zone needs is done on them."""
+    for name in options.service:
+        if name not in cloud.groups:
+            raise DeploymentError(f"--service {name}: deployment '{cloud.deployment}' has {', '.join(sorted(cloud.groups))}")
+    if options.service and options.limit:
+        raise DeploymentError("give --service or --limit, not both")
+    return ",".join([*options.service, "zone_hosts"]) if options.service else options.limit
+
+
+def ansible_arguments(options: argparse.Namespace, limit: str | None) -> list[str]:
+    """Options for ansible-playbook."""
+    arguments = []
+    if limit:
+        arguments += ["--limit", limit]
+    arguments += [f"--{name}" for name in ("check", "diff") if getattr(options, name)]
+    if options.verbose:
+        arguments.append(f"-{'v' * options.verbose}")
+    for variables in options.extra_vars:
+        arguments += ["--extra-vars", variables]
+    return arguments
+
+
+@dataclass
+class Run:
+    """One run: its record, its log file and its end."""
+
+    deployment: Deployment
+    cloud: Cloud
+    playbooks: list[Path]
+    arguments: list[str]
+    verbose: bool = False
+    mask: Mask = field(init=False)
+    record: Record = field(default_factory=Record)
+    log: Path = field(init=False)
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+
+    def __post_init__(self) -> None:
+        self.mask = Mask(self.deployment.secret_values())
+        self.log = self.deployment.logs / f"{time.strftime('%Y%m%dT%H%M%S')}.log"
+
+    def execute(self, on_step: Any = lambda step: None) -> int:
+        """Run the playbooks under their display, with everything in the log. Returns the exit code."""
+        steps = [playbook.stem for playbook in self.playbooks]
+        with (
+            os.fdopen(os.open(self.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "a") as file,
+            Display(self.record, steps, self.console, self.verbose, self.mask) as display,
+        ):
+            log = Log(file)
+            log.write(self.mask(f"ansible-playbook {shlex.join(self.arguments)} {' '.join(steps)}"))
+
+            def take(event: dict[str, Any]) -> None:
+                log.event(event)
+                self.record.add(event)
+                if event["event"] == "playbook_on_start":
+                    on_step(self.record.step)
+                display.update(event)
+
+            rc = run_playbooks(self.deployment, self.arguments, self.playbooks, take, self.mask)
+            self.record.close_step()
+            if rc == 0 and self.record.pairs == 0:
+                rc = 1
+                self.record.last_words.append("no host matched, so nothing was done: look at --limit and at the topology")
+            log.write(f"exit code {rc}")
+        return rc
+
+    def say(self, text: str = "") -> None:
+        self.console.out(self.mask(text), highlight=False)
+
+    def report_failures(self, rc: int) -> None:
+        """Where, what and what to do, for each failure; Ansible's last words when it did not get as far as a task."""
+        log = self.log.relative_to(ROOT)
+        if rc in (129, 130, 143):
+            self.say(f"\nInterrupted in step {self.record.step or 'none'}. The log: {log}")
+            return
+        for failure in self.record.failures:
+            self.say(f"\nFAILED  {failure.host}: {failure.task} (step {failure.step})")
+            for line in failure.message.splitlines():
+                self.say(f"        {line}")
+            if hint := failure.hint():
+                self.say(f"  hint  {hint}")
+            if failure.host in self.cloud.zones:
+                self.say(f"  look  scripts/zone-shell.sh {failure.host}")
+        if not self.record.failures:
+            self.say("\nFAILED  before any task:")
+            for line in self.record.last_words:
+                self.say(f"        {line}")
+        self.say(f"   log  {log}")
+
+    def summary(self, check: bool) -> None:
+        """What changed, what was restarted, what it cost."""
+        record = self.record
+        self.say()
+        if not record.changed:
+            self.say("Nothing would change." if check else "Nothing changed.")
+        else:
+            self.say("Would change:" if check else "Changed:")
+            together: dict[tuple[str, ...], list[str]] = {}
+            for host, tasks in record.changed.items():
+                together.setdefault(tuple(dict.fromkeys(tasks)), []).append(host)
+            for tasks, hosts in together.items():
+                self.say(f"  {names(hosts)}: {'; '.join(tasks)}")
+        for host, daemons in record.restarted.items():
+            self.say(f"Restarted in {host}: {', '.join(daemons)}")
+        times = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record.step_seconds.items())
+        self.say(f"Took {record.seconds():.1f} s: {times}. {record.pairs} tasks x zones ({record.skipped} more skipped).")
+        if self.cloud.privileged:
+            self.say(f"Privileged zones (root there is root on the host): {', '.join(self.cloud.privileged)}")
+
+    def how_to_log_in(self) -> None:
+        """Where the cloud is reached."""
+        for name, url in self.cloud.endpoints.items():
+            self.say(f"  {name:<14}{url}")
+        self.say(f"  log in        scripts/zone-shell.sh{self._option()} utility, then: openstack user list")
+        self.say(f"  password      {self.deployment.secrets.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)")
+
+    def _option(self) -> str:
+        return "" if self.deployment.name == "aio" else f" --deployment {self.deployment.name}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    if options.list_steps:
+        for name, text in STEPS.items():
+            print(f"{name:<15} {text}")
+        return 0
+    deployment = Deployment(options.deployment).require()
+    steps = chosen_steps(options.step)
+    with locked(deployment):
+        last = State.read(deployment)
+        limit = None
+        if options.resume:
+            if last and last.rc != 0 and last.running in last.steps:
+                steps, limit = last.steps[last.steps.index(last.running) :], last.limit
+                print(f"Resuming with step {last.running} (the log of the broken run: {last.log})")
+            else:
+                print("The last run ended well: running all steps.")
+        cloud = load(deployment)
+        limit = limit_of(options, cloud) or limit
+        playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in steps]
+        verbose = bool(options.verbose or options.diff)
+        run = Run(deployment, cloud, playbooks, ansible_arguments(options, limit), verbose)
+        state = State(steps, steps[0], limit=limit, log=str(run.log.relative_to(ROOT)))
+
+        def on_step(step: str | None) -> None:
+            state.running = step or state.running
+            if not options.check:
+                state.write(deployment)
+
+        rc = run.execute(on_step)
+        if not options.check:
+            state.rc = rc
+            state.write(deployment)
+    if rc:
+        run.report_failures(rc)
+        run.say(f"  next  scripts/run-playbooks.sh{run._option()} --resume")
+        return rc
+    run.summary(options.check)
+    if steps[-1] == list(STEPS)[-1] and not options.check:
+        run.how_to_log_in()
+    elif options.check:
+        run.say(f"  next  scripts/run-playbooks.sh{run._option()}")
+    elif steps[-1] in STEPS:
+        run.say(f"  next  scripts/run-playbooks.sh{run._option()} --step {list(STEPS)[list(STEPS).index(steps[-1]) + 1]}..")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except DeploymentError as why:
+        print(f"error: {why}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
