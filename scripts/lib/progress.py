@@ -80,11 +80,9 @@ def message_of(result: dict[str, Any]) -> str:
     """The words in which a task failed: its message, and what its command said on stderr."""
     if result.get("censored"):
         return f"{result['censored']} (no_log)"
-    parts = [str(result[key]).strip() for key in ("msg", "stderr", "exception") if result.get(key)]
     items = [message_of(item) for item in result.get("results", []) if isinstance(item, dict) and item.get("failed")]
-    # an exception is worth its last line; a message that repeats another is worth nothing
-    lines = [part.splitlines()[-1] if part.startswith("Traceback") else part for part in items or parts]
-    return "\n".join(dict.fromkeys(lines)) or "no message"
+    parts = [str(result[key]).strip() for key in ("msg", "stderr") if result.get(key)]
+    return "\n".join(dict.fromkeys(items or parts)) or "no message"
 
 
 class Record:

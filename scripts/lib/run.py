@@ -210,10 +210,11 @@ class Run:
         """Where the cloud is reached."""
         for name, url in self.cloud.endpoints.items():
             self.say(f"  {name:<14}{url}")
-        self.say(f"  log in        scripts/zone-shell.sh{self._option()} utility, then: openstack user list")
+        self.say(f"  log in        scripts/zone-shell.sh{self.option()} utility, then: openstack user list")
         self.say(f"  password      {self.deployment.secrets.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)")
 
-    def _option(self) -> str:
+    def option(self) -> str:
+        """What a command must say to mean this deployment."""
         return "" if self.deployment.name == "aio" else f" --deployment {self.deployment.name}"
 
 
@@ -252,15 +253,16 @@ def main(arguments: list[str] | None = None) -> int:
             state.write(deployment)
     if rc:
         run.report_failures(rc)
-        run.say(f"  next  scripts/run-playbooks.sh{run._option()} --resume")
+        if not options.check:
+            run.say(f"  next  scripts/run-playbooks.sh{run.option()} --resume")
         return rc
     run.summary(options.check)
     if steps[-1] == list(STEPS)[-1] and not options.check:
         run.how_to_log_in()
     elif options.check:
-        run.say(f"  next  scripts/run-playbooks.sh{run._option()}")
+        run.say(f"  next  scripts/run-playbooks.sh{run.option()}")
     elif steps[-1] in STEPS:
-        run.say(f"  next  scripts/run-playbooks.sh{run._option()} --step {list(STEPS)[list(STEPS).index(steps[-1]) + 1]}..")
+        run.say(f"  next  scripts/run-playbooks.sh{run.option()} --step {list(STEPS)[list(STEPS).index(steps[-1]) + 1]}..")
     return 0
 
 

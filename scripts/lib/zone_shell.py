@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Open a shell in a zone, or run a command there, by the name of its service."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+from cloud import Cloud, Zone, load
+from deployment import Deployment, DeploymentError
+
+EPILOG = """\
+examples:
+  scripts/zone-shell.sh utility                             a shell in the utility zone
+  scripts/zone-shell.sh galera 2                            in the second Galera zone
+  scripts/zone-shell.sh aio1-keystone-1 -- journalctl -n 20 a command in one zone
+"""
+
+
+def find(cloud: Cloud, name: str, number: int) -> Zone:
+    """The zone of that name, or the ``number``-th of a service or component; else an error that lists the choices."""
+    if name in cloud.zones:
+        return cloud.zones[name]
+    members = cloud.groups.get(name) or cloud.groups.get(name.replace("-", "_"))
+    if members is None:
+        raise DeploymentError(
+            f"there is no service or zone '{name}' in deployment '{cloud.deployment}'.\n"
+            f"services: {', '.join(sorted(cloud.groups))}\nzones: {', '.join(cloud.zones)}"
+        )
+    if not 1 <= number <= len(members):
+        raise DeploymentError(f"{name} has {len(members)} zones, 1 to {len(members)}: {', '.join(members)}")
+    return cloud.zones[members[number - 1]]
+
+
+def command_for(zone: Zone, command: list[str], terminal: bool, local_user: int, term: str) -> list[str]:
+    """The command that enters the zone: a login shell, so that it finds what a person at its console would.
+
+    :param terminal: whether a terminal is to be passed through SSH.
+    :param local_user: our user id; who is not root enters by way of sudo.
+    """
+    variables = ["-v", f"TERM={term}", "-v", "HOME=/root", "-v", "USER=root", "-v", "LANG=C.UTF-8"]
+    inside = ["/bin/bash", "--login"]
+    if command:
+        inside += ["-c", 'cd; exec "$@"', "zone-shell", *command]
+    else:
+        inside += ["-c", "cd; exec /bin/bash --login"]
+    enter = ["lxc-attach", "--name", zone.name, "--clear-env", *variables, "--", *inside]
+    if zone.address is None:
+        return enter if local_user == 0 else ["sudo", "--", *enter]
+    if zone.user not in (None, "root"):
+        enter = ["sudo", "--", *enter]
+    ssh = ["ssh", *(["-t"] if terminal else []), *(["-p", str(zone.port)] if zone.port else [])]
+    return [*ssh, f"{zone.user}@{zone.address}" if zone.user else zone.address, "--", shlex.join(enter)]
+
+
+def main() -> None:
+    arguments, command = sys.argv[1:], []
+    if "--" in arguments:
+        split = arguments.index("--")
+        arguments, command = arguments[:split], arguments[split + 1 :]
+    parser = argparse.ArgumentParser(
+        prog="scripts/zone-shell.sh",
+        description=(__doc__ or "").strip(),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [-h] [--deployment NAME] SERVICE|ZONE [NUMBER] [-- COMMAND ...]",
+    )
+    parser.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
+    parser.add_argument("name", metavar="SERVICE|ZONE", nargs="?", default="", help="a service, a component or a zone's name")
+    parser.add_argument("number", metavar="NUMBER", nargs="?", type=int, default=1, help="which zone of the service (default: 1)")
+    options = parser.parse_args(arguments)
+    cloud = load(Deployment(options.deployment).require())
+    zone = find(cloud, options.name, options.number)
+    if zone.backend != "lxc":
+        raise DeploymentError(f"{zone.name} is a zone of backend {zone.backend}: log in to host {zone.host} and use zlogin")
+    argv = command_for(zone, command, sys.stdin.isatty(), os.getuid(), os.environ.get("TERM", "dumb"))
+    try:
+        os.execvp(argv[0], argv)
+    except FileNotFoundError:
+        raise DeploymentError(f"{argv[0]} is not installed here: run scripts/run-playbooks.sh --step hosts") from None
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except DeploymentError as why:
+        print(f"error: {why}", file=sys.stderr)
+        sys.exit(1)
