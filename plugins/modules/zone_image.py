@@ -1,0 +1,311 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build the images that zones are clones of, or remove those that nothing uses."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: zone_image
+short_description: Build and prune the images of LXC zones
+version_added: 0.1.0
+description:
+  - Builds each image once per content hash below I(store), the base image with C(mmdebstrap), the others on top of it in
+    unprivileged builder containers, several at once.
+  - An image that is there is never changed. A build that is killed leaves nothing that looks finished; the next call
+    removes its remains.
+  - The log of each build is kept in C(log/<id>.log) below I(store).
+author: the zonestack authors
+options:
+  state:
+    description:
+      - V(present) builds the images of I(images) that are missing.
+      - V(pruned) removes the images that no zone uses, neither directly nor as a parent, and that I(keep) does not name.
+    type: str
+    choices: [present, pruned]
+    default: present
+  images:
+    description: Recipes of the images that must be there. A parent that is not there yet must be among them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      id:
+        description: V(<name>-<12 hexadecimal digits>), which names the recipe's content.
+        type: str
+        required: true
+      name:
+        description: Name of the image, the same for all its contents.
+        type: str
+        required: true
+      parent:
+        description: ID of the image below. Without it this is a base image.
+        type: str
+      packages:
+        description: Debian packages, installed without what they only recommend.
+        type: list
+        elements: str
+        default: []
+      python:
+        description: Requirement names for the virtualenv, each of them in I(lock).
+        type: list
+        elements: str
+        default: []
+      lock:
+        description: Text of the lock, with versions and hashes of everything that I(python) may bring.
+        type: str
+      venv:
+        description: Path of the virtualenv.
+        type: path
+      user:
+        description: System user that the daemons run as.
+        type: str
+      commands:
+        description: Shell commands run as root in the image, after packages and virtualenv.
+        type: list
+        elements: str
+        default: []
+      files:
+        description: Contents by absolute path, written last with mode 0644.
+        type: dict
+        default: {}
+      suite:
+        description: Debian release of a base image.
+        type: str
+      ca_certificates:
+        description: PEM texts by file name that a base image trusts beside Debian's own.
+        type: dict
+        default: {}
+  store:
+    description: Directory of images and caches. Its parent holds the zones' directories.
+    type: path
+    default: /var/lib/lxc/zonestack
+  network:
+    description: Where builder containers stand. Needed as soon as an image must be built.
+    type: dict
+    suboptions:
+      bridge:
+        description: The host's bridge.
+        type: str
+        required: true
+      prefix:
+        description: Length of the network's prefix, in bits.
+        type: int
+        required: true
+      gateway:
+        description: Default gateway.
+        type: str
+        required: true
+      addresses:
+        description: Free addresses; as many builders as there are addresses can run at once.
+        type: list
+        elements: str
+        required: true
+      mtu:
+        description: MTU, in bytes.
+        type: int
+        default: 1500
+  jobs:
+    description: How many images are built at once. Default is the number of cores.
+    type: int
+  mirror:
+    description:
+      - URI of the Debian archive; security updates are looked for at the same URI with C(-security) appended.
+      - By default both are where the host, a Debian of any release, gets its own packages from. Proxies always are the host's.
+    type: str
+    default: ''
+  uv:
+    description: The host's C(uv), a name on the path or an absolute path; it is bound into the builders.
+    type: str
+    default: uv
+  keep:
+    description: IDs of images that V(pruned) leaves alone although no zone uses them.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds to wait for another call that builds or prunes in the same store.
+    type: int
+    default: 1800
+attributes:
+  check_mode:
+    description: Says exactly what would be built or removed.
+    support: full
+  diff_mode:
+    description: Shows the list of images before and after.
+    support: full
+requirements:
+  - mmdebstrap
+  - lxc
+  - uv, when an image has Python packages
+"""
+
+EXAMPLES = r"""
+- name: Build the missing images
+  zonestack.openstack.zone_image:
+    images: "{{ stack.images.values() | map(attribute='recipe') | list }}"
+    network:
+      bridge: zs-aio
+      prefix: 21
+      gateway: 10.77.2.1
+      addresses: [10.77.3.248, 10.77.3.249]
+
+- name: Remove the images that nothing uses
+  zonestack.openstack.zone_image:
+    state: pruned
+    keep: "{{ stack.images | list }}"
+"""
+
+RETURN = r"""
+built:
+  description: The images that were built and the seconds each took (none in check mode).
+  returned: when state is present
+  type: list
+  elements: dict
+  sample: [{id: keystone-0123456789ab, name: keystone, seconds: 11.2}]
+present:
+  description: IDs of all images in the store afterwards.
+  returned: always
+  type: list
+  elements: str
+cleaned:
+  description: Remains of killed builds that were removed.
+  returned: always
+  type: list
+  elements: str
+removed:
+  description: The images that were removed and the bytes each occupied.
+  returned: when state is pruned
+  type: list
+  elements: dict
+  sample: [{id: keystone-0123456789ab, bytes: 183500800}]
+"""
+
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image import (
+    ImageError,
+    Network,
+    Recipe,
+    Settings,
+    Store,
+    build_all,
+    check_recipes,
+    prunable,
+    remove,
+    size,
+)
+
+RECIPE: dict[str, t.Any] = {
+    "id": {"type": "str", "required": True},
+    "name": {"type": "str", "required": True},
+    "parent": {"type": "str"},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "python": {"type": "list", "elements": "str", "default": []},
+    "lock": {"type": "str"},
+    "venv": {"type": "path"},
+    "user": {"type": "str"},
+    "commands": {"type": "list", "elements": "str", "default": []},
+    "files": {"type": "dict", "default": {}},
+    "suite": {"type": "str"},
+    "ca_certificates": {"type": "dict", "default": {}},
+}
+NETWORK: dict[str, t.Any] = {
+    "bridge": {"type": "str", "required": True},
+    "prefix": {"type": "int", "required": True},
+    "gateway": {"type": "str", "required": True},
+    "addresses": {"type": "list", "elements": "str", "required": True},
+    "mtu": {"type": "int", "default": 1500},
+}
+ARGUMENTS: dict[str, t.Any] = {
+    "state": {"type": "str", "choices": ["present", "pruned"], "default": "present"},
+    "images": {"type": "list", "elements": "dict", "default": [], "options": RECIPE},
+    "store": {"type": "path", "default": "/var/lib/lxc/zonestack"},
+    "network": {"type": "dict", "options": NETWORK},
+    "jobs": {"type": "int"},
+    "mirror": {"type": "str", "default": ""},
+    "uv": {"type": "str", "default": "uv"},
+    "keep": {"type": "list", "elements": "str", "default": []},
+    "timeout": {"type": "int", "default": 1800},
+}
+
+
+def present(store: Store, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
+    """Build the missing images; what was done."""
+    recipes = [Recipe(**image) for image in params["images"]]
+    check_recipes(store, recipes)
+    before = store.ids()
+    missing = [recipe for recipe in recipes if recipe.id not in before]
+    if missing and not (params["network"] or {}).get("addresses"):
+        raise ImageError(f"network: needed to build {missing[0].id}: bridge, prefix, gateway and addresses for builders")
+    built: list[dict[str, t.Any]] = []
+    failed: list[str] = []
+    cleaned: list[str] = []
+    if check:
+        built = [{"id": recipe.id, "name": recipe.name, "seconds": None} for recipe in missing]
+        cleaned = store.remains()
+    elif missing or store.remains():
+        store.prepare()
+        with store.lock(params["timeout"] if missing else 0):
+            cleaned = store.clean()
+            # Another call may have built some while this one waited.
+            before = store.ids()
+            missing = [recipe for recipe in missing if recipe.id not in before]
+            if missing:
+                settings = Settings(
+                    Network(**params["network"]), params["jobs"] or os.cpu_count() or 1, params["mirror"], params["uv"]
+                )
+                built, failed = build_all(store, missing, settings)
+    after = sorted({*before, *(image["id"] for image in built)})
+    return {"built": built, "failed": failed, "cleaned": cleaned, "before": before, "present": after}
+
+
+def pruned(store: Store, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
+    """Remove the images that nothing uses; what was done."""
+    if not store.images.is_dir():
+        return {"removed": [], "cleaned": [], "before": [], "present": []}
+    if check:
+        cleaned, before, doomed = store.remains(), store.ids(), prunable(store, params["keep"])
+        removed = [{"id": image, "bytes": size(store.images / image)} for image in doomed]
+    else:
+        store.prepare()
+        with store.lock(params["timeout"]):
+            cleaned, before, removed = store.clean(), store.ids(), []
+            for image in prunable(store, params["keep"]):
+                removed.append({"id": image, "bytes": size(store.images / image)})
+                remove(store, image)
+    gone = {image["id"] for image in removed}
+    return {"removed": removed, "cleaned": cleaned, "before": before, "present": [i for i in before if i not in gone]}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    store = Store(params["store"])
+    try:
+        action = present if params["state"] == "present" else pruned
+        result = action(store, params, module.check_mode)
+    except (ImageError, CommandError, OSError) as error:
+        module.fail_json(msg=f"zone_image: {error}")
+    before = result.pop("before")
+    result["changed"] = before != result["present"] or bool(result["cleaned"])
+    result["diff"] = {"before": listing(before), "after": listing(result["present"])}
+    failed = result.pop("failed", [])
+    if failed:
+        module.fail_json(msg="zone_image: " + "\n\n".join(failed), **result)
+    module.exit_json(**result)
+
+
+def listing(ids: list[str]) -> str:
+    """Image ids, one a line, for a diff."""
+    return "".join(f"{image}\n" for image in ids)
+
+
+if __name__ == "__main__":
+    main()
