@@ -1,0 +1,172 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: keystone_bootstrap
+short_description: Make sure that Keystone's administrator can log in
+version_added: 0.1.0
+description:
+  - Runs in a keystone zone. Asks the API for a token; when it is refused, C(keystone-manage bootstrap) creates the administrator
+    with project and roles, or gives it the password back, and the module asks again.
+  - Endpoints are left to M(zonestack.openstack.identity_registry).
+author: the zonestack authors (@zonestack)
+attributes:
+  check_mode:
+    support: full
+    description: The administrator's log-in is tried, nothing is changed.
+  diff_mode:
+    support: full
+    description: Shows whether the administrator can log in.
+options:
+  url:
+    description: Identity API with its version, for example V(https://10.77.0.5:5000/v3).
+    type: str
+    required: true
+  password:
+    description: The administrator's password.
+    type: str
+    required: true
+  username:
+    description: The administrator's name.
+    type: str
+    default: admin
+  project:
+    description: The administrator's project.
+    type: str
+    default: admin
+  region:
+    description: Region that is created.
+    type: str
+    required: true
+  ca:
+    description: File with the authority that the API's certificate is checked against.
+    type: path
+  user:
+    description: System user that runs C(keystone-manage).
+    type: str
+    default: keystone
+  command:
+    description: The command, as a path.
+    type: path
+    default: /opt/keystone/bin/keystone-manage
+  wait:
+    description: Seconds to wait for the API to answer with anything but an error of its own.
+    type: int
+    default: 60
+"""
+
+EXAMPLES = r"""
+- name: Create the administrator
+  zonestack.openstack.keystone_bootstrap:
+    url: https://10.77.0.5:5000/v3
+    password: "{{ secrets.keystone.admin_password }}"
+    region: RegionOne
+    ca: /etc/zonestack/tls/ca.crt
+"""
+
+RETURN = r"""# nothing beyond changed and diff"""
+
+import http.client
+import json
+import ssl
+import time
+import typing as t
+import urllib.error
+import urllib.request
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
+
+RETRY_SECONDS = 0.5
+
+
+class NotReady(Exception):
+    """The API gave no answer that says whether the password is right."""
+
+
+def can_log_in(params: t.Mapping[str, t.Any], context: ssl.SSLContext | None) -> bool:
+    """Whether the administrator gets a token for its project (https://docs.openstack.org/api-ref/identity/v3/).
+
+    :raise NotReady: no answer, or one that is neither yes nor no.
+    """
+    domain = {"id": "default"}
+    identity = {"user": {"name": params["username"], "domain": domain, "password": params["password"]}}
+    scope = {"project": {"name": params["project"], "domain": domain}}
+    request = urllib.request.Request(
+        params["url"].rstrip("/") + "/auth/tokens",
+        data=json.dumps({"auth": {"identity": {"methods": ["password"], "password": identity}, "scope": scope}}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20, context=context):
+            return True
+    except urllib.error.HTTPError as answer:
+        if answer.code == 401:
+            return False
+        raise NotReady(f"{answer.code} {answer.reason}: {answer.read(300).decode(errors='replace')}") from None
+    except (OSError, http.client.HTTPException) as problem:
+        raise NotReady(str(problem)) from None
+
+
+def ask_until_clear(params: t.Mapping[str, t.Any], context: ssl.SSLContext | None) -> bool:
+    """``can_log_in``, waiting for an API that is still starting."""
+    deadline = time.monotonic() + params["wait"]
+    while True:
+        try:
+            return can_log_in(params, context)
+        except NotReady as problem:
+            if time.monotonic() > deadline:
+                raise NotReady(f"{params['url']} is not ready after {params['wait']} s: {problem}") from None
+        time.sleep(RETRY_SECONDS)
+
+
+def bootstrap(params: t.Mapping[str, t.Any]) -> None:
+    """Run ``keystone-manage bootstrap``; it creates what is missing and sets the password, and may be repeated."""
+    values = {
+        "OS_BOOTSTRAP_USERNAME": params["username"],
+        "OS_BOOTSTRAP_PASSWORD": params["password"],
+        "OS_BOOTSTRAP_PROJECT_NAME": params["project"],
+        "OS_BOOTSTRAP_ROLE_NAME": "admin",
+        "OS_BOOTSTRAP_SERVICE_NAME": "keystone",
+        "OS_BOOTSTRAP_REGION_ID": params["region"],
+    }
+    run(["runuser", "-u", params["user"], "--", params["command"], "bootstrap"], env=values, timeout=120)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "username": {"type": "str", "default": "admin"},
+            "project": {"type": "str", "default": "admin"},
+            "region": {"type": "str", "required": True},
+            "ca": {"type": "path"},
+            "user": {"type": "str", "default": "keystone"},
+            "command": {"type": "path", "default": "/opt/keystone/bin/keystone-manage"},
+            "wait": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        context = ssl.create_default_context(cafile=params["ca"]) if params["url"].startswith("https:") else None
+        changed = not ask_until_clear(params, context)
+        if changed and not module.check_mode:
+            bootstrap(params)
+            if not ask_until_clear(params, context):
+                module.fail_json(
+                    msg=f"{params['url']}: {params['username']} still cannot log in after `{params['command']} bootstrap`. "
+                    "Does that command read the same database as the API? Is the user enabled?"
+                )
+    except (NotReady, CommandError, OSError) as problem:
+        module.fail_json(msg=str(problem))
+    diff = {"before": {"administrator logs in": not changed}, "after": {"administrator logs in": True}}
+    module.exit_json(changed=changed, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
