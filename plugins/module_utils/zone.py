@@ -279,7 +279,10 @@ class Backend(t.Protocol):
         """Change ``changed`` fields; only fields in ``live`` while the zone is ``running``."""
 
     def power(self, name: str, on: bool) -> None:
-        """Start the zone and wait until it answers, or stop it and wait until it is gone."""
+        """Start the zone, or stop it and wait until it is gone."""
+
+    def ready(self, name: str) -> int:
+        """Wait until the running zone answers; return the process id of its init."""
 
     def destroy(self, name: str, purge: bool) -> None:
         """Remove the stopped zone and any debris of it, with ``purge`` its volumes too."""
@@ -329,9 +332,7 @@ def plan(
     pending: tuple[str, ...] = ()
     after = want
     if current.running and not down and hard:
-        pending = tuple(
-            f"{key}: {_brief(current.spec, key)} -> {_brief(want, key)} needs the zone to stop" for key in hard
-        )
+        pending = tuple(_reason(current.spec, want, key) for key in hard)
         after = replace(want, **{key: getattr(current.spec, key) for key in hard if key in asdict(want)})
         changed = tuple(key for key in changed if key in live)
     actions: list[Action] = []
@@ -344,9 +345,14 @@ def plan(
     return Plan(tuple(actions), after, up, pending)
 
 
-def _brief(spec: ZoneSpec, key: str) -> str:
-    value = spec.to_dict().get(key, "as found" if key == "config" else None)
-    return str(value)
+def _reason(have: ZoneSpec, want: ZoneSpec, key: str) -> str:
+    """Why a change waits: in full where both values are short."""
+    before, after = getattr(have, key, None), getattr(want, key, None)
+    if isinstance(before, (str, int)) and isinstance(after, (str, int)):
+        what = f"{before} -> {after}" if before != after else f"{after} is to be made anew"
+    else:
+        what = "what runs is not what is described"
+    return f"{key}: {what}; needs the zone to stop"
 
 
 def converge(
@@ -370,9 +376,10 @@ def converge(
             running = current.running
             for action in todo.actions:
                 running = _run(backend, action, running)
-        pid = current.pid if todo.running and current.running and not todo.restarted else None
-        if todo.running and pid is None and not check_mode:
-            pid = backend.read(want.name, want.uuid).pid
+        pid = current.pid if todo.running and not todo.restarted else None
+        if todo.running and not check_mode:
+            # Also for a zone that runs already: the call that started it may have been killed before it was ready.
+            pid = backend.ready(want.name)
     return {
         "changed": bool(todo.actions),
         "actions": [str(action) for action in todo.actions],

@@ -238,14 +238,28 @@ class LxcBackend:
             )
         return spec
 
+    def _monitored(self, name: str) -> bool:
+        """Whether LXC's monitor of the zone lives: it listens on a socket. Saves a process for a stopped zone."""
+        return f"@{self.lxc_path}/{name}/command" in read_text(Path("/proc/net/unix"))
+
     def _pid(self, name: str) -> int | None:
-        """The zone's init as a process of this machine, or None when it does not run."""
-        # Without the command socket there is no monitor; that saves the process for a stopped zone.
-        if f"@{self.lxc_path}/{name}/command" not in read_text(Path("/proc/net/unix")):
-            return None
-        done = run(["lxc-info", "-P", str(self.lxc_path), "-n", name, "-p", "-H"], check=False, timeout=20)
-        out = done.out.strip()
-        return int(out) if out.isdigit() and int(out) > 0 else None
+        """The zone's init as a process of this machine, or None when it does not run.
+
+        A zone on its way up or down (a host that boots, an init that was killed this moment) is waited for.
+        """
+        deadline = time.monotonic() + self.start_timeout
+        while self._monitored(name):
+            done = run(["lxc-info", "-P", str(self.lxc_path), "-n", name, "-s", "-p", "-H"], check=False, timeout=20)
+            found = dict(line.split(":", 1) for line in done.out.splitlines() if ":" in line)
+            state, pid = found.get("State", "").strip(), found.get("PID", "").strip()
+            if state in ("RUNNING", "FROZEN") and pid.isdigit() and _alive(int(pid)):
+                return int(pid)
+            if time.monotonic() > deadline:
+                raise ZoneError(
+                    f"zone {name!r} is {state or 'in no state'} for more than {self.start_timeout:g} s: lxc-info -n {name}"
+                )
+            time.sleep(POLL)
+        return None
 
     def _volumes(self, name: str) -> tuple[str, ...]:
         try:
@@ -492,18 +506,20 @@ class LxcBackend:
     # -- power -----------------------------------------------------------------------------------------------------
 
     def power(self, name: str, on: bool) -> None:
-        """Start the zone and wait until it answers, or stop it and wait until it is gone."""
+        """Start the zone, or stop it and wait until it is gone."""
         if on:
             self._start(name)
         else:
             self._stop(name)
 
+    def _log(self, name: str) -> Path:
+        return self.lxc_path / name / "start.log"
+
     def _start(self, name: str) -> None:
         spec = ZoneSpec.from_dict(json.loads((self.lxc_path / name / "zone.json").read_text()))
         self._clear_remains(spec)
-        log = self.lxc_path / name / "start.log"
+        log = self._log(name)
         log.unlink(missing_ok=True)
-        deadline = time.monotonic() + self.start_timeout
         try:
             run(
                 ["lxc-start", "-P", str(self.lxc_path), "-n", name, "-d", "-l", "ERROR", "-o", str(log)],
@@ -511,30 +527,56 @@ class LxcBackend:
             )
         except CommandError as bad:
             raise ZoneError(f"zone {name!r} does not start: {bad}{_errors(log)}") from None
-        pid = self._pid(name)
-        while not (pid and _answers(pid)):
-            if pid is None or not Path(f"/proc/{pid}").exists():
-                raise ZoneError(f"zone {name!r} ended right after its start{_errors(log)}")
-            if time.monotonic() > deadline:
-                raise ZoneError(
-                    f"zone {name!r} runs since {self.start_timeout:g} s, but its init ({_exe(pid)}, process {pid}) does not answer; "
-                    f"see what it says on its console: lxc-start -F -n {name}{_errors(log)}"
-                )
-            time.sleep(POLL)
+
+    def ready(self, name: str) -> int:
+        """Wait until init takes requests; the limit counts from here."""
+        deadline = time.monotonic() + self.start_timeout
+        log = self._log(name)
+        while True:
+            pid = self._pid(name)
+            if pid is None:
+                raise ZoneError(f"zone {name!r} ended before it took requests{_errors(log)}")
+            while _alive(pid):
+                if _answers(pid):
+                    return pid
+                if time.monotonic() > deadline:
+                    raise ZoneError(
+                        f"zone {name!r} runs for {self.start_timeout:g} s and more, but its init ({_exe(pid)}, process {pid}) does "
+                        f"not answer; see its console: lxc-start -F -n {name}{_errors(log)}"
+                    )
+                time.sleep(POLL)
 
     def _clear_remains(self, spec: ZoneSpec) -> None:
-        """Remove what a killed monitor left: processes of the zone that nobody watches, and its network interfaces."""
-        inside = f"lxc.payload.{spec.name}/**/cgroup.procs"
-        found = glob.glob(f"{CGROUP}/{inside}", recursive=True) + glob.glob(f"{CGROUP}/*/{inside}", recursive=True)
-        for procs in found:
-            for pid in read_text(Path(procs)).split():
-                if f"/{spec.name}/" in read_text(Path(f"/proc/{pid}/mountinfo")):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
+        """End what a killed monitor left: processes of the zone that nobody watches, and its network interfaces.
+
+        Two inits on one root would destroy it, so this waits until the last of them is gone.
+        """
+        deadline = time.monotonic() + self.stop_timeout
+        while left := self._processes(spec.name):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                raise ZoneError(
+                    f"zone {spec.name!r}: processes of its last run cannot be killed: {left}; see ps(1), state D"
+                )
+            time.sleep(POLL)
         for index in range(len(spec.networks)):
             device = veth_name(spec.uuid, index)
             if Path(f"/sys/class/net/{device}").exists():
                 run(["ip", "link", "delete", device], check=False)
+
+    def _processes(self, name: str) -> list[int]:
+        """The processes of a zone, found by its cgroups and proven by the root that they see.
+
+        LXC adds a number to a cgroup's name when the name is taken, so the name alone may mean another zone.
+        """
+        inside = f"lxc.payload.{name}*/**/cgroup.procs"
+        found = glob.glob(f"{CGROUP}/{inside}", recursive=True) + glob.glob(f"{CGROUP}/*/{inside}", recursive=True)
+        pids = {int(pid) for procs in found for pid in read_text(Path(procs)).split()}
+        # upper directory <zone>/upper, directory <zone>/rootfs, or dataset root.<zone>
+        root = re.compile(rf"[/.]{re.escape(name)}[/ ,]")
+        return sorted(pid for pid in pids if root.search(read_text(Path(f"/proc/{pid}/mountinfo")).partition("\n")[0]))
 
     def _stop(self, name: str) -> None:
         """Ask init to halt (the signal that its kind expects), and kill what is left at the limit."""
@@ -544,15 +586,12 @@ class LxcBackend:
             check=False,  # it also fails when the zone ended by itself meanwhile; what counts is looked at next
         )
         deadline = time.monotonic() + 10
-        while self._pid(name) is not None or self._monitored(name):
+        while self._monitored(name):
             if time.monotonic() > deadline:
                 raise ZoneError(
                     f"zone {name!r} does not stop, not even killed; look for a process in state D: lxc-info -n {name}"
                 )
             time.sleep(POLL)
-
-    def _monitored(self, name: str) -> bool:
-        return f"@{self.lxc_path}/{name}/command" in read_text(Path("/proc/net/unix"))
 
 
 # The files of a limit: cgroup version 1, version 2.
@@ -576,6 +615,18 @@ def _answers(pid: int) -> bool:
             Path(f"/proc/{pid}/root/run/{one}").exists() for one in ("systemd/private", "dbus/system_bus_socket")
         )
     return bool(exe) and not os.path.basename(exe).startswith("lxc")
+
+
+PF_EXITING = (
+    0x4  # linux/sched.h: the process is on its way out, which for a zone's init takes until its last child is gone
+)
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process exists and is neither a zombie nor exiting (proc_pid_stat(5): state and flags)."""
+    _, _, rest = read_text(Path(f"/proc/{pid}/stat")).rpartition(")")
+    values = rest.split()
+    return bool(values) and values[0] not in ("Z", "X") and not int(values[6]) & PF_EXITING
 
 
 def _exe(pid: int) -> str:

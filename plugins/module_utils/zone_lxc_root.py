@@ -15,6 +15,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import shutil
 import stat
 import struct
@@ -31,6 +32,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone import Zo
 
 ID_RANGE = 65536  # users of a zone: every 16 bit id
 COPY_LIMIT = 900  # seconds for copying an image; gigabytes on a slow disk
+BUSY_LIMIT = 20  # seconds for the kernel to let go of an unmounted dataset
 SUBVOLUME_INODE = 256  # inode number of the root of every btrfs subvolume (BTRFS_FIRST_FREE_OBJECTID)
 BTRFS_MAGIC, ZFS_MAGIC, FUSE_MAGIC = "btrfs", "zfs", "fuse"
 
@@ -155,7 +157,15 @@ class Images:
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a tree with owners, links, devices and attributes into ``target``; shares blocks where it can (reflink)."""
     target.mkdir(exist_ok=True)
-    run(["cp", "-a", "--reflink=auto", "-T", f"{source}/", str(target)], timeout=COPY_LIMIT)
+    _copy(["cp", "-a", "--reflink=auto", "-T", f"{source}/", str(target)])
+
+
+def _copy(argv: list[str]) -> None:
+    """Run a cp(1) that may lose access control lists (acl(5)) where the target has none, and nothing else."""
+    done = run(argv, timeout=COPY_LIMIT, check=False)
+    lost = re.compile(r"cp: preserving permissions for .*: Operation not supported")
+    if done.rc != 0 and not (done.err and all(lost.fullmatch(line) for line in done.err.splitlines())):
+        raise CommandError(argv, done.rc, done.err)
 
 
 def merge(layers: list[Layer], base: int, target: Path) -> None:
@@ -168,7 +178,7 @@ def merge(layers: list[Layer], base: int, target: Path) -> None:
     # that nothing stays mounted however it ends.
     target.mkdir(exist_ok=True)
     script = 'mount -t overlay overlay -o "ro,userxattr,lowerdir=$1" /mnt && exec cp -a -T /mnt/ "$2"'
-    run(["unshare", "--mount", "sh", "-c", script, "sh", ":".join(lowers), str(target)], timeout=COPY_LIMIT)
+    _copy(["unshare", "--mount", "sh", "-c", script, "sh", ":".join(lowers), str(target)])
 
 
 def shift_owners(root: Path, old: int, new: int) -> None:
@@ -319,8 +329,10 @@ class Zfs(Store):
         mount = self.roots.with_name("flat") / f"{layers[0].image}.{base}"
         with locked(f"image-{layers[0].image}-flat", COPY_LIMIT):
             if run(["zfs", "list", "-H", "-t", "snapshot", f"{flat}@done"], check=False).rc != 0:
-                run(["zfs", "destroy", "-r", flat], check=False)  # of an interrupted call, if any
+                _zfs_destroy(flat)  # of an interrupted call, if any
                 run(["zfs", "create", "-o", f"mountpoint={mount}", flat])
+                # Access control lists, as systemd's journal has them; zfs-fuse has no such property and goes without.
+                run(["zfs", "set", "acltype=posixacl", flat], check=False)
                 merge(layers, base, mount)
                 run(["zfs", "snapshot", f"{flat}@done"])
         self.remove(zone)
@@ -336,9 +348,7 @@ class Zfs(Store):
         root = self.roots / zone
         if not root.exists():
             return
-        done = run(["zfs", "destroy", "-r", self._dataset(zone)], check=False)
-        if done.rc != 0 and "does not exist" not in done.err:
-            raise ZoneError(f"zone {zone!r}: its dataset cannot be destroyed: {done.err.strip()}")
+        _zfs_destroy(self._dataset(zone))
         with contextlib.suppress(FileNotFoundError):
             root.rmdir()
 
@@ -351,6 +361,23 @@ class Zfs(Store):
             return run(["zfs", "list", "-H", "-o", "name", str(self.images.folder.parent)]).out.strip()
         except CommandError as bad:
             raise ZoneError(f"store zfs: {self.images.folder.parent} must lie in a ZFS dataset: {bad}") from None
+
+
+def _zfs_destroy(dataset: str) -> None:
+    """Destroy a dataset with its snapshots, if it exists.
+
+    It is busy for a moment after its last user: mount name spaces of ended processes are taken down in the background.
+    """
+    deadline = time.monotonic() + BUSY_LIMIT
+    while True:
+        done = run(["zfs", "destroy", "-r", dataset], check=False)
+        if done.rc == 0 or "does not exist" in done.err:
+            return
+        if "busy" not in done.err or time.monotonic() > deadline:
+            raise ZoneError(
+                f"dataset {dataset} cannot be destroyed: {done.err.strip()}; see grep -l {dataset} /proc/*/mounts"
+            )
+        time.sleep(0.1)
 
 
 def _expect_file_system(zone: str, store: str, folder: Path, kinds: tuple[str, ...], tool: str) -> None:
