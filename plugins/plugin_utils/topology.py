@@ -126,7 +126,7 @@ class Topology:
     release: t.Annotated[str, "OpenStack release; `locks/<release>.txt` says which versions that means"]
     networks: t.Annotated[dict[Label, Network], "Networks by name; `zone` must be there"]
     hosts: t.Annotated[dict[Label, Host], "Machines by name"]
-    services: t.Annotated[dict[str, t.Any], "What is deployed and where; a name alone takes the service's own defaults"]
+    services: t.Annotated[dict[str, t.Any], "What is deployed and where, each a [Placement](#placement); a name alone takes the service's own defaults"]
     plugin: t.Annotated[t.Literal["zonestack.openstack.topology"] | None, "Lets Ansible find the plugin without this project's ansible.cfg"] = None
     deployment: t.Annotated[Label | None, "Name; default the name of the file's folder"] = None
     region: t.Annotated[str, "Region in the catalog", matching(r"[A-Za-z0-9_.-]{1,255}", "write letters, digits, _, . and -")] = "RegionOne"
@@ -164,6 +164,7 @@ class Cloud:
     :param parents: service to components, where their names differ.
     :param groups: groups of hosts.
     :param stack: the noun ``stack``.
+    :param declared: names of every known service and component, deployed or not: their groups may have variables.
     """
 
     topology: Topology
@@ -173,6 +174,7 @@ class Cloud:
     parents: dict[str, list[str]]
     groups: dict[str, list[str]]
     stack: dict[str, t.Any]
+    declared: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -376,7 +378,7 @@ def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]
                 right = f"service {name!r} needs it ({known.places[name].file}: needs[{index}]): add `{need}:` under services"
                 raise place.at("services").at(need).missing(right, topology.services)
         if not known.services[name].components:
-            placed.append(_place_one(components[0], decode_dataclass(Placement, value or {}, here), ordered, groups, here))
+            placed.append(_place_one(components[0], decode_dataclass(Placement, {} if value is None else value, here), ordered, groups, here))
             continue
         if not isinstance(value, (dict, type(None))):
             raise here.refuse(value, "write a mapping with the service's components", [one.name for one in components])
@@ -628,7 +630,8 @@ def compute(
         "images": images,
     }
     parents = {name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components}
-    return Cloud(topology, hosts, zones, services, parents, groups, stack)
+    declared = frozenset((*known.services, *known.components))
+    return Cloud(topology, hosts, zones, services, parents, groups, stack, declared)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the reference of all keys from the schemas that refuse anything else, so that the two cannot differ.
+
+    scripts/render-docs.py            write docs/topology.md and docs/services.md
+    scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import sys
+import tempfile
+import types
+import typing as t
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TOPOLOGY = """\
+# topology.yml
+
+The only file that a deployment's owner writes: `inventory/<deployment>/topology.yml`. Everything else follows from it, see
+[the commented example](../inventory/examples/aio/topology.yml). What the inventory makes of it, before anything runs:
+
+```sh
+ansible-inventory -i inventory/aio/topology.yml --graph
+ansible-inventory -i inventory/aio/topology.yml --host aio1-keystone-1
+```
+
+A key that is not listed here, a value that does not fit, and a file that contradicts itself are refused when it is read:
+the message names the file, the key, the value and what would be right, and nothing has been touched.
+
+`scripts/render-docs.py` writes this page from the schema in `plugins/plugin_utils/topology.py`.
+
+"""
+
+ARITHMETIC = """\
+## Names and addresses
+
+Nothing is allocated and nothing is remembered; each is a function of what stands above.
+
+| what | how |
+|---|---|
+| zone | `<host>-<component>-<number>`, `_` written as `-`; the number counts the component's zones on that host from 1 |
+| address | network + host's `id` × `block` + slot × 8 + number − 1 |
+| host's own address, the zones' gateway | network + `id` × `block` + 1 |
+| virtual address | network + 5, unless `endpoints.internal` says otherwise |
+| image builders | the last eight addresses of a host's block |
+| UUID | version 5: of the zone's name, in the namespace that is version 5 of `zonestack.openstack/<deployment>` in the DNS namespace |
+| MAC address | `02:` and the first five bytes of the version 5 UUID of the network's name in the zone's UUID |
+
+A service's slot stands in its file, so adding or removing hosts, services or replicas never renumbers another zone. A slot
+has eight addresses: that many zones of one component fit on one host. Of a block of 512 addresses the slots 1 to 62 are for
+components; a network needs room for the highest `id` plus one blocks.
+
+## Variables and groups
+
+| variable | of | what it holds |
+|---|---|---|
+| `zone` | every zone | name, uuid, host, number, ordinal (0 and up, over the deployment), address, mac, and `networks` where there are further ones |
+| `service` | every component's group | the service's declaration with the deployment's sizes, see [services.md](services.md); name, component, image.id |
+| `stack` | all | deployment, region, release, networks, vip, endpoint, hosts, members, services, images |
+| `host` | every machine | name, id, backend, store, addresses, builders |
+
+Groups: `zone_hosts` with `lxc_hosts` and `smartos_hosts`; the groups of hosts that topology.yml names; `zones` with one group for
+each service and component; `<host>_zones`, `-` written as `_`, with the zones of one host.
+
+Variables of a group go to `group_vars/<group>.yml` beside topology.yml. The collection's own `group_vars/` are defaults for all
+deployments: for the same group, the deployment's outrank them.
+"""
+
+SERVICES = """\
+# services/<service>.yml
+
+A service is one file of data. The collection's are in `services/`; a deployment may add its own in
+`inventory/<deployment>/services/`, in folders named by `services_path` of topology.yml, and in those of the environment variable
+`ZONESTACK_SERVICES_PATH` (with `:` between). A file replaces the one of the same name in an earlier folder; the order is: the
+collection's, the deployment's, the variable's, topology.yml's. Files whose name begins with `_` are layers, not services.
+
+Templates (`{{ .. }}`) may stand in `config`, `daemons` and `steps`. They are evaluated in a run, with `zone`, `service`, `stack` and
+`secrets`.
+
+`scripts/render-docs.py` writes this page from the schema in `plugins/plugin_utils/services.py`.
+
+"""
+
+
+def load() -> tuple[t.Any, t.Any, t.Any]:
+    """The modules schema, services and topology of this checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        namespace = Path(folder, "ansible_collections", "zonestack")
+        namespace.mkdir(parents=True)
+        (namespace / "openstack").symlink_to(ROOT)
+        sys.path.insert(0, folder)
+        from ansible_collections.zonestack.openstack.plugins.plugin_utils import schema, services, topology
+
+        sys.path.remove(folder)
+    return schema, services, topology
+
+
+def type_name(kind: t.Any) -> str:
+    """A schema's type in the words of YAML."""
+    origin, args = t.get_origin(kind), t.get_args(kind)
+    if origin is t.Annotated:
+        return type_name(args[0])
+    if origin in (t.Union, types.UnionType):
+        return type_name(next(arg for arg in args if arg is not type(None)))
+    if origin is t.Literal:
+        return " or ".join(f"`{arg}`" for arg in args)
+    if origin is tuple:
+        return f"list of {type_name(args[0])}"
+    if origin is dict:
+        return f"mapping to {type_name(args[1])}"
+    if dataclasses.is_dataclass(kind):
+        name = t.cast("type", kind).__name__
+        return f"[{name}](#{name.lower()})"
+    return {str: "string", int: "number", bool: "true or false", dict: "mapping"}.get(kind, "any")
+
+
+def nested(kind: t.Any) -> t.Iterator[type]:
+    """The schemas that a type mentions."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        yield kind
+    for arg in t.get_args(kind):
+        yield from nested(arg)
+
+
+def rules(kind: t.Any, rule: type) -> list[str]:
+    """What a type's values must satisfy, in words."""
+    found = [arg.right for arg in t.get_args(kind) if isinstance(arg, rule)]
+    return [text for arg in t.get_args(kind) for text in rules(arg, rule)] + found if t.get_origin(kind) is not dict else found
+
+
+def default(field: dataclasses.Field[t.Any]) -> str:
+    """A field's default, as YAML would write it."""
+    if field.default is dataclasses.MISSING:
+        return "**required**" if field.default_factory is dataclasses.MISSING else ""
+    if field.default in (None, (), "") or dataclasses.is_dataclass(field.default):
+        return ""
+    value = field.default
+    text = str(value).lower() if isinstance(value, bool) else f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
+    return f"`{text}`"
+
+
+def table(schema: t.Any, cls: type, seen: list[type]) -> str:
+    """One schema as a section; schemas that it mentions are added to ``seen``."""
+    hints = t.get_type_hints(cls, include_extras=True)
+    lines = [f"## {cls.__name__}", "", (cls.__doc__ or "").strip(), "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        seen += [one for one in nested(kind) if one not in seen]
+        text = "; ".join([next(arg for arg in t.get_args(kind) if isinstance(arg, str)), *dict.fromkeys(rules(kind, schema.Rule))])
+        lines.append(f"| `{schema.key_of(field)}` | {type_name(kind)} | {default(field)} | {text.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def tables(schema: t.Any, first: t.Iterable[type]) -> str:
+    """The sections of ``first`` and of every schema below."""
+    seen = list(first)
+    parts = []
+    for cls in seen:  # grows while it is walked
+        parts.append(table(schema, cls, seen))
+    return "".join(parts)
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page with its text."""
+    schema, services, topology = load()
+    return {
+        ROOT / "docs/topology.md": TOPOLOGY + tables(schema, [topology.Topology, topology.Placement]) + ARITHMETIC,
+        ROOT / "docs/services.md": SERVICES + tables(schema, [services.Service, services.BaseImage]).rstrip("\n") + "\n",
+    }
+
+
+def main() -> int:
+    """Write or check; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when a page is not current")
+    options = parser.parse_args()
+    stale = 0
+    for path, text in pages().items():
+        current = path.read_text(encoding="utf-8") if path.exists() else ""
+        if current == text:
+            continue
+        stale += 1
+        if options.check:
+            name = str(path.relative_to(ROOT))
+            sys.stdout.writelines(difflib.unified_diff(current.splitlines(True), text.splitlines(True), name, f"{name} (from the schema)"))
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    if stale and options.check:
+        print("Run scripts/render-docs.py.", file=sys.stderr)
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
