@@ -390,9 +390,9 @@ class Host:
                 for path in clone.iterdir():
                     if path.name != ".git":
                         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-                for path in filter(lambda name: name and os.path.lexists(PROJECT / name), listed):
-                    (clone / path).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(PROJECT / path, clone / path, follow_symlinks=False)
+                for name in filter(lambda name: name and os.path.lexists(PROJECT / name), listed):
+                    (clone / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(PROJECT / name, clone / name, follow_symlinks=False)
                 _run(["git", "add", "-A"], cwd=clone)
             self.copy_tree(clone, target)
 

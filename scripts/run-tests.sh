@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+set -uo pipefail
+# shellcheck source=scripts/lib/env.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/run-tests.sh [PART ...] [-- PYTEST OPTIONS]
+
+Run what every change must pass; without a PART all of them, in this order:
+
+  lint         yamllint, ruff, shellcheck, mypy, ansible-lint (production profile)
+  sanity       ansible-test sanity of the plugins
+  unit         pure functions and modules' logic; a minute, anywhere
+  integration  plugins against real LXC on this machine
+  molecule     the zone module: check, converge, idempotence, verify, in real LXC
+  scenario     whole deployments in fresh Debian 13 and 12 host containers: fresh, second run, rebuild, broken run,
+               power loss, override, secrets, isolation, check mode
+
+lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap and nftables; .ci/run
+installs all of it first. A part that cannot run here fails and says why: nothing is skipped silently.
+
+The tools come from locks/control-dev.txt and lie in .cache/venv-test; logs of failed scenarios in tests/output/.
+The last line is pytest's; the exit code is 0 only when every part passed.
+
+examples:
+  scripts/run-tests.sh lint unit
+  scripts/run-tests.sh scenario -- --suite trixie -k rebuild
+TEXT
+}
+
+readonly ALL_PARTS=(lint sanity unit integration molecule scenario)
+readonly TOOLS=$ROOT/.cache/venv-test
+readonly DEV_LOCK=$ROOT/locks/control-dev.txt
+
+parts=()
+pytest_options=()
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --) shift; pytest_options=("$@"); break ;;
+    lint | sanity | unit | integration | molecule | scenario) parts+=("$1"); shift ;;
+    *) echo "error: unknown part '$1' (parts: ${ALL_PARTS[*]}); pytest's own options come after --" >&2; exit 2 ;;
+  esac
+done
+((${#parts[@]})) || parts=("${ALL_PARTS[@]}")
+wanted() { [[ " ${parts[*]} " == *" $1 "* ]]; }
+
+cd "$ROOT" || exit 1
+failed=()
+
+# Run one check under its name, and remember when it failed.
+check() {
+  local name=$1 started=$SECONDS
+  shift
+  echo "== $name"
+  if "$@"; then
+    echo "== $name: passed, $((SECONDS - started)) s"
+  else
+    echo "== $name: FAILED, $((SECONDS - started)) s" >&2
+    failed+=("$name")
+  fi
+}
+
+# The tools of the lock, in a virtualenv of their own: the one that deploys stays exactly what operators get.
+make_tools() {
+  cmp -s "$DEV_LOCK" "$TOOLS/lock" && return
+  echo "Installing the test tools of locks/control-dev.txt into .cache/venv-test"
+  rm -rf "$TOOLS"
+  python3 -m venv "$TOOLS" &&
+    "$TOOLS/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r "$DEV_LOCK" &&
+    cp "$DEV_LOCK" "$TOOLS/lock"
+}
+
+# This checkout under the name that Ansible looks for. Not .collections: that belongs to the deploying environment.
+link_collection() {
+  local parent=$ROOT/.cache/test-collections/ansible_collections/zonestack
+  mkdir -p "$parent" && ln -sfn "$ROOT" "$parent/openstack"
+  export ANSIBLE_COLLECTIONS_PATH=$ROOT/.cache/test-collections
+}
+
+lint_shell() {
+  local files
+  mapfile -t files < <(git ls-files -co --exclude-standard -- '*.sh' .ci/run)
+  shellcheck --external-sources "${files[@]}"
+}
+
+# ansible.cfg refuses to run without an inventory, and linting has none.
+lint_ansible() { ANSIBLE_INVENTORY=localhost, ansible-lint --offline -q; }
+
+# ansible-test insists on the folder's name and on git, so it gets a clone of what lies here now.
+sanity() {
+  local scratch clone python rc
+  scratch=$(mktemp -d) || return 1
+  clone=$scratch/ansible_collections/zonestack/openstack
+  mkdir -p "$clone"
+  git ls-files -coz --exclude-standard | (while IFS= read -rd '' file; do [[ ! -e $file ]] || printf '%s\0' "$file"; done) |
+    tar --null --files-from=- -cf - | tar -C "$clone" -xf - &&
+    git -C "$clone" init -q && git -C "$clone" add -A
+  python=$("$TOOLS/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  (cd "$clone" && PATH=$TOOLS/bin:$PATH ansible-test sanity --color no --python "$python")
+  rc=$?
+  rm -rf "$scratch"
+  return $rc
+}
+
+need_root() {
+  ((EUID == 0)) && command -v lxc-start >/dev/null && return
+  echo "error: $1 needs root and LXC on this machine: run as root, after apt-get install lxc" >&2
+  return 1
+}
+
+make_tools || { echo "error: the test tools could not be installed" >&2; exit 1; }
+export PATH=$TOOLS/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+link_collection || exit 1
+
+if wanted lint; then
+  check yamllint yamllint --strict .
+  check ruff ruff check --quiet .
+  check shellcheck lint_shell
+  check mypy mypy plugins tests/host scripts/lib
+  check ansible-lint lint_ansible
+fi
+if wanted sanity; then
+  check sanity sanity
+fi
+if wanted molecule; then
+  check molecule eval 'need_root molecule && molecule test --scenario-name lxc'
+fi
+
+# One pytest for all its parts, so that its closing line counts everything.
+folders=()
+for part in unit integration scenario; do
+  wanted "$part" || continue
+  [[ $part == unit ]] || need_root "$part" || { failed+=("$part"); continue; }
+  folders+=("tests/$part")
+done
+summary() { ((${#failed[@]} == 0)) || printf '\nFAILED: %s\n' "${failed[*]}" >&2; }
+if ((${#folders[@]})); then
+  # Everything that failed so far is named before pytest's closing line, which stays the last.
+  summary
+  # Scenarios of one Debian stay in their order on one worker; the two Debians, and the unit tests, run side by side.
+  pytest --numprocesses 2 --dist loadgroup "${folders[@]}" "${pytest_options[@]}" || failed+=(pytest)
+else
+  summary
+fi
+((${#failed[@]} == 0))
