@@ -79,10 +79,11 @@ path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright
 """
 
-# dbus's machine-id and the machine's own must differ from zone to zone; LXC gives the host name.
+# dbus's machine-id and the machine's own must differ from zone to zone. What mmdebstrap was told by this host (a proxy,
+# perhaps with its password) is not for zones.
 FURNISH_BASE = """\
 for unit in {masked}; do ln -sf /dev/null /etc/systemd/system/$unit; done
-rm -f /var/lib/dbus/machine-id
+rm -f /var/lib/dbus/machine-id /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 : > /etc/machine-id
 find /usr/share/doc -type f ! -name copyright -delete
 find /usr/share/doc -type l -delete
@@ -143,6 +144,10 @@ class Recipe:
             refuse("ca_certificates", sorted(self.ca_certificates), "only the base image brings CA certificates")
         if self.python and not (self.lock and self.venv):
             refuse("python", self.python, "needs `lock` (the lock's text) and `venv` (a path such as /opt/keystone)")
+        locked = lock_versions(self.lock or "")
+        for requirement in self.python:
+            if canonical(requirement.partition("[")[0]) not in locked:
+                refuse("python", requirement, "a name that the lock pins: add it with scripts/update-locks.sh")
         for path in [*self.files, *([self.venv] if self.venv else [])]:
             if not path.startswith("/") or os.path.normpath(path) != path:
                 refuse("files" if path in self.files else "venv", path, "an absolute path without '..'")
@@ -183,7 +188,9 @@ class Settings:
 def os_release() -> dict[str, str]:
     """This machine's os-release(5)."""
     lines = pathlib.Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
-    return {key: "".join(shlex.split(value)) for key, _, value in (line.partition("=") for line in lines if "=" in line)}
+    return {
+        key: "".join(shlex.split(value)) for key, _, value in (line.partition("=") for line in lines if "=" in line)
+    }
 
 
 def sources(suite: str, mirror: str) -> list[str]:
@@ -219,14 +226,18 @@ def host_mirrors(listed: str, release: t.Mapping[str, str]) -> tuple[str, str]:
         elif suite.endswith("-security") and suite.removesuffix("-security") in names and not security:
             security = uri.rstrip("/")
     if not archive:
-        raise ImageError("`apt-get indextargets` names no Debian archive: set `mirror`, or correct the host's apt sources")
+        raise ImageError(
+            "`apt-get indextargets` names no Debian archive: set `mirror`, or correct the host's apt sources"
+        )
     return archive, security
 
 
 def apt_settings() -> str:
     """apt.conf(5) text for builders: the host's proxies and time limits, and no translations."""
     dump = run(["apt-config", "dump"]).out.splitlines()
-    kept = [line for line in dump if re.match(r"Acquire::(https?|ftp)::(Proxy|Timeout)\b|Acquire::Retries\b", line, re.I)]
+    kept = [
+        line for line in dump if re.match(r"Acquire::(https?|ftp)::(Proxy|Timeout)\b|Acquire::Retries\b", line, re.I)
+    ]
     return "\n".join([*kept, 'Acquire::Languages "none";', 'APT::Install-Recommends "false";', ""])
 
 
@@ -237,7 +248,9 @@ def builder_environment(env: t.Mapping[str, str]) -> dict[str, str]:
     the environment only, never in a command line.
     """
     names = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
-    kept = {key: value for key, value in env.items() if key.lower() in names or key.startswith(("UV_INDEX", "PIP_INDEX"))}
+    kept = {
+        key: value for key, value in env.items() if key.lower() in names or key.startswith(("UV_INDEX", "PIP_INDEX"))
+    }
     kept |= {key: env[key] for key in ("UV_DEFAULT_INDEX", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT") if key in env}
     kept = {key: value for key, value in kept.items() if not value.startswith(("file:", "/"))}
     index = kept.pop("PIP_INDEX_URL", "") or pip_index()
@@ -461,7 +474,9 @@ class Log:
 class Builder:
     """An unprivileged container without an init system, in which one image is furnished."""
 
-    def __init__(self, store: Store, image: str, rootfs: str, network: Network, address: str, settings: Settings, log: Log):
+    def __init__(
+        self, store: Store, image: str, rootfs: str, network: Network, address: str, settings: Settings, log: Log
+    ):
         self.name = f"builder-{image}"
         self.store = store
         self.log = log
@@ -491,15 +506,16 @@ class Builder:
             *([f"{uv} run/build/uv none bind,ro,create=file 0 0"] if uv else []),
         ]
         lines = [
-            "lxc.include = /usr/share/lxc/config/debian.common.conf",
-            "lxc.include = /usr/share/lxc/config/debian.userns.conf",
+            "lxc.include = /usr/share/lxc/config/common.conf",
+            "lxc.include = /usr/share/lxc/config/userns.conf",
             f"lxc.uts.name = {re.sub('[^a-z0-9-]', '-', self.name)[:63]}",
             f"lxc.idmap = u 0 {SHIFT} 65536",
             f"lxc.idmap = g 0 {SHIFT} 65536",
             "lxc.apparmor.profile = unconfined",
             "lxc.init.cmd = /bin/sleep infinity",
             f"lxc.rootfs.path = {rootfs}",
-            *(["lxc.rootfs.options = userxattr"] if rootfs.startswith("overlayfs:") else []),
+            # volatile: no fsync while building, one at the end (flush)
+            *(["lxc.rootfs.options = userxattr,volatile"] if rootfs.startswith("overlayfs:") else []),
             *(f"lxc.mount.entry = {mount}" for mount in mounts),
             "lxc.net.0.type = veth",
             "lxc.net.0.flags = up",
@@ -512,7 +528,9 @@ class Builder:
         (self.home / "config").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
     def __enter__(self) -> Builder:
-        self.log.step("start the builder", ["lxc-start", *self._lxc, "-o", str(self.log.path), "-l", "ERROR"], os.environ)
+        self.log.step(
+            "start the builder", ["lxc-start", *self._lxc, "-o", str(self.log.path), "-l", "ERROR"], os.environ
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -527,7 +545,11 @@ class Builder:
     def write(self, path: str, content: str) -> None:
         """Write a file, mode 0644, from within: a link in the image cannot lead out to the host."""
         quoted = shlex.quote(path)
-        self.step(f"write {path}", f"mkdir -p {shlex.quote(os.path.dirname(path))}\ncat > {quoted}\nchmod 0644 {quoted}", content)
+        self.step(
+            f"write {path}",
+            f"mkdir -p {shlex.quote(os.path.dirname(path))}\ncat > {quoted}\nchmod 0644 {quoted}",
+            content,
+        )
 
     def furnish(self, recipe: Recipe) -> None:
         """Turn the builder's root into the image: the same steps, in the same order, for every image."""
@@ -557,30 +579,34 @@ class Builder:
     def install_python(self, recipe: Recipe) -> None:
         """Make the virtualenv: the named requirements and what they need, at the lock's versions and hashes only.
 
-        Byte code is compiled here because a zone's unprivileged daemons cannot write it, and start slowly without.
+        Byte code is compiled here because a zone's unprivileged daemons cannot write it, and start slowly without; not that
+        of the packages' own tests, a quarter of all files. What is no Python for this interpreter (templates) stays as it is.
         """
         venv = shlex.quote(t.cast(str, recipe.venv))
         self.step("make the virtualenv", f"/run/build/uv venv -q --python /usr/bin/python3 {venv}")
         self.step("write the lock", "cat > /tmp/lock.txt", recipe.lock)
         requirements = "".join(f"{pinned(name, recipe)}\n" for name in recipe.python)
         self.step("write the requirements", "cat > /tmp/requirements.txt", requirements)
-        options = "--require-hashes --compile-bytecode --no-progress -r /tmp/requirements.txt -c /tmp/lock.txt"
+        options = "--require-hashes --no-progress -r /tmp/requirements.txt -c /tmp/lock.txt"
         self.step("install Python packages", f"/run/build/uv pip install --python {venv}/bin/python {options}")
+        compiler = f"{venv}/bin/python -m compileall -qq -j 0 -x '/tests?/' {venv}/lib"
+        self.step("compile byte code", f"{compiler} || true")
 
 
-def pinned(name: str, recipe: Recipe) -> str:
-    """``name==version`` as the recipe's lock says it."""
-    versions = lock_versions(recipe.lock or "")
-    key = re.sub(r"[-_.]+", "-", name).lower()
-    if key not in versions:
-        raise StepError("write the requirements", f"{name} is not in the lock: run scripts/update-locks.sh")
-    return f"{name}=={versions[key]}"
+def pinned(requirement: str, recipe: Recipe) -> str:
+    """``name[extras]==version`` as the recipe's lock says it."""
+    name, bracket, extras = requirement.partition("[")
+    return f"{name}{bracket}{extras}=={lock_versions(recipe.lock or '')[canonical(name)]}"
+
+
+def canonical(name: str) -> str:
+    """The normalized name of a Python distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def lock_versions(lock: str) -> dict[str, str]:
-    """Versions by normalized name (PEP 503) in a lock's text."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock, re.M)
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+    """Versions by normalized name in a lock's text."""
+    return {canonical(name): version for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock, re.M)}
 
 
 def build(store: Store, recipe: Recipe, settings: Settings, address: str) -> float:
@@ -677,6 +703,21 @@ def check_recipes(store: Store, recipes: t.Sequence[Recipe]) -> None:
         recipe.check()
         if recipe.parent and recipe.parent not in known and not store.has(recipe.parent):
             raise ImageError(f"images: {recipe.id}: parent {recipe.parent!r} is neither built nor among `images`")
+
+
+def check_tools(missing: t.Sequence[Recipe], settings: Settings) -> None:
+    """Refuse to begin without what a build needs on this host."""
+    tools = {"lxc-start": "the package lxc"}
+    if any(recipe.suite for recipe in missing):
+        tools["mmdebstrap"] = "the package mmdebstrap"
+    if any(recipe.python for recipe in missing):
+        tools[settings.uv] = "uv, or its path as `uv`"
+    for tool, remedy in tools.items():
+        if not shutil.which(tool):
+            raise ImageError(f"{tool} is not installed on this host: install {remedy}")
+    bridge = pathlib.Path("/sys/class/net", t.cast(Network, settings.network).bridge)
+    if not bridge.exists():
+        raise ImageError(f"network.bridge: {bridge.name!r} does not exist on this host: prepare the host first")
 
 
 def build_all(

@@ -16,7 +16,7 @@ description:
   - An image that is there is never changed. A build that is killed leaves nothing that looks finished; the next call
     removes its remains.
   - The log of each build is kept in C(log/<id>.log) below I(store).
-author: the zonestack authors
+author: the zonestack authors (@zonestack)
 options:
   state:
     description:
@@ -196,6 +196,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image imp
     Store,
     build_all,
     check_recipes,
+    check_tools,
     prunable,
     remove,
     size,
@@ -242,7 +243,9 @@ def present(store: Store, params: dict[str, t.Any], check: bool) -> dict[str, t.
     before = store.ids()
     missing = [recipe for recipe in recipes if recipe.id not in before]
     if missing and not (params["network"] or {}).get("addresses"):
-        raise ImageError(f"network: needed to build {missing[0].id}: bridge, prefix, gateway and addresses for builders")
+        raise ImageError(
+            f"network: needed to build {missing[0].id}: bridge, prefix, gateway and addresses for builders"
+        )
     built: list[dict[str, t.Any]] = []
     failed: list[str] = []
     cleaned: list[str] = []
@@ -260,6 +263,7 @@ def present(store: Store, params: dict[str, t.Any], check: bool) -> dict[str, t.
                 settings = Settings(
                     Network(**params["network"]), params["jobs"] or os.cpu_count() or 1, params["mirror"], params["uv"]
                 )
+                check_tools(missing, settings)
                 built, failed = build_all(store, missing, settings)
     after = sorted({*before, *(image["id"] for image in built)})
     return {"built": built, "failed": failed, "cleaned": cleaned, "before": before, "present": after}
