@@ -68,24 +68,32 @@ umask 022
 cd "$HOME" 2>/dev/null || cd /
 IFS= read -r size || exit 1
 
-# Send a signal to all that this supervisor started except the calling branch. A process that has left for init is spared.
+# Send a signal to all that this supervisor has started, except the calling branch. What has left for init is spared, unless
+# it was there at an earlier call: a process deaf to SIGTERM whose parent was not.
 end() {
     IFS=' ' read -r self rest </proc/self/stat
-    family=" $$ " found=
+    family="$family " found=
     while [ "$family" != "$found" ]; do
         found=$family
         for stat in /proc/[0-9]*/stat; do
-            IFS= read -r line 2>/dev/null <"$stat" || continue
+            { IFS= read -r line <"$stat"; } 2>/dev/null || continue
             pid=${line%% *} parent=${line##*) ? } parent=${parent%% *}
-            [ "$pid" = "$self" ] && continue
+            [ "$pid" != "$self" ] || continue
             case $family in *" $pid "*) continue ;; esac
-            case $family in *" $parent "*) family="$family$pid " ;; esac
+            case " $$ $family" in *" $parent "*) family="$family$pid " ;; esac
         done
     done
-    family=${family#" $$ "}
-    [ -z "$family" ] || kill -s "$1" $family 2>/dev/null
+    [ "$family" = ' ' ] || kill -s "$1" $family 2>/dev/null
 }
 
+alive() {
+    for pid in $family; do
+        kill -s 0 "$pid" 2>/dev/null && return
+    done
+    return 1
+}
+
+# Left: feed the command, then watch the lifeline. Right: the command. Whichever is done first ends the other.
 {
     if [ "$size" != 0 ]; then
         timeout "$limit" head -c "$size" <&4 &
@@ -96,10 +104,15 @@ end() {
     fi
     [ $? = 124 ] || timeout "$limit" cat <&4
     [ $? != 124 ] || printf '\n%s late\n' "$mark" >&2
+    trap '' PIPE
     end TERM
-    sleep 5
+    for tenth in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+        alive || break
+        sleep 0.1
+    done
     end KILL
 } 4<&0 | {
+    trap : TERM # outlive the command, whose exit code is wanted
     /bin/sh -c "$command"
     status=$?
     end PIPE # the one deadly signal that a shell does not comment on
@@ -300,7 +313,8 @@ class ZoneConnection(ConnectionBase):
     def _host(self) -> t.Any:
         """The ssh plugin, as it would be used for the host itself, but with a lifeline."""
         ssh = connection_loader.get("ansible.builtin.ssh", class_only=True)
-        return type("HostConnection", (_Lifeline, ssh), {})(self._play_context, shell=self._shell)
+        # Named as every connection plugin is: Ansible looks up a plugin's options by the name of its class.
+        return type("Connection", (_Lifeline, ssh), {})(self._play_context, shell=self._shell)
 
     @property
     def _over_ssh(self) -> bool:

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The connection plugin against a real container, locally and through a real SSH daemon.
 
-Needs root and LXC. The container shares this machine's /usr read-only, so that making it costs nothing; its init is sleep.
+Needs root and LXC. The container shares this machine's /usr read-only, so that making it costs nothing; its init only reaps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import hashlib
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
-import sys
+import tempfile
+import threading
 import time
 import typing as t
 import uuid
@@ -46,9 +49,9 @@ def load_plugins() -> None:
     init_plugin_loader([path for path in os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(":") if path])
 
 
-@pytest.fixture(scope="module")
-def zone() -> t.Iterator[str]:
-    """A running, unprivileged container with a root file system of its own on top of this machine's /usr."""
+@contextlib.contextmanager
+def running_zone() -> t.Iterator[str]:
+    """Make and start an unprivileged container with a root file system of its own on top of this machine's /usr."""
     name = f"conn-{uuid.uuid4().hex[:8]}"
     home = pathlib.Path("/var/lib/lxc") / name
     root = home / "rootfs"
@@ -69,6 +72,8 @@ def zone() -> t.Iterator[str]:
         (root / "etc/pam.d" / service).write_text(
             "auth sufficient pam_rootok.so\naccount sufficient pam_permit.so\nsession sufficient pam_permit.so\n"
         )
+    (root / "etc/init").write_text("#!/bin/sh\nsleep infinity &\nwait\n")
+    (root / "etc/init").chmod(0o755)
     subprocess.run(["chown", "-hR", "100000:100000", str(root)], check=True)
     os.chmod(root / "tmp", 0o1777)
     os.chown(home, 100000, 100000)
@@ -82,7 +87,7 @@ lxc.idmap = g 0 100000 65536
 lxc.apparmor.profile = unconfined
 lxc.net.0.type = empty
 lxc.mount.entry = /usr usr none bind,ro 0 0
-lxc.init.cmd = /bin/sleep infinity
+lxc.init.cmd = /etc/init
 lxc.signal.halt = SIGKILL
 """
     )
@@ -93,6 +98,12 @@ lxc.signal.halt = SIGKILL
     finally:
         subprocess.run(["lxc-stop", "-k", "-n", name], check=False)
         shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def zone() -> t.Iterator[str]:
+    with running_zone() as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +128,9 @@ UsePAM no
 PasswordAuthentication no
 """
     )
+    host_key = (folder / "host.pub").read_text()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+    control = tempfile.mkdtemp(prefix="zs-")  # short, because a socket's path has at most 107 characters
     daemon = subprocess.Popen([sshd, "-f", str(folder / "config"), "-D", "-e"], stderr=open(folder / "log", "wb"))
     try:
         until(lambda: b"listening" in (folder / "log").read_bytes(), "sshd listens")
@@ -126,12 +140,13 @@ PasswordAuthentication no
             "ansible_port": port,
             "ansible_user": getpass.getuser(),
             "ansible_ssh_private_key_file": str(folder / "client"),
-            "ansible_host_key_checking": False,
-            "ansible_control_path_dir": f"/tmp/zs-{os.getpid()}",
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={folder}/known_hosts",
+            "ansible_control_path_dir": control,
         }
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(10)
+        shutil.rmtree(control)
 
 
 class _Plain:
@@ -184,8 +199,6 @@ def test_exec_command_killed_is_128_plus_signal(connection: t.Any) -> None:
 
 def test_exec_command_keeps_quoting(connection: t.Any) -> None:
     words = ["'", '"', "$HOME", "`id`", "$(id)", "a  b", "new\nline", "tab\t", "*", "~", "\\", "!", "ä€𝄞", "", "-n", "; exit 3", "#"]
-    import shlex
-
     rc, out, err = connection.exec_command("printf '<%s>' " + shlex.join(words))
     assert (rc, out.decode(), err) == (0, "".join(f"<{word}>" for word in words), b"")
 
@@ -304,7 +317,7 @@ def test_fetch_file_error_names_path_and_zone(connection: t.Any, zone: str, tmp_
 
 def test_missing_zone_is_unreachable_and_says_what_to_look_at(connection: t.Any) -> None:
     connection.set_option("zone_name", "conn-nonesuch")
-    with pytest.raises(AnsibleConnectionFailure, match="conn-nonesuch .*Failed to get init pid.*`lxc-info -n conn-nonesuch`"):
+    with pytest.raises(AnsibleConnectionFailure, match="(?s)conn-nonesuch .*Failed to get init pid.*`lxc-info -n conn-nonesuch`"):
         connection.exec_command("true")
 
 
@@ -314,13 +327,23 @@ def test_zone_name_that_is_an_option_is_refused(connection: t.Any) -> None:
         connection.exec_command("true")
 
 
-def test_zone_stopped_under_a_command_is_unreachable(zone: str) -> None:
-    until_killed = connect(zone)
-    with pytest.raises(AnsibleConnectionFailure, match="did not run the command to its end"):
-        until_killed.exec_command("kill -9 $PPID; kill -9 $$; sleep 60")
+def test_zone_stopped_under_a_command_is_unreachable() -> None:
+    with running_zone() as doomed:
+        stopper = threading.Thread(
+            target=lambda: (
+                until(lambda: bool(pids(doomed, "4715")), "the command runs"),
+                subprocess.run(["lxc-stop", "-k", "-n", doomed], check=True),
+            )
+        )
+        stopper.start()
+        with pytest.raises(AnsibleConnectionFailure, match=f"{doomed} on this machine did not run the command to its end"):
+            connect(doomed).exec_command("sleep 4715")
+        stopper.join()
+        with pytest.raises(AnsibleConnectionFailure, match="Failed to get init pid"):
+            connect(doomed).exec_command("true")
 
 
 def test_unreachable_ssh_host(zone: str) -> None:
-    broken = connect(zone, zone_transport="ssh", ansible_host="127.0.0.1", ansible_port=1, ansible_host_key_checking=False)
+    broken = connect(zone, zone_transport="ssh", ansible_host="127.0.0.1", ansible_port=1)
     with pytest.raises(AnsibleConnectionFailure, match="Connection refused"):
         broken.exec_command("true")
