@@ -498,6 +498,7 @@ class Builder:
         mounts = [
             "tmpfs run tmpfs mode=0755 0 0",
             "tmpfs tmp tmpfs mode=1777 0 0",
+            "tmpfs dev/shm tmpfs mode=1777,create=dir 0 0",  # Python's process pools need it
             "tmpfs var/cache/apt tmpfs mode=0755 0 0",
             f"{inside} run/build none bind,ro,create=dir 0 0",
             f"{store.cache}/uv run/build/uv-cache none bind,create=dir 0 0",
@@ -582,15 +583,18 @@ class Builder:
         Byte code is compiled here because a zone's unprivileged daemons cannot write it, and start slowly without; not that
         of the packages' own tests, a quarter of all files. What is no Python for this interpreter (templates) stays as it is.
         """
-        venv = shlex.quote(t.cast(str, recipe.venv))
+        directory = t.cast(str, recipe.venv)
+        venv = shlex.quote(directory)
         self.step("make the virtualenv", f"/run/build/uv venv -q --python /usr/bin/python3 {venv}")
         self.step("write the lock", "cat > /tmp/lock.txt", recipe.lock)
         requirements = "".join(f"{pinned(name, recipe)}\n" for name in recipe.python)
         self.step("write the requirements", "cat > /tmp/requirements.txt", requirements)
         options = "--require-hashes --no-progress -r /tmp/requirements.txt -c /tmp/lock.txt"
         self.step("install Python packages", f"/run/build/uv pip install --python {venv}/bin/python {options}")
-        compiler = f"{venv}/bin/python -m compileall -qq -j 0 -x '/tests?/' {venv}/lib"
-        self.step("compile byte code", f"{compiler} || true")
+        # Called from Python because its command cannot tell a file that does not compile from a compiler that does not run.
+        call = f"compile_dir({directory + '/lib'!r}, quiet=2, workers=0, rx=re.compile('/tests?/'))"
+        program = shlex.quote(f"import compileall, re; compileall.{call}")
+        self.step("compile byte code", f"{venv}/bin/python -c {program}")
 
 
 def pinned(requirement: str, recipe: Recipe) -> str:
