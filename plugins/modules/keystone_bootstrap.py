@@ -69,58 +69,20 @@ EXAMPLES = r"""
 
 RETURN = r"""# nothing beyond changed and diff"""
 
-import http.client
-import json
-import ssl
-import time
 import typing as t
-import urllib.error
-import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
-
-RETRY_SECONDS = 0.5
-
-
-class NotReady(Exception):
-    """The API gave no answer that says whether the password is right."""
+from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, wait_until_ready
 
 
-def can_log_in(params: t.Mapping[str, t.Any], context: ssl.SSLContext | None) -> bool:
-    """Whether the administrator gets a token for its project (https://docs.openstack.org/api-ref/identity/v3/).
-
-    :raise NotReady: no answer, or one that is neither yes nor no.
-    """
+def can_log_in(api: JsonApi, params: t.Mapping[str, t.Any]) -> bool:
+    """Whether the administrator gets a token for its project (https://docs.openstack.org/api-ref/identity/v3/)."""
     domain = {"id": "default"}
-    identity = {"user": {"name": params["username"], "domain": domain, "password": params["password"]}}
+    user = {"name": params["username"], "domain": domain, "password": params["password"]}
     scope = {"project": {"name": params["project"], "domain": domain}}
-    request = urllib.request.Request(
-        params["url"].rstrip("/") + "/auth/tokens",
-        data=json.dumps({"auth": {"identity": {"methods": ["password"], "password": identity}, "scope": scope}}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=20, context=context):
-            return True
-    except urllib.error.HTTPError as answer:
-        if answer.code == 401:
-            return False
-        raise NotReady(f"{answer.code} {answer.reason}: {answer.read(300).decode(errors='replace')}") from None
-    except (OSError, http.client.HTTPException) as problem:
-        raise NotReady(str(problem)) from None
-
-
-def ask_until_clear(params: t.Mapping[str, t.Any], context: ssl.SSLContext | None) -> bool:
-    """``can_log_in``, waiting for an API that is still starting."""
-    deadline = time.monotonic() + params["wait"]
-    while True:
-        try:
-            return can_log_in(params, context)
-        except NotReady as problem:
-            if time.monotonic() > deadline:
-                raise NotReady(f"{params['url']} is not ready after {params['wait']} s: {problem}") from None
-        time.sleep(RETRY_SECONDS)
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
+    return api.call("POST", "/auth/tokens", body, accept=[401]).status != 401
 
 
 def bootstrap(params: t.Mapping[str, t.Any]) -> None:
@@ -153,16 +115,16 @@ def main() -> None:
     )
     params = module.params
     try:
-        context = ssl.create_default_context(cafile=params["ca"]) if params["url"].startswith("https:") else None
-        changed = not ask_until_clear(params, context)
+        api = JsonApi(params["url"], ca=params["ca"])
+        changed = not wait_until_ready(lambda: can_log_in(api, params), params["wait"])
         if changed and not module.check_mode:
             bootstrap(params)
-            if not ask_until_clear(params, context):
+            if not wait_until_ready(lambda: can_log_in(api, params), params["wait"]):
                 module.fail_json(
                     msg=f"{params['url']}: {params['username']} still cannot log in after `{params['command']} bootstrap`. "
                     "Does that command read the same database as the API? Is the user enabled?"
                 )
-    except (NotReady, CommandError, OSError) as problem:
+    except (ApiError, NotReady, CommandError, OSError, ValueError) as problem:
         module.fail_json(msg=str(problem))
     diff = {"before": {"administrator logs in": not changed}, "after": {"administrator logs in": True}}
     module.exit_json(changed=changed, diff=diff)
