@@ -82,7 +82,8 @@ def can_log_in(api: JsonApi, params: t.Mapping[str, t.Any]) -> bool:
     user = {"name": params["username"], "domain": domain, "password": params["password"]}
     scope = {"project": {"name": params["project"], "domain": domain}}
     body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
-    return api.call("POST", "/auth/tokens", body, accept=[401]).status != 401
+    reply = api.call("POST", "/auth/tokens", body, accept=[401])
+    return reply.status != 401
 
 
 def bootstrap(params: t.Mapping[str, t.Any]) -> None:
