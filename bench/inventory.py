@@ -59,6 +59,7 @@ def measure(what: str, topology: Path, collections: Path) -> dict[str, float]:
     from ansible.inventory.manager import InventoryManager
     from ansible.parsing.dataloader import DataLoader
     from ansible.plugins.loader import init_plugin_loader, inventory_loader
+
     from ansible_collections.zonestack.openstack.plugins.inventory import topology as plugin
 
     result: dict[str, float] = {}
@@ -88,9 +89,25 @@ def fresh(what: str, hosts: int, runs: int, folder: Path) -> dict[str, float]:
     if not work.exists():
         work.mkdir()
         write_cloud(work, hosts)
-    command = [sys.executable, __file__, "--measure", what, "--topology", str(work / "topology.yml"), "--collections", str(folder)]
-    environment = {**os.environ, "ANSIBLE_INVENTORY_ENABLED": "zonestack.openstack.topology", "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1"}
-    every = [json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout) for _ in range(runs)]
+    command = [
+        sys.executable,
+        __file__,
+        "--measure",
+        what,
+        "--topology",
+        str(work / "topology.yml"),
+        "--collections",
+        str(folder),
+    ]
+    environment = {
+        **os.environ,
+        "ANSIBLE_INVENTORY_ENABLED": "zonestack.openstack.topology",
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
+    }
+    every = [
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+        for _ in range(runs)
+    ]
     return min(every, key=lambda one: one["seconds"])
 
 
@@ -107,8 +124,12 @@ def main() -> None:
         print(json.dumps(measure(options.measure, options.topology, options.collections)))
         return
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    print(f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}; fastest of {options.runs}")
-    print(f"{'hosts':>6} {'zones':>7} {'computed':>10} {'in Ansible':>11} {'us/zone':>8} {'zone var':>9} {'members':>8} {'memory':>9}")
+    print(
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}; fastest of {options.runs}"
+    )
+    print(
+        f"{'hosts':>6} {'zones':>7} {'computed':>10} {'in Ansible':>11} {'us/zone':>8} {'zone var':>9} {'members':>8} {'memory':>9}"
+    )
     with tempfile.TemporaryDirectory(prefix="zonestack-bench-") as name:
         folder = link_collection(Path(name))
         for hosts in map(int, options.hosts.split(",")):

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write the reference of all keys from the schemas that refuse anything else, so that the two cannot differ.
 
-    scripts/render-docs.py            write docs/topology.md and docs/services.md
-    scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
+scripts/render-docs.py            write docs/topology.md and docs/services.md
+scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
 """
 
 from __future__ import annotations
@@ -128,10 +128,14 @@ def nested(kind: t.Any) -> t.Iterator[type]:
         yield from nested(arg)
 
 
-def rules(kind: t.Any, rule: type) -> list[str]:
+def rules(kind: t.Any, rule: t.Any) -> list[str]:
     """What a type's values must satisfy, in words."""
     found = [arg.right for arg in t.get_args(kind) if isinstance(arg, rule)]
-    return [text for arg in t.get_args(kind) for text in rules(arg, rule)] + found if t.get_origin(kind) is not dict else found
+    return (
+        [text for arg in t.get_args(kind) for text in rules(arg, rule)] + found
+        if t.get_origin(kind) is not dict
+        else found
+    )
 
 
 def default(field: dataclasses.Field[t.Any]) -> str:
@@ -141,19 +145,36 @@ def default(field: dataclasses.Field[t.Any]) -> str:
     if field.default in (None, (), "") or dataclasses.is_dataclass(field.default):
         return ""
     value = field.default
-    text = str(value).lower() if isinstance(value, bool) else f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
+    text = (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"[{', '.join(value)}]"
+        if isinstance(value, tuple)
+        else str(value)
+    )
     return f"`{text}`"
 
 
 def table(schema: t.Any, cls: type, seen: list[type]) -> str:
     """One schema as a section; schemas that it mentions are added to ``seen``."""
     hints = t.get_type_hints(cls, include_extras=True)
-    lines = [f"## {cls.__name__}", "", (cls.__doc__ or "").strip(), "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    lines = [
+        f"## {cls.__name__}",
+        "",
+        (cls.__doc__ or "").strip(),
+        "",
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
         seen += [one for one in nested(kind) if one not in seen]
-        text = "; ".join([next(arg for arg in t.get_args(kind) if isinstance(arg, str)), *dict.fromkeys(rules(kind, schema.Rule))])
-        lines.append(f"| `{schema.key_of(field)}` | {type_name(kind)} | {default(field)} | {text.replace('|', chr(92) + '|')} |")
+        text = "; ".join(
+            [next(arg for arg in t.get_args(kind) if isinstance(arg, str)), *dict.fromkeys(rules(kind, schema.Rule))]
+        )
+        lines.append(
+            f"| `{schema.key_of(field)}` | {type_name(kind)} | {default(field)} | {text.replace('|', chr(92) + '|')} |"
+        )
     return "\n".join(lines) + "\n\n"
 
 
@@ -171,7 +192,9 @@ def pages() -> dict[Path, str]:
     schema, services, topology = load()
     return {
         ROOT / "docs/topology.md": TOPOLOGY + tables(schema, [topology.Topology, topology.Placement]) + ARITHMETIC,
-        ROOT / "docs/services.md": SERVICES + tables(schema, [services.Service, services.BaseImage]).rstrip("\n") + "\n",
+        ROOT / "docs/services.md": SERVICES
+        + tables(schema, [services.Service, services.BaseImage]).rstrip("\n")
+        + "\n",
     }
 
 
@@ -188,7 +211,9 @@ def main() -> int:
         stale += 1
         if options.check:
             name = str(path.relative_to(ROOT))
-            sys.stdout.writelines(difflib.unified_diff(current.splitlines(True), text.splitlines(True), name, f"{name} (from the schema)"))
+            sys.stdout.writelines(
+                difflib.unified_diff(current.splitlines(True), text.splitlines(True), name, f"{name} (from the schema)")
+            )
         else:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")

@@ -73,7 +73,9 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def service_folders(deployment: Path, further: t.Iterable[str], own: t.Iterable[str], place: Place) -> list[tuple[Path, str]]:
+def service_folders(
+    deployment: Path, further: t.Iterable[str], own: t.Iterable[str], place: Place
+) -> list[tuple[Path, str]]:
     """The folders that hold service files, the one that outranks all others last.
 
     :param further: folders from the plugin's option, relative to the working directory.
@@ -104,7 +106,9 @@ def read_certificates(folder: Path) -> dict[str, str]:
     for path in sorted(folder.glob("*.crt")):
         text = path.read_text(encoding="utf-8", errors="replace")
         if "-----BEGIN CERTIFICATE-----" not in text:
-            raise Place(shown(path)).missing("this is no PEM certificate (-----BEGIN CERTIFICATE-----): convert it with openssl x509")
+            raise Place(shown(path)).missing(
+                "this is no PEM certificate (-----BEGIN CERTIFICATE-----): convert it with openssl x509"
+            )
         found[path.name] = text
     return found
 
@@ -167,8 +171,12 @@ class InventoryModule(BaseInventoryPlugin):
         for name, host in cloud.topology.hosts.items():
             self.inventory.add_host(name, group=f"{host.backend}_hosts")
             self.inventory.set_variable(name, "host", cloud.hosts[name])
-            reach = {"ansible_connection": host.connection if host.connection == "local" else None, "ansible_host": host.address,
-                     "ansible_user": host.user, "ansible_port": host.port}
+            reach = {
+                "ansible_connection": host.connection if host.connection == "local" else None,
+                "ansible_host": host.address,
+                "ansible_user": host.user,
+                "ansible_port": host.port,
+            }
             for key, value in reach.items():
                 if value is not None:
                     self.inventory.set_variable(name, key, value)
@@ -180,8 +188,13 @@ class InventoryModule(BaseInventoryPlugin):
     def _add_zones(self, cloud: Cloud) -> None:
         self._group("zones", {"ansible_python_interpreter": "/usr/bin/python3"})
         for name, host in cloud.topology.hosts.items():
-            reach = {"ansible_connection": CONNECTIONS[host.backend], "ansible_host": host.address or name,
-                     "ansible_user": host.user, "ansible_port": host.port, "zone_transport": host.connection}
+            reach = {
+                "ansible_connection": CONNECTIONS[host.backend],
+                "ansible_host": host.address or name,
+                "ansible_user": host.user,
+                "ansible_port": host.port,
+                "zone_transport": host.connection,
+            }
             self._group(zones_group(name), {key: value for key, value in reach.items() if value is not None})
         # Zones do not go through the inventory's add_host and set_variable. A large cloud has 40,000 of them, and those
         # look at the source's folder on disk for each host, and walk each value to mark templates, of which a zone has
@@ -206,7 +219,9 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _set_stack(self, cloud: Cloud) -> None:
         bulk = {key: cloud.stack[key] for key in ("hosts", "members")}
-        self.inventory.set_variable("all", "stack", {key: value for key, value in cloud.stack.items() if key not in bulk})
+        self.inventory.set_variable(
+            "all", "stack", {key: value for key, value in cloud.stack.items() if key not in bulk}
+        )
         self.inventory.groups["all"].vars["stack"].update(bulk)  # no templates in it, see above
 
     def _load_group_vars(self) -> None:
@@ -226,4 +241,6 @@ class InventoryModule(BaseInventoryPlugin):
         for path in sorted((self.folder / "group_vars").glob("*")):
             group = path.name.removesuffix(path.suffix) if path.suffix in (".yml", ".yaml", ".json") else path.name
             if group not in known and not group.startswith(".") and not group.endswith("~"):
-                raise AnsibleParserError(str(Place(shown(path)).refuse(group, "no such group, so nobody would read this file", known)))
+                raise AnsibleParserError(
+                    str(Place(shown(path)).refuse(group, "no such group, so nobody would read this file", known))
+                )

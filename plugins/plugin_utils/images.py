@@ -57,7 +57,11 @@ def base_image(data: dict[str, t.Any], place: Place, certificates: t.Mapping[str
     base = decode_dataclass(BaseImage, data, place)
     recipe = {**encode(base), "ca_certificates": dict(certificates)}
     identity = image_id("base", recipe)
-    return identity, {"name": "base", "parent": None, "recipe": {"id": identity, "name": "base", "parent": None, **recipe}}
+    return identity, {
+        "name": "base",
+        "parent": None,
+        "recipe": {"id": identity, "name": "base", "parent": None, **recipe},
+    }
 
 
 def service_image(component: Declared, parent: str, lock: Lock) -> tuple[str, dict[str, t.Any]] | None:
@@ -76,7 +80,9 @@ def service_image(component: Declared, parent: str, lock: Lock) -> tuple[str, di
         for index, requirement in enumerate(image.python):
             if normalise(requirement) not in pins:
                 here = component.place.at("image").at("python").at(index)
-                raise here.refuse(requirement, f"{lock.name} does not pin it: add it with scripts/update-locks.sh", sorted(pins))
+                raise here.refuse(
+                    requirement, f"{lock.name} does not pin it: add it with scripts/update-locks.sh", sorted(pins)
+                )
         recipe["lock"] = lock.text
     identity = image_id(component.service, recipe)
     if image.python:

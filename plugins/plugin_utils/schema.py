@@ -96,7 +96,9 @@ def matching(pattern: str, right: str) -> Rule:
 
 
 # RFC 1123 section 2.1, and a letter first, because the name becomes part of a group's name in Ansible.
-Label = t.Annotated[str, matching(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "write a DNS label: a-z, 0-9 and -, a letter first, at most 63")]
+Label = t.Annotated[
+    str, matching(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "write a DNS label: a-z, 0-9 and -, a letter first, at most 63")
+]
 Name = t.Annotated[str, matching(r"[a-z][a-z0-9_]*", "write a name of a-z, 0-9 and _ that begins with a letter")]
 Absolute = t.Annotated[str, matching(r"/[^\0]*", "write an absolute path")]
 Mode = t.Annotated[str, matching(r"[0-7]{4}", 'write four octal digits in quotes, such as "0640"')]
@@ -151,7 +153,7 @@ def key_of(field: dataclasses.Field[t.Any]) -> str:
 
 
 @functools.cache
-def _fields(cls: type) -> dict[str, tuple[str, t.Any, bool]]:
+def _fields(cls: t.Any) -> dict[str, tuple[str, t.Any, bool]]:
     """Key to (field name, type, required) of a schema."""
     hints = t.get_type_hints(cls, include_extras=True)
     return {
@@ -212,7 +214,9 @@ def decode(kind: t.Any, value: t.Any, place: Place) -> t.Any:
             raise place.refuse(value, "write a mapping, {key: value}")
         if not args:
             return value
-        return {decode(args[0], key, place.at(key)): decode(args[1], item, place.at(key)) for key, item in value.items()}
+        return {
+            decode(args[0], key, place.at(key)): decode(args[1], item, place.at(key)) for key, item in value.items()
+        }
     return value if kind is t.Any else _scalar(kind, value, place)
 
 
@@ -220,11 +224,13 @@ def decode_dataclass(cls: type[T], value: t.Any, place: Place) -> T:
     """A mapping as an instance of the schema ``cls``; an unknown key and a missing one are refused."""
     if not isinstance(value, dict):
         raise place.refuse(value, f"write a mapping with the keys of {cls.__name__.lower()}", keys_of(cls))
-    fields = _fields(cls)
+    fields = _fields(t.cast("t.Any", cls))
     for key in value:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, 1)
-            raise place.at(key).refuse(value[key], f"unknown key{f', did you mean {close[0]!r}' if close else ''}", fields)
+            raise place.at(key).refuse(
+                value[key], f"unknown key{f', did you mean {close[0]!r}?' if close else ''}", fields
+            )
     found = {}
     for key, (name, kind, required) in fields.items():
         if key in value:

@@ -30,6 +30,8 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import 
 EVERYBODY = ("any", "hosts", "zones")
 
 
+# A key is one line.
+# fmt: off
 @dataclass(frozen=True)
 class Volume:
     """A directory on the host that outlives the zone."""
@@ -218,6 +220,7 @@ class Service(Component):
         "Further generated secrets, by name; `secrets.<service>.<name>` holds them",
     ] = field(default_factory=dict)
     components: t.Annotated[dict[Name, dict[str, t.Any]], "Parts in zones of their own, by name"] = field(default_factory=dict)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -268,7 +271,11 @@ def _check(component: Service, place: Place) -> None:
             kinds.append("oslo/options")
         if len(kinds) != 1:
             right = "say what the file holds with exactly one of the known keys"
-            raise place.at("config").at(path).refuse(kinds, right, ["oslo/options", "template", "content", "file", "keys"])
+            raise (
+                place.at("config")
+                .at(path)
+                .refuse(kinds, right, ["oslo/options", "template", "content", "file", "keys"])
+            )
     for name, daemon in component.daemons.items():
         kinds = [kind for kind in ("wsgi", "command", "unit") if getattr(daemon, kind) is not None]
         if len(kinds) != 1:
@@ -326,7 +333,8 @@ def catalogue(files: t.Mapping[str, tuple[dict[str, t.Any], Place]]) -> Catalogu
                 free = next(slot for slot in range(1, 10_000) if slot not in slots)
                 other_place = slots[one.slot].place
                 raise one.place.at("slot").refuse(
-                    one.slot, f"slot collision with {slots[one.slot].name!r} ({other_place.file}): slot {free} is the first free one"
+                    one.slot,
+                    f"slot collision with {slots[one.slot].name!r} ({other_place.file}): slot {free} is the first free one",
                 )
             slots[one.slot] = one
     for name, service in result.services.items():

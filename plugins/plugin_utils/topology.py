@@ -74,6 +74,8 @@ _REACHABLE = matching(
 )
 
 
+# A key is one line.
+# fmt: off
 @dataclass(frozen=True)
 class Network:
     """A network on which zones have addresses; `zone` is the management network that every zone is on."""
@@ -132,6 +134,7 @@ class Topology:
     region: t.Annotated[str, "Region in the catalog", matching(r"[A-Za-z0-9_.-]{1,255}", "write letters, digits, _, . and -")] = "RegionOne"
     endpoints: t.Annotated[Endpoints, "Where the deployment is reached"] = Endpoints()
     services_path: t.Annotated[tuple[str, ...], "Folders with further service files, relative to this file"] = ()
+# fmt: on
 
 
 class Zone(t.NamedTuple):
@@ -243,20 +246,32 @@ def _check_networks(topology: Topology, deployment: str, place: Place) -> dict[s
         cidr = ipaddress.IPv4Network(network.cidr)
         for other, known in taken.items():
             if cidr.overlaps(known):
-                raise here.at(name).at("cidr").refuse(network.cidr, f"overlaps network {other!r} ({known}): choose another range")
+                raise (
+                    here.at(name)
+                    .at("cidr")
+                    .refuse(network.cidr, f"overlaps network {other!r} ({known}): choose another range")
+                )
         need = (last[1].id + 1) * network.block
         if need > cidr.num_addresses:
             prefix = 32 - (need - 1).bit_length()
-            right = (
-                f"too small: block {last[1].id} of {network.block} addresses (host {last[0]!r}) ends behind it, "
-                f"take a /{prefix} or smaller blocks" if prefix >= 0 else f"no IPv4 network holds block {last[1].id}: give hosts smaller ids"
-            )
+            block = f"block {last[1].id} of {network.block} addresses"
+            right = f"too small: {block} (host {last[0]!r}) ends behind it, take a /{prefix} or smaller blocks"
+            if prefix < 0:
+                right = f"too small: no IPv4 network holds {block}: give hosts smaller ids"
             raise here.at(name).at("cidr").refuse(network.cidr, right)
         bridge = bridge_name(topology, deployment, name)
         if len(bridge) > 15:
-            raise here.at(name).at("bridge").refuse(bridge, "give a bridge name of at most 15 characters (this is the default)")
+            raise (
+                here.at(name)
+                .at("bridge")
+                .refuse(bridge, "give a bridge name of at most 15 characters (this is the default)")
+            )
         if bridge in bridges:
-            raise here.at(name).at("bridge").refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
+            raise (
+                here.at(name)
+                .at("bridge")
+                .refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
+            )
         bridges[bridge], taken[name] = name, cidr
         spaces[name] = _Space(name, int(cidr.network_address), network.block)
     return spaces
@@ -275,12 +290,18 @@ def _check_hosts(topology: Topology, spaces: dict[str, _Space], place: Place) ->
     for name, host in topology.hosts.items():
         here = place.at("hosts").at(name)
         if host.id in ids:
-            free = next(number for number in range(1, len(topology.hosts) + 2) if number not in {one.id for one in topology.hosts.values()})
+            free = next(
+                number
+                for number in range(1, len(topology.hosts) + 2)
+                if number not in {one.id for one in topology.hosts.values()}
+            )
             raise here.at("id").refuse(host.id, f"host {ids[host.id]!r} has this id: {free} is free")
         ids[host.id] = name
         if host.connection == "local":
             if local is not None:
-                raise here.at("connection").refuse("local", f"host {local!r} is already the machine that Ansible runs on: give an address")
+                raise here.at("connection").refuse(
+                    "local", f"host {local!r} is already the machine that Ansible runs on: give an address"
+                )
             local = name
         elif host.address is None:
             raise here.at("address").missing("give the address that SSH reaches, or connection: local")
@@ -293,7 +314,8 @@ def _check_hosts(topology: Topology, spaces: dict[str, _Space], place: Place) ->
                 own = space.first + host.id * space.block + HOST_OFFSET
                 if 0 <= number - space.first < size and number != own:
                     raise here.at("address").refuse(
-                        host.address, f"lies in network {network!r}, whose addresses are computed: take one outside, or {dotted(own)}"
+                        host.address,
+                        f"lies in network {network!r}, whose addresses are computed: take one outside, or {dotted(own)}",
                     )
 
 
@@ -361,7 +383,9 @@ def _place_one(
         right = f"{component.name} votes, {total} members cannot outvote a lost half: take an odd number, {total - 1} or {total + 1}"
         raise place.at(key).refuse(placement.per_host or total, right)
     sizes = {name: getattr(placement, name) for name in ("memory", "vcpus", "cpu_cap", "quota")}
-    return Placed(component, counts, {name: size for name, size in sizes.items() if size is not None}, key == "per_host")
+    return Placed(
+        component, counts, {name: size for name, size in sizes.items() if size is not None}, key == "per_host"
+    )
 
 
 def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]], place: Place) -> list[Placed]:
@@ -378,7 +402,15 @@ def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]
                 right = f"service {name!r} needs it ({known.places[name].file}: needs[{index}]): add `{need}:` under services"
                 raise place.at("services").at(need).missing(right, topology.services)
         if not known.services[name].components:
-            placed.append(_place_one(components[0], decode_dataclass(Placement, {} if value is None else value, here), ordered, groups, here))
+            placed.append(
+                _place_one(
+                    components[0],
+                    decode_dataclass(Placement, {} if value is None else value, here),
+                    ordered,
+                    groups,
+                    here,
+                )
+            )
             continue
         if not isinstance(value, (dict, type(None))):
             raise here.refuse(value, "write a mapping with the service's components", [one.name for one in components])
@@ -387,7 +419,9 @@ def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]
                 raise here.at(key).refuse((value or {})[key], "unknown component", [one.name for one in components])
         for one in components:
             at = here.at(one.name)
-            placed.append(_place_one(one, decode_dataclass(Placement, (value or {}).get(one.name) or {}, at), ordered, groups, at))
+            placed.append(
+                _place_one(one, decode_dataclass(Placement, (value or {}).get(one.name) or {}, at), ordered, groups, at)
+            )
     if not placed:
         raise place.at("services").refuse(topology.services, "name at least one service", known.services)
     return placed
@@ -400,7 +434,9 @@ def _check_slots(placed: list[Placed], topology: Topology, place: Place) -> None
         for index, network in enumerate(("zone", *component.merged.networks)):
             if network not in topology.networks:
                 here = component.place.at("networks").at(index - 1)
-                raise here.refuse(network, f"{place.file} has no such network: add it under networks", topology.networks)
+                raise here.refuse(
+                    network, f"{place.file} has no such network: add it under networks", topology.networks
+                )
             block = topology.networks[network].block
             last = block // SLOT_SIZE - 2
             if component.slot > last:
@@ -411,7 +447,9 @@ def _check_slots(placed: list[Placed], topology: Topology, place: Place) -> None
 
 def _claim_groups(placed: list[Placed], groups: dict[str, list[str]], topology: Topology, place: Place) -> None:
     """One name, one meaning: Ansible would silently merge two groups of the same name."""
-    owners = dict.fromkeys(("all", "ungrouped", "zones", "zone_hosts", "lxc_hosts", "smartos_hosts", "localhost"), "Ansible or this plugin")
+    owners = dict.fromkeys(
+        ("all", "ungrouped", "zones", "zone_hosts", "lxc_hosts", "smartos_hosts", "localhost"), "Ansible or this plugin"
+    )
     for host in topology.hosts:
         owners[zones_group(host)] = f"the zones of host {host!r}"
     for one in placed:
@@ -445,7 +483,12 @@ def _zones(one: Placed, spaces: list[_Space], ids: dict[str, int], namespace: by
     if one.by_host:
         order = [(host, number) for host, count in one.counts.items() for number in range(1, count + 1)]
     else:
-        order = [(host, number) for number in range(1, SLOT_SIZE + 1) for host, count in one.counts.items() if number <= count]
+        order = [
+            (host, number)
+            for number in range(1, SLOT_SIZE + 1)
+            for host, count in one.counts.items()
+            if number <= count
+        ]
     first, *further = spaces
     zones = []
     for ordinal, (host, number) in enumerate(order):
@@ -454,7 +497,8 @@ def _zones(one: Placed, spaces: list[_Space], ids: dict[str, int], namespace: by
         networks = None
         if further:
             networks = {
-                space.name: {"address": space.address(ids[host], offset + number), "mac": zone_mac(raw, space.name)} for space in further
+                space.name: {"address": space.address(ids[host], offset + number), "mac": zone_mac(raw, space.name)}
+                for space in further
             }
         address = dotted(first.first + ids[host] * first.block + offset + number)
         zones.append(Zone(name, text, host, number, ordinal, address, zone_mac(raw, "zone"), networks))
@@ -466,7 +510,11 @@ def _check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place)
     longest = max((zone.name for every in zones.values() for zone in every), key=len)
     if len(longest) > 63:
         host = next(zone.host for every in zones.values() for zone in every if zone.name == longest)
-        raise place.at("hosts").at(host).refuse(host, f"zone name {longest!r} would be longer than 63 characters: take a shorter host name")
+        raise (
+            place.at("hosts")
+            .at(host)
+            .refuse(host, f"zone name {longest!r} would be longer than 63 characters: take a shorter host name")
+        )
     seen: dict[str, str] = dict.fromkeys(topology.hosts, "a host")
     for component, every in zones.items():
         for zone in every:
@@ -524,7 +572,12 @@ def _service_facts(name: str, placed: list[Placed], known: Catalogue) -> dict[st
     service = known.services[name]
     mine = [one.component for one in placed if one.component.service == name]
     components = {
-        one.name: {"api": encode(one.merged.api), "listen": encode(one.merged.listen), "ports": encode(one.merged.ports)} for one in mine
+        one.name: {
+            "api": encode(one.merged.api),
+            "listen": encode(one.merged.listen),
+            "ports": encode(one.merged.ports),
+        }
+        for one in mine
     }
     return {
         "description": service.description,
@@ -539,7 +592,9 @@ def _service_facts(name: str, placed: list[Placed], known: Catalogue) -> dict[st
     }
 
 
-def _images(placed: list[Placed], known: Catalogue, lock: Lock, certificates: t.Mapping[str, str], base: Place) -> tuple[dict[str, t.Any], dict[str, str]]:
+def _images(
+    placed: list[Placed], known: Catalogue, lock: Lock, certificates: t.Mapping[str, str], base: Place
+) -> tuple[dict[str, t.Any], dict[str, str]]:
     """The images that the deployment needs by id, and each component's image."""
     if "base" not in known.layers:
         raise base.missing("the file is missing: it declares the image below all others")
@@ -568,7 +623,7 @@ def compute(
     *,
     deployment: str,
     place: Place,
-    base: Place = Place("services/_base.yml"),
+    base: Place | None = None,
     certificates: t.Mapping[str, str] | None = None,
 ) -> Cloud:
     """Everything that the inventory says.
@@ -590,12 +645,15 @@ def compute(
     _check_slots(placed, topology, place)
     _claim_groups(placed, groups, topology, place)
     _front_ends(placed)
-    images, used = _images(placed, known, lock, certificates or {}, base)
+    images, used = _images(placed, known, lock, certificates or {}, base or Place("services/_base.yml"))
 
     ids = {name: host.id for name, host in topology.hosts.items()}
     namespace = deployment_namespace(deployment)
     zones = {
-        one.component.name: _zones(one, [spaces[name] for name in ("zone", *one.component.merged.networks)], ids, namespace) for one in placed
+        one.component.name: _zones(
+            one, [spaces[name] for name in ("zone", *one.component.merged.networks)], ids, namespace
+        )
+        for one in placed
     }
     _check_names(zones, topology, place)
 
@@ -625,11 +683,16 @@ def compute(
             }
             for name, host in topology.hosts.items()
         },
-        "members": {name: [{"name": zone.name, "address": zone.address, "host": zone.host} for zone in every] for name, every in zones.items()},
+        "members": {
+            name: [{"name": zone.name, "address": zone.address, "host": zone.host} for zone in every]
+            for name, every in zones.items()
+        },
         "services": {name: _service_facts(name, placed, known) for name in topology.services},
         "images": images,
     }
-    parents = {name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components}
+    parents = {
+        name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components
+    }
     declared = frozenset((*known.services, *known.components))
     return Cloud(topology, hosts, zones, services, parents, groups, stack, declared)
 

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The computation alone: what comes out of a good topology, and what is said about each bad one."""
+
+from __future__ import annotations
+
+import ipaddress
+import textwrap
+import typing as t
+import uuid
+
+import pytest
+
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, parse_yaml
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import catalogue
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import Cloud, Zone, compute, decode_topology
+
+SERVICES = {
+    "_base": "suite: trixie",
+    "galera": "{description: Database, slot: 2, count: 3, quorum: true, listen: {mysql: {port: 3306}}}",
+    "memcached": "{description: Cache, slot: 4}",
+    "haproxy": "{description: Balancer, slot: 1, ports: {statistics: {port: 8404, from: [any]}}}",
+    "keystone": """
+        description: Identity
+        slot: 9
+        count: 2
+        needs: [galera, memcached]
+        api: {type: identity, port: 5000, path: /v3}
+        zone: {memory: 1024, cpu_cap: 150}
+        image: {python: [keystone], user: keystone}
+        config: {/etc/k.conf: {options: {DEFAULT: {host: "{{ zone.address }}"}}}}
+        """,
+    "swift": "{description: Objects, slot: 12, networks: [storage]}",
+    "nova": """
+        description: Compute
+        database: [nova]
+        image: {packages: [nova-common]}
+        components:
+          nova_api: {slot: 20, count: 2, api: {type: compute, port: 8774}}
+          nova_conductor: {slot: 21, zone: {memory: 2048}}
+        """,
+}
+
+GOOD = """
+release: "2026.2"
+networks:
+  zone: {cidr: 10.77.0.0/21}
+hosts:
+  aio1: {id: 1, connection: local}
+  lx02: {id: 2, address: 192.0.2.12, groups: [control]}
+services:
+  galera: {count: 3}
+  memcached:
+  keystone: {count: 2, memory: 2048}
+"""
+
+LOCK = Lock("locks/2026.2.txt", "keystone==30.0.0 \\\n    --hash=sha256:00\n", "{{ the lock }}")
+FILE = "inventory/x/topology.yml"
+
+
+def build(text: str = GOOD, services: t.Mapping[str, str] = SERVICES, deployment: str = "x") -> Cloud:
+    """Read and compute, as the plugin does."""
+    files = {}
+    for name, declaration in services.items():
+        file = f"services/{name}.yml"
+        files[name] = (parse_yaml(textwrap.dedent(declaration), file), Place(file))
+    place = Place(FILE)
+    topology = decode_topology(parse_yaml(text, FILE), place)
+    return compute(topology, catalogue(files), LOCK, deployment=deployment, place=place)
+
+
+def zone_names(cloud: Cloud, component: str) -> list[str]:
+    return [zone.name for zone in cloud.zones[component]]
+
+
+def every_zone(cloud: Cloud) -> dict[str, Zone]:
+    return {zone.name: zone for zones in cloud.zones.values() for zone in zones}
+
+
+# What comes out
+
+
+def test_zone_is_named_addressed_and_numbered_as_the_contract_says():
+    zone = build().zones["keystone"][1]
+    namespace = uuid.uuid5(uuid.NAMESPACE_DNS, "zonestack.openstack/x")
+    expected = uuid.uuid5(namespace, "lx02-keystone-1")
+    mac = uuid.uuid5(expected, "zone").bytes
+    assert zone.variable() == {
+        "name": "lx02-keystone-1",
+        "uuid": str(expected),
+        "host": "lx02",
+        "number": 1,
+        "ordinal": 1,
+        "address": str(ipaddress.IPv4Address("10.77.0.0") + 2 * 512 + 9 * 8),
+        "mac": ":".join(["02", *(f"{byte:02x}" for byte in mac[:5])]),
+    }
+
+
+def test_zone_variable_is_a_few_hundred_bytes():
+    assert all(len(str(zone.variable())) < 300 for zone in every_zone(build()).values())
+
+
+def test_component_names_with_underscores_become_dns_labels():
+    assert zone_names(build(GOOD + "  nova:\n"), "nova_api") == ["aio1-nova-api-1", "lx02-nova-api-1"]
+
+
+def test_count_goes_round_the_hosts_in_the_order_of_their_ids():
+    text = GOOD.replace("aio1: {id: 1,", "aio1: {id: 3,").replace("10.77.0.0/21", "10.77.0.0/20")
+    assert zone_names(build(text), "galera") == ["lx02-galera-1", "aio1-galera-1", "lx02-galera-2"]
+
+
+def test_per_host_puts_that_many_on_each_host():
+    cloud = build(GOOD.replace("memcached:", "memcached: {per_host: 2}"))
+    assert zone_names(cloud, "memcached") == [
+        f"{host}-memcached-{number}" for host in ("aio1", "lx02") for number in (1, 2)
+    ]
+    assert [zone.ordinal for zone in cloud.zones["memcached"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("chosen", ["[lx02]", "[control]", "[control, lx02]"])
+def test_hosts_are_chosen_by_name_or_group(chosen):
+    cloud = build(GOOD.replace("{count: 3}", f"{{count: 3, hosts: {chosen}}}"))
+    assert zone_names(cloud, "galera") == ["lx02-galera-1", "lx02-galera-2", "lx02-galera-3"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"  lx02:": "  lx03: {id: 3, address: 192.0.2.13}\n  lx02:"},  # a further host
+        {"services:\n": "services:\n  haproxy:\n"},  # a further service
+        {"memcached:": "memcached: {count: 4}"},  # further replicas
+    ],
+)
+def test_growth_never_changes_a_zone_that_stays(more):
+    text = GOOD
+    for old, new in more.items():
+        assert old in text
+        text = text.replace(old, new)
+    before, after = every_zone(build()), every_zone(build(text))
+    assert len(after) > len(before) or "lx03" in text
+    stay = before.keys() & after.keys()
+    assert len(stay) >= len(before) - 1
+
+    def identity(zone: Zone) -> tuple[str, ...]:
+        return (zone.name, zone.uuid, zone.address, zone.mac)
+
+    assert {identity(before[name]) for name in stay} == {identity(after[name]) for name in stay}
+
+
+def test_full_slots_on_all_hosts_never_share_an_address():
+    text = (
+        GOOD.replace("count: 3", "per_host: 7")
+        .replace("count: 2", "per_host: 8")
+        .replace("memcached:", "memcached: {per_host: 8}")
+    )
+    text = text.replace(
+        "  lx02: {id: 2, address: 192.0.2.12, groups: [control]}\n",
+        "  lx02: {id: 2, address: 192.0.2.12}\n  c: {id: 3, address: d}\n",
+    )
+    cloud = build(text)
+    zones = every_zone(cloud).values()
+    taken = [zone.address for zone in zones]
+    taken += [address for host in cloud.hosts.values() for address in (*host["builders"], host["addresses"]["zone"])]
+    taken += [cloud.stack["vip"]["internal"]]
+    assert len(zones) == 3 * (7 + 8 + 8)
+    assert len(set(taken)) == len(taken)
+    network = ipaddress.ip_network("10.77.0.0/21")
+    assert all(ipaddress.ip_address(one) in network for one in taken)
+    assert not {str(network[0]), str(network[-1])} & set(taken)
+    assert len({zone.mac for zone in zones}) == len({zone.uuid for zone in zones}) == len(zones)
+
+
+def test_deployments_of_the_same_shape_have_other_uuids_and_macs():
+    one, other = every_zone(build()), every_zone(build(deployment="y"))
+    assert one.keys() == other.keys()
+    assert not {zone.uuid for zone in one.values()} & {zone.uuid for zone in other.values()}
+
+
+def test_further_network_gives_a_second_address_and_mac():
+    text = GOOD.replace("services:", "  \nservices:\n  swift:").replace(
+        "hosts:\n  aio1", "  storage: {cidr: 10.99.0.0/24, block: 64, bridge: br-st}\nhosts:\n  aio1", 1
+    )
+    text = text.replace("block: 64", "block: 128").replace("10.99.0.0/24", "10.99.0.0/23")
+    zone = build(text).zones["swift"][0]
+    assert zone.networks is not None
+    assert zone.networks["storage"]["address"] == str(ipaddress.ip_address("10.99.0.0") + 128 + 12 * 8)
+    assert zone.networks["storage"]["mac"] != zone.mac
+
+
+def test_service_variable_has_the_deployments_sizes():
+    service = build().services["keystone"]
+    assert service["zone"] == {
+        "memory": 2048,
+        "vcpus": 2,
+        "cpu_cap": 150,
+        "quota": 10,
+        "privileged": False,
+        "autostart": True,
+        "volumes": {},
+    }
+    assert (service["name"], service["component"]) == ("keystone", "keystone")
+    assert service["config"]["/etc/k.conf"]["options"] == {"DEFAULT": {"host": "{{ zone.address }}"}}
+    assert service["image"]["id"] in build().stack["images"]
+
+
+def test_components_lie_over_their_service():
+    cloud = build(GOOD + "  nova: {nova_conductor: {count: 1, quota: 20}}\n")
+    assert cloud.parents == {"nova": ["nova_api", "nova_conductor"]}
+    conductor = cloud.services["nova_conductor"]
+    assert (conductor["name"], conductor["component"], conductor["database"]) == ("nova", "nova_conductor", ["nova"])
+    assert (conductor["zone"]["memory"], conductor["zone"]["quota"]) == (2048, 20)
+    # equal recipes of one service are one image
+    assert conductor["image"]["id"] == cloud.services["nova_api"]["image"]["id"]
+    assert cloud.stack["services"]["nova"]["component"] == "nova_api"
+
+
+def test_stack_names_endpoints_and_members():
+    stack = build(GOOD + "endpoints: {external: cloud.example.net}\n").stack
+    assert stack["vip"] == {"internal": "10.77.0.5", "external": "cloud.example.net"}
+    assert stack["endpoint"]["keystone"] == {
+        "public": "https://cloud.example.net:5000/v3",
+        "internal": "https://10.77.0.5:5000/v3",
+        "admin": "https://10.77.0.5:5000/v3",
+    }
+    assert stack["members"]["memcached"] == [{"name": "aio1-memcached-1", "address": "10.77.2.32", "host": "aio1"}]
+    assert stack["hosts"]["lx02"] == {
+        "id": 2,
+        "backend": "lxc",
+        "store": "overlay",
+        "address": "192.0.2.12",
+        "bridge_address": "10.77.4.1",
+        "addresses": {"zone": "10.77.4.1"},
+    }
+    assert stack["networks"]["zone"] == {
+        "cidr": "10.77.0.0/21", "prefix": 21, "netmask": "255.255.248.0", "bridge": "zs-x", "mtu": 1500, "block": 512,
+    }  # fmt: skip
+
+
+def test_same_input_gives_the_same_inventory():
+    assert build() == build()
+
+
+# What is refused. Each row: what is wrong, a change to GOOD (old text, new text), and the whole message.
+
+T = FILE
+REFUSED_TOPOLOGIES = [
+    ("empty file", None, "", f"{T}: the file is empty: write a mapping, docs/topology.md shows its keys"),
+    ("only a comment", None, "# nothing\n", f"{T}: the file is empty: write a mapping, docs/topology.md shows its keys"),
+    ("a list", None, "- a\n- b\n", f"{T}: value ['a', 'b']: write a mapping (key: value) at the top level"),
+    ("a text", None, "hello", f"{T}: value 'hello': write a mapping (key: value) at the top level"),
+    ("YAML syntax", "hosts:\n", "hosts: [\n", f"{T}: line 7, column 3: did not find expected ',' or ']'"),
+    ("tab in YAML", "  memcached:", "\tmemcached:", f"{T}: line 10, column 1: found character that cannot start any token"),
+    ("duplicate host name", "  lx02:", "  aio1:", f"{T}: line 7, column 3: duplicate key 'aio1' (first on line 6): keep one"),
+    ("duplicate service", "  memcached:", "  galera:", f"{T}: line 10, column 3: duplicate key 'galera' (first on line 9): keep one"),
+    ("unknown key at the top", "release:", "relaese: x\nrelease:",
+     f"{T}: relaese: value 'x': unknown key, did you mean 'release'? (known: release, networks, hosts, services, plugin, deployment, region, "
+     "endpoints, services_path)"),
+    ("unknown key of a host", "connection: local", "conection: local",
+     f"{T}: hosts.aio1.conection: value 'local': unknown key, did you mean 'connection'? (known: id, backend, connection, address, user, port, "
+     "store, groups)"),
+    ("unknown key of a network", "cidr: 10.77.0.0/21", "cidr: 10.77.0.0/21, vlan: 7",
+     f"{T}: networks.zone.vlan: value 7: unknown key (known: cidr, block, bridge, mtu)"),
+    ("unknown key of a placement", "{count: 3}", "{cuont: 3}",
+     f"{T}: services.galera.cuont: value 3: unknown key, did you mean 'count'? (known: count, per_host, hosts, memory, vcpus, cpu_cap, quota)"),
+    ("unknown key of endpoints", "services:", "endpoints: {intern: 1}\nservices:",
+     f"{T}: endpoints.intern: value 1: unknown key, did you mean 'internal'? (known: internal, external)"),
+    ("missing release", 'release: "2026.2"\n', "", f"{T}: release: the key is missing and has no default"),
+    ("release as a number", '"2026.2"', "2026.2", f"{T}: release: value 2026.2: write a string in quotes"),
+    ("release without a value", '"2026.2"', "", f"{T}: release: value None: write a string"),
+    ("missing id", "{id: 1, connection: local}", "{connection: local}", f"{T}: hosts.aio1.id: the key is missing and has no default"),
+    ("id 0", "id: 1", "id: 0", f"{T}: hosts.aio1.id: value 0: give 1 or more"),
+    ("id as text", "id: 1", "id: one", f"{T}: hosts.aio1.id: value 'one': give a whole number"),
+    ("id as true", "id: 1", "id: yes", f"{T}: hosts.aio1.id: value True: give a whole number"),
+    ("duplicate id", "id: 2", "id: 1", f"{T}: hosts.lx02.id: value 1: host 'aio1' has this id: 2 is free"),
+    ("no hosts", None, GOOD[: GOOD.index("hosts:")] + "hosts: {}\nservices: {memcached: }\n", f"{T}: hosts: value {{}}: name at least one host"),
+    ("host is no mapping", "{id: 1, connection: local}", "1",
+     f"{T}: hosts.aio1: value 1: write a mapping with the keys of host (known: id, backend, connection, address, user, port, store, groups)"),
+    ("host name in capitals", "aio1:", "AIO1:",
+     f"{T}: hosts.AIO1: value 'AIO1': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
+    ("host name with _", "aio1:", "a_1:", f"{T}: hosts.a_1: value 'a_1': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
+    ("host name with a dot", "aio1:", "aio1.net:",
+     f"{T}: hosts[aio1.net]: value 'aio1.net': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
+    ("host name that ends in -", "aio1:", "aio-:",
+     f"{T}: hosts.aio-: value 'aio-': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
+    ("host name too long for a zone's", "aio1:", "a" * 60 + ":",
+     f"{T}: hosts.{'a' * 60}: value '{'a' * 60}': zone name '{'a' * 60}-memcached-1' would be longer than 63 characters: take a shorter host name"),
+    ("host name is a service's", "aio1:", "galera:",
+     f"{T}: hosts.galera: value 'galera': the name belongs to service 'galera': choose another"),
+    ("host name is Ansible's", "aio1:", "localhost:",
+     f"{T}: hosts.localhost: value 'localhost': the name belongs to Ansible or this plugin: choose another"),
+    ("host has a zone's name", "lx02:", "aio1-galera-1:",
+     f"{T}: hosts.aio1: value 'aio1': zone 'aio1-galera-1' of 'galera' would bear the name of a host: choose another host name"),
+    ("deployment no DNS label", "release:", "deployment: My Cloud\nrelease:",
+     f"{T}: deployment: value 'My Cloud': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
+    ("unknown backend", "id: 1,", "id: 1, backend: docker,",
+     f"{T}: hosts.aio1.backend: value 'docker': write one of the known values (known: lxc, smartos)"),
+    ("store of another backend", "id: 1,", "id: 1, backend: smartos, store: overlay,",
+     f"{T}: hosts.aio1.store: value 'overlay': a store of backend smartos (known: zfs)"),
+    ("host without a way", "address: 192.0.2.12, ", "", f"{T}: hosts.lx02.address: give the address that SSH reaches, or connection: local"),
+    ("two local hosts", "address: 192.0.2.12", "connection: local",
+     f"{T}: hosts.lx02.connection: value 'local': host 'aio1' is already the machine that Ansible runs on: give an address"),
+    ("address inside a zone network", "192.0.2.12", "10.77.4.9",
+     f"{T}: hosts.lx02.address: value '10.77.4.9': lies in network 'zone', whose addresses are computed: take one outside, or 10.77.4.1"),
+    ("address that is none", "192.0.2.12", '"not an address"',
+     f"{T}: hosts.lx02.address: value 'not an address': write a host name or an IPv4 address"),
+    ("SSH port", "192.0.2.12,", "192.0.2.12, port: 70000,", f"{T}: hosts.lx02.port: value 70000: give a port, 1 to 65535"),
+    ("group is a service's", "[control]", "[memcached]",
+     f"{T}: hosts.lx02.groups[0]: value 'memcached': the name belongs to service 'memcached': choose another"),
+    ("group is a host's zones", "[control]", "[aio1_zones]",
+     f"{T}: hosts.lx02.groups[0]: value 'aio1_zones': the name belongs to the zones of host 'aio1': choose another"),
+    ("group name", "[control]", "[front-end]",
+     f"{T}: hosts.lx02.groups[0]: value 'front-end': write a name of a-z, 0-9 and _ that begins with a letter"),
+    ("groups no list", "[control]", "control", f"{T}: hosts.lx02.groups: value 'control': write a list, [..]"),
+    ("no network zone", "zone: {cidr", "other: {cidr", f"{T}: networks: network 'zone' is missing: every zone has an address on it (known: other)"),
+    ("cidr with host bits", "10.77.0.0/21", "10.77.0.1/21",
+     f"{T}: networks.zone.cidr: value '10.77.0.1/21': write an IPv4 network whose host bits are 0, such as 10.77.0.0/21"),
+    ("cidr without a length", "10.77.0.0/21", "10.77.0.0",
+     f"{T}: networks.zone.cidr: value '10.77.0.0': write an IPv4 network whose host bits are 0, such as 10.77.0.0/21"),
+    ("IPv6", "10.77.0.0/21", '"fd00::/64"',
+     f"{T}: networks.zone.cidr: value 'fd00::/64': write an IPv4 network whose host bits are 0, such as 10.77.0.0/21"),
+    ("overlapping networks", "hosts:\n", "  storage: {cidr: 10.77.4.0/22, block: 64}\nhosts:\n",
+     f"{T}: networks.storage.cidr: value '10.77.4.0/22': overlaps network 'zone' (10.77.0.0/21): choose another range"),
+    ("network too small", "10.77.0.0/21", "10.77.0.0/22",
+     f"{T}: networks.zone.cidr: value '10.77.0.0/22': too small: block 2 of 512 addresses (host 'lx02') ends behind it, take a /21 or smaller blocks"),
+    ("no network is large enough", "id: 2", "id: 9000000",
+     f"{T}: networks.zone.cidr: value '10.77.0.0/21': too small: no IPv4 network holds block 9000000 of 512 addresses: give hosts smaller ids"),
+    ("block no power of two", "10.77.0.0/21", "10.77.0.0/21, block: 500", f"{T}: networks.zone.block: value 500: give a power of two, 32 or more"),
+    ("block too small for a slot", "10.77.0.0/21", "10.77.0.0/21, block: 64",
+     f"{T}: networks.zone.block: value 64: block too small: slot 9 of 'keystone' is behind its last slot 6, take 128"),
+    ("bridge name", "10.77.0.0/21", "10.77.0.0/21, bridge: a-very-long-bridge",
+     f"{T}: networks.zone.bridge: value 'a-very-long-bridge': write a bridge name of at most 15 characters"),
+    ("default bridge name", "release:", "deployment: thirteen-long\nrelease:",
+     f"{T}: networks.zone.bridge: value 'zs-thirteen-long': give a bridge name of at most 15 characters (this is the default)"),
+    ("one bridge for two networks", "hosts:\n", "  storage: {cidr: 10.99.0.0/20, bridge: zs-x}\nhosts:\n",
+     f"{T}: networks.storage.bridge: value 'zs-x': network 'zone' has this bridge: choose another"),
+    ("mtu", "10.77.0.0/21", "10.77.0.0/21, mtu: 100", f"{T}: networks.zone.mtu: value 100: give 1280 to 9216 bytes"),
+    ("internal address no address", "services:", "endpoints: {internal: vip}\nservices:",
+     f"{T}: endpoints.internal: value 'vip': write an IPv4 address, such as 192.0.2.10"),
+    ("internal address of a host", "services:", "endpoints: {internal: 10.77.2.5}\nservices:",
+     f"{T}: endpoints.internal: value '10.77.2.5': take an address of block 0 of network zone, 10.77.0.1 to 10.77.1.255"),
+    ("external address", "services:", "endpoints: {external: 'https://x'}\nservices:",
+     f"{T}: endpoints.external: value 'https://x': write a host name or an IPv4 address"),
+    ("unknown service", "  memcached:", "  memcachd:",
+     f"{T}: services.memcachd: value 'memcachd': unknown service: name one, or add its file to the services folder (known: memcached, galera, "
+     "haproxy, keystone, swift, nova)"),
+    ("no service", None, GOOD[: GOOD.index("services:")] + "services: {}\n",
+     f"{T}: services: value {{}}: name at least one service (known: galera, memcached, haproxy, keystone, swift, nova)"),
+    ("unknown host in a placement", "{count: 3}", "{hosts: [aio1, lx2]}",
+     f"{T}: services.galera.hosts[1]: value 'lx2': unknown host, name a host or a group of hosts (known: lx02, aio1, control)"),
+    ("group without hosts", "{count: 3}", "{hosts: [computes]}",
+     f"{T}: services.galera.hosts[0]: value 'computes': unknown host, name a host or a group of hosts (known: aio1, lx02, control)"),
+    ("no hosts in a placement", "{count: 3}", "{hosts: []}",
+     f"{T}: services.galera.hosts: value []: name at least one host or group of hosts (known: aio1, lx02, control)"),
+    ("needs not deployed", "  memcached:\n", "",
+     f"{T}: services.memcached: service 'keystone' needs it (services/keystone.yml: needs[1]): add `memcached:` under services "
+     "(known: galera, keystone)"),
+    ("even Galera", "{count: 3}", "{count: 4}",
+     f"{T}: services.galera.count: value 4: galera votes, 4 members cannot outvote a lost half: take an odd number, 3 or 5"),
+    ("two-node Galera", "{count: 3}", "{count: 2}",
+     f"{T}: services.galera.count: value 2: galera votes, 2 members cannot outvote a lost half: take an odd number, 1 or 3"),
+    ("even Galera by hosts", "{count: 3}", "{per_host: 1}",
+     f"{T}: services.galera.per_host: value 1: galera votes, 2 members cannot outvote a lost half: take an odd number, 1 or 3"),
+    ("replicas beyond the slot", "memcached:", "memcached: {count: 17}",
+     f"{T}: services.memcached.count: value 17: replicas beyond the slot: a host holds at most 8 zones of a component, this would be 9"),
+    ("replicas of a host beyond the slot", "memcached:", "memcached: {per_host: 9}",
+     f"{T}: services.memcached.per_host: value 9: replicas beyond the slot: a host holds at most 8 zones of a component, this would be 9"),
+    ("count 0", "{count: 3}", "{count: 0}", f"{T}: services.galera.count: value 0: give 1 or more"),
+    ("count and per_host", "{count: 3}", "{count: 3, per_host: 1}", f"{T}: services.galera.per_host: value 1: give count or per_host, not both"),
+    ("count as text", "{count: 3}", "{count: three}", f"{T}: services.galera.count: value 'three': give a whole number"),
+    ("placement is no mapping", "{count: 3}", "3",
+     f"{T}: services.galera: value 3: write a mapping with the keys of placement (known: count, per_host, hosts, memory, vcpus, cpu_cap, quota)"),
+    ("memory", "memory: 2048", "memory: 1", f"{T}: services.keystone.memory: value 1: give 64 or more MiB"),
+    ("placement of a service with components", "  memcached:", "  nova: {count: 2}\n  memcached:",
+     f"{T}: services.nova.count: value 2: unknown component (known: nova_api, nova_conductor)"),
+    ("unknown component", "  memcached:", "  nova: {nova_apis: {}}\n  memcached:",
+     f"{T}: services.nova.nova_apis: value {{}}: unknown component (known: nova_api, nova_conductor)"),
+    ("service on an unknown network", "  memcached:", "  swift:\n  memcached:",
+     f"services/swift.yml: networks[0]: value 'storage': {T} has no such network: add it under networks (known: zone)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"), [row[1:] for row in REFUSED_TOPOLOGIES], ids=[row[0] for row in REFUSED_TOPOLOGIES]
+)
+def test_topology_is_refused_with_where_what_and_what_would_be_right(old, new, message):
+    if old is not None:
+        assert old in GOOD
+    with pytest.raises(Refused) as refused:
+        build(new if old is None else GOOD.replace(old, new, 1))
+    assert str(refused.value) == message
+
+
+def test_zones_of_two_hosts_that_would_share_a_name_are_refused():
+    services = {**SERVICES, "b_c": "{description: One, slot: 30}", "c": "{description: Two, slot: 31}"}
+    text = GOOD.replace("aio1:", "a:").replace("lx02:", "a-b:") + "  b_c:\n  c: {hosts: [a-b]}\n"
+    with pytest.raises(Refused, match="zone 'a-b-c-1' of 'c' would bear the name of a zone of 'b_c'"):
+        build(text, services)
+
+
+def test_name_of_the_folder_must_serve_as_the_deployments():
+    with pytest.raises(Refused, match="deployment: value 'My Cloud': write a DNS label"):
+        build(deployment="My Cloud")
+
+
+def test_service_named_as_a_group_of_ansible_is_refused():
+    with pytest.raises(
+        Refused, match="services/zones.yml: value 'zones': the name belongs to Ansible or this plugin: choose another"
+    ):
+        build(GOOD + "  zones:\n", {**SERVICES, "zones": "{description: Zones, slot: 30}"})
+
+
+def test_front_ends_that_share_a_port_are_refused():
+    services = {**SERVICES, "haproxy": "{description: Other, slot: 1, api: {type: x, port: 3306}}"}
+    with pytest.raises(
+        Refused,
+        match="services/haproxy.yml: api.port: value 3306: galera mysql has this port on the load balancer: choose another",
+    ):
+        build(GOOD + "  haproxy:\n", services)
+
+
+def test_long_lists_of_known_names_begin_with_the_likeliest():
+    many = "".join(f"  lx{number:03}: {{id: {number}, address: h{number}}}\n" for number in range(3, 103))
+    text = (
+        GOOD.replace("services:", f"{many}services:", 1)
+        .replace("{count: 3}", "{hosts: [lx0777]}")
+        .replace("10.77.0.0/21", "10.0.0.0/8")
+    )
+    with pytest.raises(Refused, match=r"\(known: lx077, .*, and \d+ more\)$") as refused:
+        build(text)
+    assert len(str(refused.value)) < 500
