@@ -91,10 +91,8 @@ class ZoneSpec:
         known = {one.name for one in fields(cls)}
         values = {key: value for key, value in data.items() if key in known and value is not None}
         values["networks"] = tuple(_network(one) for one in values.get("networks") or ())
-        values["volumes"] = tuple(
-            Volume(name, **{key: value for key, value in one.items() if value is not None})
-            for name, one in sorted((values.get("volumes") or {}).items())
-        )
+        volumes = sorted((values.get("volumes") or {}).items())
+        values["volumes"] = tuple(_volume(str(name), one) for name, one in volumes)
         for key in ("devices", "capabilities"):
             values[key] = tuple(values.get(key) or ())
         return cls(**values)
@@ -115,6 +113,15 @@ def _network(data: t.Mapping[str, t.Any]) -> Network:
     values["addresses"] = tuple(values.get("addresses") or ())
     values["mac"] = str(values["mac"]).lower()
     return Network(**values)
+
+
+def _volume(name: str, data: object) -> Volume:
+    if not isinstance(data, dict) or not isinstance(data.get("path"), str) or set(data) - {"path", "owner"}:
+        raise ZoneError(
+            f"volumes.{name}: {data!r} is not right: a mapping with path and optionally owner, nothing else"
+        )
+    owner = data.get("owner")
+    return Volume(name, data["path"], None if owner is None else str(owner))
 
 
 def _plain(data: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -53,6 +53,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc_root 
 
 LXC_PATH = Path("/var/lib/lxc")
 CGROUP = Path("/sys/fs/cgroup")
+RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved.service(8)
 CPU_PERIOD = 100_000  # microseconds; the kernel's own default period of cpu.max and cpu.cfs_period_us
 MIB = 1024 * 1024
@@ -75,11 +76,14 @@ def render_config(spec: ZoneSpec, root: str, volumes: Path) -> str:
     def put(key: str, value: object) -> None:
         lines.append(f"lxc.{key} = {value}")
 
-    put("include", "/usr/share/lxc/config/debian.common.conf")
+    # The files that LXC itself ships. Debian's variants come with lxc-templates, which nothing else here needs; what they
+    # add for systemd's consoles is said below.
+    put("include", "/usr/share/lxc/config/common.conf")
     if not spec.privileged:
-        put("include", "/usr/share/lxc/config/debian.userns.conf")
+        put("include", "/usr/share/lxc/config/userns.conf")
         put("idmap", f"u 0 {spec.idmap_base} {ID_RANGE}")
         put("idmap", f"g 0 {spec.idmap_base} {ID_RANGE}")
+    put("tty.dir", "")
     put("apparmor.profile", "unconfined")
     put("uts.name", spec.name)
     put("rootfs.path", root)
@@ -651,7 +655,7 @@ def _hosts(spec: ZoneSpec) -> str:
 
 def _resolver() -> str:
     """The host's resolv.conf(5), or the upstream file when the host's names only a resolver on itself."""
-    text = read_text(Path("/etc/resolv.conf"))
+    text = read_text(RESOLV_CONF)
     servers = re.findall(r"^nameserver\s+(\S+)", text, re.MULTILINE)
     if servers and all(one.startswith("127.") or one == "::1" for one in servers):
         return read_text(RESOLVED_UPSTREAM) or text

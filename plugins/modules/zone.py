@@ -111,7 +111,10 @@ options:
     type: dict
     default: {}
   privileged:
-    description: Whether root in the zone is root on its host. Only for zones that cannot work otherwise.
+    description:
+      - Whether root in the zone is root on its host. Only for zones that cannot work otherwise.
+      - Such a zone needs a copy of the image's layers with other owners, which its first use on a host makes.
+      - A volume keeps the owners that it has, so a zone with data cannot change this without a change of owners by hand.
     type: bool
     default: false
   devices:
@@ -211,6 +214,8 @@ pid:
   type: int
 """
 
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
     CommandError,
@@ -238,33 +243,35 @@ NETWORK = {
 }
 
 
+ARGUMENTS: dict[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "uuid": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": list(STATES), "default": "present"},
+    "backend": {"type": "str", "choices": ["lxc"], "default": "lxc"},
+    "image": {"type": "str"},
+    "store": {"type": "str", "choices": list(STORES), "default": "overlay"},
+    "memory": {"type": "int"},
+    "cpu_cap": {"type": "int"},
+    "quota": {"type": "int"},
+    "networks": {"type": "list", "elements": "dict", "default": [], "options": NETWORK},
+    "volumes": {"type": "dict", "default": {}},
+    "privileged": {"type": "bool", "default": False},
+    "devices": {"type": "list", "elements": "str", "default": []},
+    "capabilities": {"type": "list", "elements": "str", "default": []},
+    "autostart": {"type": "bool", "default": True},
+    "idmap_base": {"type": "int", "default": 100000},
+    "metadata": {"type": "dict", "default": {}},
+    "disruptive": {"type": "bool", "default": True},
+    "purge": {"type": "bool", "default": False},
+    "start_timeout": {"type": "int", "default": 60},
+    "stop_timeout": {"type": "int", "default": 90},
+}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "uuid": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": list(STATES), "default": "present"},
-            "backend": {"type": "str", "choices": ["lxc"], "default": "lxc"},
-            "image": {"type": "str"},
-            "store": {"type": "str", "choices": list(STORES), "default": "overlay"},
-            "memory": {"type": "int"},
-            "cpu_cap": {"type": "int"},
-            "quota": {"type": "int"},
-            "networks": {"type": "list", "elements": "dict", "default": [], "options": NETWORK},
-            "volumes": {"type": "dict", "default": {}},
-            "privileged": {"type": "bool", "default": False},
-            "devices": {"type": "list", "elements": "str", "default": []},
-            "capabilities": {"type": "list", "elements": "str", "default": []},
-            "autostart": {"type": "bool", "default": True},
-            "idmap_base": {"type": "int", "default": 100000},
-            "metadata": {"type": "dict", "default": {}},
-            "disruptive": {"type": "bool", "default": True},
-            "purge": {"type": "bool", "default": False},
-            "start_timeout": {"type": "int", "default": 60},
-            "stop_timeout": {"type": "int", "default": 90},
-        },
-        required_if=[(("state"), one, ("image",)) for one in STATES if one != "absent"],
+        argument_spec=ARGUMENTS,
         supports_check_mode=True,
     )
     given = module.params
