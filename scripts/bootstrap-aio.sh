@@ -38,6 +38,7 @@ deployment=$ROOT/inventory/aio
 # python3-venv makes .venv, ca-certificates lets it download; iproute2 and nftables are the tools of the preflight.
 packages=(python3-venv ca-certificates iproute2 nftables)
 changed=()
+python=/usr/bin/python3    # Debian's own: one from elsewhere on PATH may go, and .venv with it
 
 say() { printf '%s\n' "$*"; }
 
@@ -65,7 +66,7 @@ first_problems() {
 # Prints the chosen settings as JSON on standard output, problems on standard error.
 preflight() {
   # -I: no user packages, and nothing of the working directory
-  python3 -I "$ROOT/scripts/lib/preflight.py" --topology "$deployment/topology.yml" "${network[@]}"
+  "$python" -I "$ROOT/scripts/lib/preflight.py" --topology "$deployment/topology.yml" "${network[@]}"
 }
 
 stop() {
@@ -77,7 +78,7 @@ stop() {
 problems=$(first_problems)
 [[ -z $problems ]] || say "$problems" >&2
 settings=
-if command -v python3 >/dev/null; then
+if [[ -x $python ]]; then
   settings=$(preflight) || problems+=$'\npreflight'
 fi
 [[ -z $problems ]] || stop "This machine cannot be an all-in-one host yet; nothing was changed."
@@ -123,7 +124,7 @@ if ! venv_is_current; then
   say "Installing the control side's Python packages into .venv"
   # Always from the beginning: what an older lock, another Python or an interrupted run left never matters.
   rm -rf "$VENV"
-  python3 -m venv "$VENV"
+  "$python" -m venv "$VENV"
   # uv comes from the lock as well: its entry, with the hashes on the lines below it
   sed -n '/^uv==/,/^    # /p' "$CONTROL_LOCK" >"$VENV/uv.txt"
   "$PYTHON" -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"

@@ -60,7 +60,10 @@ def load(deployment: Deployment) -> Cloud:
     for service, components in computed.parents.items():
         groups[service] = [name for component in components for name in groups.get(component, [])]
     privileged = [
-        name for component, service in computed.services.items() if service["zone"]["privileged"] for name in groups[component]
+        name
+        for component, service in computed.services.items()
+        if service["zone"]["privileged"]
+        for name in groups[component]
     ]
     endpoints = {name: urls["public"] for name, urls in computed.stack["endpoint"].items()}
     return Cloud(computed.stack["deployment"], list(hosts), groups, zones, privileged, endpoints)

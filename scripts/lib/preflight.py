@@ -301,7 +301,8 @@ def uses_here(own: str) -> list[Use]:
         if not shutil.which("ip"):
             return []
         done = subprocess.run(["ip", "-4", "-j", *arguments], capture_output=True, text=True, timeout=20, check=False)
-        return json.loads(done.stdout or "[]")
+        found: list[dict[str, object]] = json.loads(done.stdout or "[]")
+        return found
 
     resolvers = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
     return [
@@ -347,15 +348,19 @@ def written_network(topology: str) -> tuple[str | None, str]:
 
     Good enough to leave the deployment's own bridge out of the search; the inventory plugin judges the file properly.
     """
-    cidr = re.search(r"^\s*zone:.*?\bcidr:\s*[\"']?([\d./]+)", topology, re.MULTILINE | re.DOTALL)
-    bridge = re.search(r"^\s*zone:.*?\bbridge:\s*[\"']?([\w.-]+)", topology, re.MULTILINE | re.DOTALL)
+    cidr = re.search(r"\bzone:.*?\bcidr:\s*[\"']?([\d./]+)", topology, re.DOTALL)
+    bridge = re.search(r"\bzone:.*?\bbridge:\s*[\"']?([\w.-]+)", topology, re.DOTALL)
     return (cidr[1] if cidr else None), (bridge[1] if bridge else "zs-aio")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--network", type=given_network, help="use this network for the zones (default: the first free one)")
-    parser.add_argument("--topology", type=Path, help="the deployment's topology.yml; where it exists, its network is kept")
+    parser.add_argument(
+        "--network", type=given_network, help="use this network for the zones (default: the first free one)"
+    )
+    parser.add_argument(
+        "--topology", type=Path, help="the deployment's topology.yml; where it exists, its network is kept"
+    )
     options = parser.parse_args(arguments)
 
     report = Report()

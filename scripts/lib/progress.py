@@ -178,7 +178,11 @@ class Display:
     def update(self, event: dict[str, Any]) -> None:
         """Show what the last event finished. The last task is still going, so it is not shown yet."""
         self._finish(1)
-        if self.show_output and event["event"] in ("runner_on_file_diff", "runner_on_ok", "runner_item_on_ok") and event["stdout"]:
+        if (
+            self.show_output
+            and event["event"] in ("runner_on_file_diff", "runner_on_ok", "runner_item_on_ok")
+            and event["stdout"]
+        ):
             self.console.print(Text(str(event["stdout"])))
         for failure in self.record.failures[self._failures_shown :]:
             first = self.mask(failure.message).splitlines()[0]
@@ -191,7 +195,13 @@ class Display:
             said = set(task.outcomes) - {"skipped"}
             if not said or (task.name.startswith(SILENT) and said == {"ok"}):
                 continue
-            style = "red" if task.outcomes["failed"] + task.outcomes["unreachable"] else "yellow" if task.outcomes["changed"] else "green"
+            style = (
+                "red"
+                if task.outcomes["failed"] + task.outcomes["unreachable"]
+                else "yellow"
+                if task.outcomes["changed"]
+                else "green"
+            )
             self._line(f"{task.step:<14}  {task.name}  ({task.counts()}, {task.seconds:.1f} s)", style)
 
     def _line(self, text: str, style: str) -> None:

@@ -85,14 +85,22 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
-    made.add_argument("--step", action="append", default=[], metavar="STEP", help="only this step, or FROM..TO; repeatable")
-    made.add_argument("--service", action="append", default=[], metavar="NAME", help="only the zones of this service; repeatable")
+    made.add_argument(
+        "--step", action="append", default=[], metavar="STEP", help="only this step, or FROM..TO; repeatable"
+    )
+    made.add_argument(
+        "--service", action="append", default=[], metavar="NAME", help="only the zones of this service; repeatable"
+    )
     made.add_argument("--limit", metavar="PATTERN", help="only these hosts and zones, in Ansible's notation")
     made.add_argument("--check", action="store_true", help="say what would change, change nothing")
     made.add_argument("--diff", action="store_true", help="show the changes (secrets never)")
     made.add_argument("--resume", action="store_true", help="begin with the step in which the last run broke")
-    made.add_argument("--verbose", "-v", action="count", default=0, help="show Ansible's results; -vv and more as for Ansible")
-    made.add_argument("--extra-vars", "-e", action="append", default=[], metavar="VARS", help="passed to ansible-playbook")
+    made.add_argument(
+        "--verbose", "-v", action="count", default=0, help="show Ansible's results; -vv and more as for Ansible"
+    )
+    made.add_argument(
+        "--extra-vars", "-e", action="append", default=[], metavar="VARS", help="passed to ansible-playbook"
+    )
     made.add_argument("--list-steps", action="store_true", help="list the steps and end")
     return made
 
@@ -101,7 +109,9 @@ def limit_of(options: argparse.Namespace, cloud: Cloud) -> str | None:
     """Ansible's limit for ``--service`` and ``--limit``. The physical hosts stay: what a zone needs is done on them."""
     for name in options.service:
         if name not in cloud.groups:
-            raise DeploymentError(f"--service {name}: deployment '{cloud.deployment}' has {', '.join(sorted(cloud.groups))}")
+            raise DeploymentError(
+                f"--service {name}: deployment '{cloud.deployment}' has {', '.join(sorted(cloud.groups))}"
+            )
     if options.service and options.limit:
         raise DeploymentError("give --service or --limit, not both")
     return ",".join([*options.service, "zone_hosts"]) if options.service else options.limit
@@ -159,7 +169,9 @@ class Run:
             self.record.close_step()
             if rc == 0 and self.record.pairs == 0:
                 rc = 1
-                self.record.last_words.append("no host matched, so nothing was done: look at --limit and at the topology")
+                self.record.last_words.append(
+                    "no host matched, so nothing was done: look at --limit and at the topology"
+                )
             log.write(f"exit code {rc}")
         return rc
 
@@ -197,12 +209,14 @@ class Run:
             together: dict[tuple[str, ...], list[str]] = {}
             for host, tasks in record.changed.items():
                 together.setdefault(tuple(dict.fromkeys(tasks)), []).append(host)
-            for tasks, hosts in together.items():
-                self.say(f"  {names(hosts)}: {'; '.join(tasks)}")
+            for done, hosts in together.items():
+                self.say(f"  {names(hosts)}: {'; '.join(done)}")
         for host, daemons in record.restarted.items():
             self.say(f"Restarted in {host}: {', '.join(daemons)}")
         times = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record.step_seconds.items())
-        self.say(f"Took {record.seconds():.1f} s: {times}. {record.pairs} tasks x zones ({record.skipped} more skipped).")
+        self.say(
+            f"Took {record.seconds():.1f} s: {times}. {record.pairs} tasks x zones ({record.skipped} more skipped)."
+        )
         if self.cloud.privileged:
             self.say(f"Privileged zones (root there is root on the host): {', '.join(self.cloud.privileged)}")
 
@@ -211,7 +225,9 @@ class Run:
         for name, url in self.cloud.endpoints.items():
             self.say(f"  {name:<14}{url}")
         self.say(f"  log in        scripts/zone-shell.sh{self.option()} utility, then: openstack user list")
-        self.say(f"  password      {self.deployment.secrets.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)")
+        self.say(
+            f"  password      {self.deployment.secrets.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)"
+        )
 
     def option(self) -> str:
         """What a command must say to mean this deployment."""
@@ -262,7 +278,9 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.check:
         run.say(f"  next  scripts/run-playbooks.sh{run.option()}")
     elif steps[-1] in STEPS:
-        run.say(f"  next  scripts/run-playbooks.sh{run.option()} --step {list(STEPS)[list(STEPS).index(steps[-1]) + 1]}..")
+        run.say(
+            f"  next  scripts/run-playbooks.sh{run.option()} --step {list(STEPS)[list(STEPS).index(steps[-1]) + 1]}.."
+        )
     return 0
 
 

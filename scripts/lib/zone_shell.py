@@ -68,13 +68,19 @@ def main() -> None:
         usage="%(prog)s [-h] [--deployment NAME] SERVICE|ZONE [NUMBER] [-- COMMAND ...]",
     )
     parser.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
-    parser.add_argument("name", metavar="SERVICE|ZONE", nargs="?", default="", help="a service, a component or a zone's name")
-    parser.add_argument("number", metavar="NUMBER", nargs="?", type=int, default=1, help="which zone of the service (default: 1)")
+    parser.add_argument(
+        "name", metavar="SERVICE|ZONE", nargs="?", default="", help="a service, a component or a zone's name"
+    )
+    parser.add_argument(
+        "number", metavar="NUMBER", nargs="?", type=int, default=1, help="which zone of the service (default: 1)"
+    )
     options = parser.parse_args(arguments)
     cloud = load(Deployment(options.deployment).require())
     zone = find(cloud, options.name, options.number)
     if zone.backend != "lxc":
-        raise DeploymentError(f"{zone.name} is a zone of backend {zone.backend}: log in to host {zone.host} and use zlogin")
+        raise DeploymentError(
+            f"{zone.name} is a zone of backend {zone.backend}: log in to host {zone.host} and use zlogin"
+        )
     argv = command_for(zone, command, sys.stdin.isatty(), os.getuid(), os.environ.get("TERM", "dumb"))
     try:
         os.execvp(argv[0], argv)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finding zones by name, and the commands that enter them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cloud import Cloud, Zone
+from deployment import ROOT, DeploymentError
+from destroy import zones_of
+from zone_shell import command_for, find
+
+
+def zone(name: str, host: str, address: str | None = None, user: str | None = None, port: int | None = None) -> Zone:
+    return Zone(name, "uuid", host, address, user, port, "lxc")
+
+
+ZONES = {
+    made.name: made
+    for made in (
+        zone("aio1-rabbit-mq-1", "aio1"),
+        zone("lx01-rabbit-mq-1", "lx01", "192.0.2.10", "deploy", 2222),
+        zone("aio1-keystone-1", "aio1"),
+    )
+}
+CLOUD = Cloud("test", ["aio1", "lx01"], {"rabbit_mq": list(ZONES)[:2], "keystone": ["aio1-keystone-1"]}, ZONES, [], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "found"),
+    [
+        ("aio1-keystone-1", 1, "aio1-keystone-1"),
+        ("keystone", 1, "aio1-keystone-1"),
+        ("rabbit_mq", 2, "lx01-rabbit-mq-1"),
+        ("rabbit-mq", 1, "aio1-rabbit-mq-1"),
+    ],
+)
+def test_find_by_zone_service_and_number(name: str, number: int, found: str) -> None:
+    assert find(CLOUD, name, number).name == found
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "message"),
+    [
+        ("nova", 1, "services: keystone, rabbit_mq\nzones: aio1-rabbit-mq-1"),
+        ("keystone", 2, "keystone has 1 zones, 1 to 1"),
+        ("", 1, "services:"),
+    ],
+)
+def test_find_lists_the_choices(name: str, number: int, message: str) -> None:
+    with pytest.raises(DeploymentError, match=re.escape(message)):
+        find(CLOUD, name, number)
+
+
+def test_local_zone_is_entered_at_once() -> None:
+    argv = command_for(ZONES["aio1-keystone-1"], ["echo", "a b"], True, 0, "xterm")
+    assert argv[:3] == ["lxc-attach", "--name", "aio1-keystone-1"]
+    assert argv[-2:] == ["echo", "a b"]
+    assert command_for(ZONES["aio1-keystone-1"], [], True, 1000, "xterm")[0] == "sudo"
+
+
+def test_remote_command_survives_the_remote_shell(tmp_path: Path) -> None:
+    argv = command_for(ZONES["lx01-rabbit-mq-1"], ["printf", "%s|", "a  b", "$HOME", "it's"], False, 0, "xterm")
+    assert argv[:5] == ["ssh", "-p", "2222", "deploy@192.0.2.10", "--"]
+    # what ssh hands to the remote shell, with lxc-attach and sudo replaced by programs that run what follows `--`
+    for name in ("sudo", "lxc-attach"):
+        (tmp_path / name).write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    shell = subprocess.run(
+        ["sh", "-c", argv[5]], capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False
+    )
+    assert shell.stdout == "a  b|$HOME|it's|", shell.stderr
+
+
+def test_destroy_takes_zones_services_or_all() -> None:
+    assert zones_of(CLOUD, ["keystone", "aio1-keystone-1"], False) == ["aio1-keystone-1"]
+    assert zones_of(CLOUD, [], True) == list(ZONES)
+    for names, everything in (([], False), (["keystone"], True)):
+        with pytest.raises(DeploymentError, match="name zones or services, or give --all"):
+            zones_of(CLOUD, names, everything)
+    with pytest.raises(DeploymentError, match="there is no service or zone 'nova'"):
+        zones_of(CLOUD, ["nova"], False)
+
+
+@pytest.mark.parametrize("script", ["bootstrap-aio.sh", "run-playbooks.sh", "zone-shell.sh", "destroy.sh"])
+def test_help_says_how_it_is_called(script: str, tmp_path: Path) -> None:
+    """From any working directory, with an empty environment."""
+    done = subprocess.run(
+        [ROOT / "scripts" / script, "--help"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"scripts/{script}" in done.stdout
