@@ -69,7 +69,7 @@ make_tools() {
   echo "Installing the test tools of locks/control-dev.txt into .cache/venv-test"
   rm -rf "$TOOLS"
   python3 -m venv "$TOOLS" &&
-    "$TOOLS/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r "$DEV_LOCK" &&
+    "$TOOLS/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r "$DEV_LOCK" &&
     cp "$DEV_LOCK" "$TOOLS/lock"
 }
 
@@ -98,8 +98,19 @@ sanity() {
   git ls-files -coz --exclude-standard | (while IFS= read -rd '' file; do [[ ! -e $file ]] || printf '%s\0' "$file"; done) |
     tar --null --files-from=- -cf - | tar -C "$clone" -xf - &&
     git -C "$clone" init -q && git -C "$clone" add -A
+  # ansible-test makes a virtualenv for each of its tests, and fetches the script that puts pip into it from a site of its own.
+  # Python brings pip along, so a script of that name that uses it serves as well, and package indexes stay the only site.
+  # It keeps pip's variables from it, so that what they say is handed over as a file.
+  mkdir -p "$scratch/home/.ansible/test/cache" "$scratch/home/.config/pip"
+  (echo '[global]' && "$TOOLS/bin/python" -m pip config list |
+    sed -n "s/\\\\n/ /g; s/^\\(global\\|install\\|:env:\\)\\.\\([^=]*\\)='\\(.*\\)'\$/\\2 = \\3/p" | sort -u -t ' ' -k 1,1) >"$scratch/home/.config/pip/pip.conf"
+  cat >"$scratch/home/.ansible/test/cache/get_pip_24_2.py" <<'PYTHON'
+import ensurepip, subprocess, sys
+ensurepip.bootstrap()
+sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *(word for word in sys.argv[1:] if not word.startswith("--no-"))]))
+PYTHON
   python=$("$TOOLS/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  (cd "$clone" && PATH=$TOOLS/bin:$PATH ansible-test sanity --color no --python "$python")
+  (cd "$clone" && HOME=$scratch/home ansible-test sanity --color no --python "$python")
   rc=$?
   rm -rf "$scratch"
   return $rc

@@ -1,0 +1,94 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One fresh host and one deployment for each Debian, shared by the scenarios in the order in which they are written.
+
+The order is part of the suite: the cloud is made by the first scenario, looked at by those that change nothing, and then
+broken by the others. One that fails is followed by a converging run, so that the next one starts from a whole cloud.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from deployed import Deployed, Run  # noqa: E402
+from host import CHECKOUT, SUITES, Host  # noqa: E402
+
+OUTPUT = Path(__file__).resolve().parents[1] / "output"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
+    parser.addoption("--keep-hosts", action="store_true", help="leave the host containers for a look (tests/host/host.py)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_suite: on each Debian; other scenarios run on the first one only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "suite" in metafunc.fixturenames:
+        suites = metafunc.config.getoption("--suite") or list(SUITES)
+        if not metafunc.definition.get_closest_marker("every_suite"):
+            suites = suites[:1]
+        # The group keeps all scenarios of one host on one worker.
+        marked = [pytest.param(suite, marks=pytest.mark.xdist_group(f"scenario-{suite}")) for suite in suites]
+        metafunc.parametrize("suite", marked, scope="session")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> t.Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed and isinstance(item, pytest.Function) and "suite" in item.fixturenames:
+        suite = str(item.callspec.params["suite"])
+        item.session.stash.setdefault(_BROKEN, set()).add(suite)
+        item.session.stash.setdefault(_FAILED, set()).add(suite)
+
+
+_BROKEN = pytest.StashKey[set[str]]()
+"""Suites whose last scenario failed: their clouds need a converging run first."""
+_FAILED = pytest.StashKey[set[str]]()
+"""Suites of which any scenario failed: their logs are kept."""
+
+
+@pytest.fixture(scope="session")
+def fresh(suite: str, request: pytest.FixtureRequest) -> t.Iterator[tuple[Deployed, Run]]:
+    """A fresh host, and the first run of the one command on it, whatever came of it."""
+    host = Host(f"scenario-{suite}").create(suite)
+    host.copy_project(worktree=True)
+    cloud = Deployed(host)
+    with cloud.argv:
+        run = cloud.run()
+    yield cloud, run
+    if suite in request.session.stash.get(_FAILED, set()):
+        kept = OUTPUT / f"scenario-{suite}"
+        host.exec("journalctl --no-pager > /var/log/journal.txt; lxc-ls -f > /var/log/zones.txt", check=False)
+        host.exec(
+            "for z in $(lxc-ls -1 --running); do lxc-attach -n $z -- journalctl --no-pager > /var/log/journal-$z.txt; done",
+            check=False,
+            timeout=120,
+        )
+        host.fetch(f"{CHECKOUT}/logs {CHECKOUT}/.cache/apt.log /var/log/*.txt", kept)
+        print(f"\nlogs of {host.name}: {kept}")
+    if not request.config.getoption("--keep-hosts"):
+        host.destroy()
+
+
+@pytest.fixture
+def cloud(fresh: tuple[Deployed, Run], suite: str, request: pytest.FixtureRequest) -> Deployed:
+    """The deployed cloud, whole: made so again when the scenario before has failed."""
+    deployed, run = fresh
+    assert run.rc == 0, "the first run failed, see test_fresh_machine"
+    broken = request.session.stash.get(_BROKEN, set())
+    if suite in broken:
+        deployed.override(None)
+        deployed.converge()
+        broken.discard(suite)
+    return deployed

@@ -1,0 +1,301 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a scenario sees of a deployment: the operator's commands, and the facts that only an onlooker knows.
+
+The onlooker sits on the machine that runs the tests, outside of the fresh host: it sees the host's and the zones' processes
+in its own /proc and their files below the host's directory, so that nothing it looks with has to be installed there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import stat
+import subprocess
+import threading
+import time
+import typing as t
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from host import CHECKOUT, Done, Host
+
+RUN_LIMIT = 900.0
+"""Seconds after which a run of the playbooks counts as hung; a cold one takes about 150 on two idle cores."""
+
+ZONES = {
+    "aio1-galera-1", "aio1-galera-2", "aio1-galera-3",
+    "aio1-rabbit-mq-1", "aio1-rabbit-mq-2", "aio1-rabbit-mq-3",
+    "aio1-keystone-1", "aio1-keystone-2",
+    "aio1-haproxy-1", "aio1-memcached-1", "aio1-log-1", "aio1-utility-1",
+}  # fmt: skip
+"""The zones of the all-in-one, as its documentation promises them."""
+
+IDLERS = {"systemd-hostnamed.service", "systemd-localed.service", "systemd-timedated.service"}
+"""Services that D-Bus starts on demand and that end by themselves."""
+
+_STARTS = r"""
+start_of() { sed 's/^.*) //' "/proc/$1/stat" | cut -d ' ' -f 20; }
+systemctl list-units --type=service --state=running --plain --no-legend | while read -r unit rest; do
+  pid=$(systemctl show --property=MainPID --value "$unit")
+  [ "$pid" = 0 ] || echo "$unit $(start_of "$pid")"
+done
+echo "init $(start_of 1)"
+"""
+"""Prints a line for init and for each daemon: name, and start time in clock ticks since boot (proc(5), stat, field 22)."""
+
+Starts = dict[str, dict[str, int]]
+"""Zone to daemon to start time."""
+
+
+def until(condition: t.Callable[[], t.Any], what: str, seconds: float) -> t.Any:
+    """Wait until ``condition`` gives something true and return it; fail with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.2)
+    return found
+
+
+def _descendants(parent: int) -> list[int]:
+    """Return the pids below ``parent``, as they are now."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(entry.read_text().rpartition(")")[2].split()[1]), []).append(int(entry.parent.name))
+    found = list(children.get(parent, []))
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> int:
+    """Kill a process and all below it at once, without a chance to tidy up; return how many they were.
+
+    They are stopped first: one that is killed alone would let its parent react. Daemons that have detached themselves (the
+    zones) are no descendants any more, and live on.
+    """
+    stopped: set[int] = set()
+    while new := {process.pid, *_descendants(process.pid)} - stopped:
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= new
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait(timeout=30)
+    return len(stopped)
+
+
+class ArgvWatch:
+    """Remembers every command line that any process of this machine, its containers included, showed meanwhile."""
+
+    INTERVAL = 0.1
+    """Seconds between two looks, about a twentieth of a core's work with 500 processes."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._end.wait(self.INTERVAL):
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+                    self.seen.add(cmdline.read())
+
+    def __enter__(self) -> ArgvWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: exit code, what the operator saw, and the log it wrote."""
+
+    rc: int
+    out: str
+    log: str
+    seconds: float
+
+    @property
+    def said(self) -> str:
+        """The end of what the operator saw, for a failed assertion."""
+        return f"exit code {self.rc} after {self.seconds:.0f} s:\n{self.out[-6000:]}"
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """How much each host changed, summed over all recaps of the log (``name : ok=3 changed=0 ...``)."""
+        found: dict[str, int] = {}
+        for name, changed in re.findall(r"(\S+)\s+: ok=\d+\s+changed=(\d+)", self.log):
+            found[name] = found.get(name, 0) + int(changed)
+        return found
+
+    @property
+    def diff(self) -> list[str]:
+        """The lines that ``--diff`` shows as added or removed, without file headers, the origins' comments and repeats."""
+        lines = re.findall(r"^\S+ \s*([+-](?![+-]{2}).*)$", self.log, re.MULTILINE)
+        return list(dict.fromkeys(line.rstrip() for line in lines if not re.match(r"[+-]\s*#", line) and line.strip("+- ")))
+
+
+@dataclass
+class Deployed:
+    """The all-in-one on one fresh host."""
+
+    host: Host
+    argv: ArgvWatch = field(default_factory=ArgvWatch)
+    outputs: list[str] = field(default_factory=list)
+    """What every run so far showed and logged."""
+
+    # -- the operator's commands ---------------------------------------------------------------------------------------
+
+    def script(self, name: str, *arguments: str, timeout: float = RUN_LIMIT) -> Done:
+        """Run one of the project's commands, as an operator would."""
+        return self.host.exec([f"{CHECKOUT}/scripts/{name}", *arguments], timeout=timeout, check=False)
+
+    def run(self, *arguments: str) -> Run:
+        """Run the playbooks to their end."""
+        started = time.monotonic()
+        done = self.script("run-playbooks.sh", *arguments)
+        log = self.latest_log()
+        run = Run(done.rc, done.out + done.err, log.read_text(errors="replace") if log else "", time.monotonic() - started)
+        self.outputs += [run.out, run.log]
+        return run
+
+    def converge(self) -> Run:
+        """Run the playbooks, and insist that it ends well."""
+        run = self.run()
+        assert run.rc == 0, run.said
+        return run
+
+    def destroy(self, *names: str) -> None:
+        """Destroy zones or services, or with ``--all --purge`` everything."""
+        done = self.script("destroy.sh", *names, timeout=120)
+        assert done.rc == 0, f"destroy.sh {' '.join(names)}: {done.out}{done.err}"
+
+    def openstack(self, *arguments: str) -> t.Any:
+        """Run the client in the utility zone the way the README says; return its JSON."""
+        done = self.script("zone-shell.sh", "utility", "--", "openstack", "--os-cloud", "aio", *arguments, "-f", "json", timeout=60)
+        assert done.rc == 0, f"openstack {' '.join(arguments)}: {done.out}{done.err}"
+        return json.loads(done.out)
+
+    def answers(self) -> bool:
+        """Whether Keystone, its database and HAProxy together can issue a token."""
+        line = ["lxc-attach", "-n", "aio1-utility-1", "--", "/bin/bash", "-lc", "openstack --os-cloud aio token issue -f value -c id"]
+        return self.host.exec(line, timeout=60, check=False).rc == 0
+
+    # -- zones ---------------------------------------------------------------------------------------------------------
+
+    def zones(self, *, running: bool = False) -> set[str]:
+        """Return the names of the containers on the host."""
+        return set(self.host.exec(["lxc-ls", "-1", *(["--running"] if running else [])]).out.split())
+
+    def inside(self, zone: str, command: str, *, timeout: float = 60, check: bool = True, input: str | None = None) -> Done:
+        """Run a shell command as root in a zone."""
+        argv = ["lxc-attach", "-n", zone, "--clear-env", "--set-var=PATH=/usr/sbin:/usr/bin:/sbin:/bin", "--", "/bin/sh", "-c"]
+        return self.host.exec([*argv, command], timeout=timeout, check=check, input=input)
+
+    def starts(self) -> Starts:
+        """Return when the init and each daemon of every running zone was started."""
+        found: Starts = {}
+        for zone in sorted(self.zones(running=True)):
+            lines = (line.split() for line in self.inside(zone, _STARTS).out.splitlines())
+            found[zone] = {unit: int(ticks) for unit, ticks in lines if unit not in IDLERS}
+        return found
+
+    def fingerprint(self, zone: str) -> dict[str, str]:
+        """Return what must be the same after a rebuild: container configuration, address, and checksum of each file.
+
+        Of the files those below /etc count that the image did not bring, except those a machine makes for itself.
+        """
+        address = self.inside(zone, "ip -brief address show dev eth0 scope global | cut -d ' ' -f 1,3-").out
+        upper = self.host.home / "lxc" / zone / "upper" / "etc"
+        sums = {}
+        for path in sorted(upper.rglob("*")):
+            name = str(path.relative_to(upper))
+            if path.is_file() and not path.is_symlink() and not re.search(r"\.updated$|-$|^ld\.so\.cache|^mtab|^ssl/", name):
+                sums[f"/etc/{name}"] = self.inside(zone, f"sha256sum < {shlex.quote(f'/etc/{name}')}").out
+        config = (self.host.home / "lxc" / zone / "config").read_text()
+        return {"address": " ".join(address.split()), "config": config, **sums}
+
+    def galera_sizes(self) -> list[int]:
+        """Return the size of the cluster as each Galera node sees it; a node that is not in sync counts as 0."""
+        query = "SHOW STATUS WHERE Variable_name IN ('wsrep_cluster_size', 'wsrep_local_state_comment')"
+        sizes = []
+        for number in (1, 2, 3):
+            done = self.inside(f"aio1-galera-{number}", f'mariadb -NBe "{query}"', check=False)
+            status = dict(line.split("\t") for line in done.out.splitlines())
+            synced = status.get("wsrep_local_state_comment") == "Synced"
+            sizes.append(int(status["wsrep_cluster_size"]) if synced else 0)
+        return sizes
+
+    def rabbit_sizes(self) -> list[int]:
+        """Return the number of running nodes as each RabbitMQ node sees it; 0 for one that does not answer."""
+        sizes = []
+        for number in (1, 2, 3):
+            done = self.inside(f"aio1-rabbit-mq-{number}", "rabbitmqctl -q cluster_status --formatter json", check=False)
+            sizes.append(len(json.loads(done.out)["running_nodes"]) if done.rc == 0 else 0)
+        return sizes
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def file(self, path: str) -> Path:
+        """Return where a file that was written in the host lies on this machine."""
+        return self.host.home / "upper" / path.lstrip("/")
+
+    def latest_log(self) -> Path | None:
+        """Return the log of the newest run."""
+        return max(self.file(f"{CHECKOUT}/logs/aio").glob("*.log"), default=None, key=lambda log: log.stat().st_mtime)
+
+    def secrets(self) -> dict[str, str]:
+        """Return every generated secret by its path in secrets.yml; of a key in PEM form its second line."""
+        found: dict[str, str] = {}
+
+        def collect(path: str, value: t.Any) -> None:
+            if isinstance(value, dict | list):
+                for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                    collect(f"{path}.{key}" if path else str(key), inner)
+            elif isinstance(value, str) and "BEGIN CERTIFICATE" not in value and len(value) >= 12:
+                found[path] = value.splitlines()[1] if "-----BEGIN" in value else value
+
+        collect("", yaml.safe_load(self.file(f"{CHECKOUT}/inventory/aio/secrets.yml").read_text()))
+        return found
+
+    def override(self, text: str | None) -> None:
+        """Write the operator's own file of group variables for Keystone, or with None remove it."""
+        path = f"{CHECKOUT}/inventory/aio/group_vars/keystone.yml"
+        if text is None:
+            self.host.exec(["rm", "-f", path])
+        else:
+            self.host.exec(f"mkdir -p {Path(path).parent} && cat > {path}", input=text)
+
+
+def readable_by_anyone(root: Path) -> t.Iterator[Path]:
+    """Yield the regular files below ``root`` that a user without any rights could open, path included."""
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if _mode(Path(folder, name)) & stat.S_IXOTH]
+        for name in files:
+            path = Path(folder, name)
+            mode = _mode(path)
+            if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+                yield path
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file itself, links not followed; 0 of one that has gone meanwhile."""
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0

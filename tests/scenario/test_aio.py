@@ -1,0 +1,323 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The all-in-one keeps its promises, on real LXC in a fresh host. The order counts, see conftest.py."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import secrets as random
+from functools import partial
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+import pytest
+
+from deployed import ZONES, Deployed, Run, kill_tree, readable_by_anyone, until
+from host import CHECKOUT
+
+TOKEN_OVERRIDE = "service_conf:\n  keystone.conf:\n    token:\n      expiration: 3601\n"
+"""Another lifetime of tokens, in seconds; services/keystone.yml has 43200."""
+
+
+@pytest.mark.every_suite
+def test_fresh_machine(fresh: tuple[Deployed, Run]) -> None:
+    """One command on a new Debian ends well, and OpenStack's client in the utility zone is answered over TLS."""
+    cloud, run = fresh
+    assert run.rc == 0, run.said
+    assert cloud.zones(running=True) == ZONES
+    assert "admin" in {user["Name"] for user in cloud.openstack("user", "list")}
+    endpoints = cloud.openstack("endpoint", "list")
+    assert {endpoint["Interface"] for endpoint in endpoints} >= {"public", "internal"}
+    assert all(endpoint["URL"].startswith("https://") for endpoint in endpoints), endpoints
+    assert cloud.galera_sizes() == [3, 3, 3]
+    assert cloud.rabbit_sizes() == [3, 3, 3]
+
+
+@pytest.mark.every_suite
+def test_second_run_changes_nothing(cloud: Deployed) -> None:
+    """A second run reports no change in any zone, and neither a zone nor a daemon has been started anew."""
+    before = cloud.starts()
+    run = cloud.converge()
+    assert set(run.changes) >= ZONES, f"zones are missing in the recaps: {ZONES - set(run.changes)}"
+    assert {name: count for name, count in run.changes.items() if count} == {}
+    assert cloud.starts() == before
+
+
+def test_check_mode_shows_no_change(cloud: Deployed) -> None:
+    """``--check --diff`` on a deployed cloud shows nothing, and does nothing."""
+    before = cloud.starts()
+    run = cloud.run("--check", "--diff")
+    assert run.rc == 0, run.said
+    assert {name: count for name, count in run.changes.items() if count} == {}
+    assert run.diff == []
+    assert cloud.starts() == before
+
+
+def test_check_mode_shows_the_changed_line(cloud: Deployed) -> None:
+    """``--check --diff`` with a new override shows that line, no other, and leaves the file as it is."""
+    before = cloud.starts()
+    cloud.override(TOKEN_OVERRIDE)
+    run = cloud.run("--check", "--diff")
+    assert run.rc == 0, run.said
+    assert sorted(run.diff) == ["+expiration = 3601", "-expiration = 43200"]
+    assert {name for name, count in run.changes.items() if count} == {"aio1-keystone-1", "aio1-keystone-2"}
+    assert "expiration = 43200" in cloud.inside("aio1-keystone-1", "cat /etc/keystone/keystone.conf").out
+    assert cloud.starts() == before
+
+
+def test_override_reaches_keystone(cloud: Deployed) -> None:
+    """A key from the operator's group_vars holds in both Keystones, and only these are restarted."""
+    before = cloud.starts()
+    cloud.override(TOKEN_OVERRIDE)
+    cloud.converge()
+    for zone in ("aio1-keystone-1", "aio1-keystone-2"):
+        assert "expiration = 3601" in cloud.inside(zone, "cat /etc/keystone/keystone.conf").out
+    issued = cloud.openstack("token", "issue")
+    left = datetime.datetime.fromisoformat(issued["expires"].replace("+0000", "+00:00")) - datetime.datetime.now(datetime.UTC)
+    assert 3400 < left.total_seconds() <= 3601
+    after = cloud.starts()
+    restarted = {(zone, unit) for zone in before for unit in before[zone] if after[zone].get(unit) != before[zone][unit]}
+    assert {zone for zone, _unit in restarted} == {"aio1-keystone-1", "aio1-keystone-2"}, restarted
+    assert not {unit for _zone, unit in restarted} & {"init"}
+
+
+def test_unknown_option_is_reported(cloud: Deployed) -> None:
+    """A key that Keystone does not know is named, with its section, by its own oslo-config-validator."""
+    cloud.override(TOKEN_OVERRIDE + "      expiratoin: 7200\n")
+    run = cloud.run()
+    assert re.search(r"expiratoin", run.out), run.said
+    cloud.override(None)
+    cloud.converge()
+    assert "expiratoin" not in cloud.inside("aio1-keystone-1", "cat /etc/keystone/keystone.conf").out
+
+
+def test_secrets_are_not_shown(cloud: Deployed) -> None:
+    """No generated secret is in the output, log or diff of a run, in a command line, or in a journal."""
+    secrets = cloud.secrets()
+    assert len(secrets) >= 5, f"secrets.yml holds only {sorted(secrets)}"
+    # All of a zone's files are new after a rebuild, so --diff has everything to show.
+    cloud.destroy("aio1-keystone-1", "aio1-rabbit-mq-3")
+    with_diff = cloud.run("--diff")
+    assert with_diff.rc == 0, with_diff.said
+    assert "+++" in with_diff.log, "--diff showed no file at all"
+    commands = b"\0".join(cloud.argv.seen).decode(errors="replace")
+    assert "run-playbooks.sh" in commands, "the watch has not even seen the run itself"
+    journals = {"the host's journal": cloud.host.exec("journalctl -o cat --no-pager", timeout=120).out}
+    for zone in ZONES:
+        journals[f"the journal of {zone}"] = cloud.inside(zone, "journalctl -o cat --no-pager", timeout=120).out
+    shown = {"a command line": commands, "the output or log of a run": "\n".join(cloud.outputs), **journals}
+    leaks = [f"{name} in {place}" for place, text in shown.items() for name, value in secrets.items() if value in text]
+    assert leaks == []
+
+
+def test_secrets_are_not_world_readable(cloud: Deployed) -> None:
+    """No file that an unprivileged user can open, in the host or in a zone, holds a generated secret."""
+    patterns = re.compile(b"|".join(re.escape(value.encode()) for value in cloud.secrets().values()))
+    own = cloud.file(f"{CHECKOUT}/inventory/aio/secrets.yml")
+    assert patterns.search(own.read_bytes()), "the search does not even find the secrets where they are"
+    assert own.stat().st_mode & 0o077 == 0
+    # Overlays and volumes as they lie on the disk, and what the host keeps in memory, seen through its init.
+    roots = [cloud.host.home / "upper", cloud.host.home / "lxc"]
+    roots += [Path(f"/proc/{cloud.host.pid}/root{folder}") for folder in ("/run", "/tmp", "/dev/shm")]
+    looked, leaks = 0, []
+    for root in roots:
+        for path in readable_by_anyone(root):
+            looked += 1
+            if path.stat().st_size < 32 * 2**20 and patterns.search(path.read_bytes()):
+                leaks.append(str(path))
+    for zone in ZONES:
+        found = cloud.inside(
+            zone,
+            "setpriv --reuid=65534 --regid=65534 --clear-groups grep -rlsF -f - /run /tmp /dev/shm; true",
+            input="\n".join(cloud.secrets().values()),
+        ).out.split()
+        leaks += [f"{zone}:{path}" for path in found]
+    assert looked > 1000, "hardly any file was looked at"
+    assert leaks == []
+
+
+
+# -- isolation ---------------------------------------------------------------------------------------------------------
+
+
+def test_isolation_files(cloud: Deployed) -> None:
+    """Root in a zone cannot read a file of the host, neither by a path nor through the host's disk or control groups."""
+    mark = random.token_hex(16)
+    cloud.host.exec("umask 077 && cat > /root/planted && cp /root/planted /var/lib/lxc/planted", input=mark)
+    assert cloud.host.exec("cat /root/planted").out == mark
+    disk = cloud.host.exec("stat -c %d /var/lib/lxc").out.strip()
+    device = f"{int(disk) >> 8} {int(disk) & 0xFF}"
+    attempts = {
+        "make a node of the host's disk": f"mknod /tmp/disk b {device} && head -c 4096 /tmp/disk",
+        "mount the host's disk": f"mkdir -p /tmp/m; mknod /tmp/disk b {device}; mount -t ext4 /tmp/disk /tmp/m",
+        "read kernel memory": "head -c 1 /proc/kcore",
+        "change a host-wide kernel setting": "echo /tmp/x > /proc/sys/kernel/core_pattern",
+        "leave a program for the control group's end": "mkdir -p /tmp/c; mount -t cgroup -o memory none /tmp/c && echo /tmp/x > /tmp/c/release_agent",
+        "clear the kernel's log": "dmesg --clear",
+    }
+    succeeded = [what for what, command in attempts.items() if cloud.inside("aio1-keystone-1", command, check=False).rc == 0]
+    assert succeeded == []
+    found = cloud.inside(
+        "aio1-keystone-1",
+        "for root in / /proc/*/root/ /proc/*/cwd/ /proc/*/fd/; do cat $root/root/planted $root/../../planted $root/planted; done 2>&1; true",
+    ).out
+    assert mark not in found
+
+
+def test_isolation_processes(cloud: Deployed) -> None:
+    """Root in a zone neither sees nor can signal a process of the host."""
+    with cloud.host.popen(["sleep", "86399"]) as bystander:
+        try:
+            pid = int(until(lambda: cloud.host.exec(["pgrep", "-x", "-f", "sleep 86399"], check=False).out, "the process runs", 10))
+            assert cloud.host.exec(["kill", "-0", str(pid)]).rc == 0
+            seen = cloud.inside("aio1-keystone-1", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").out
+            assert "systemd" in seen
+            assert "86399" not in seen
+            # The number may by chance be one of the zone's own; those are left alone.
+            refused = cloud.inside("aio1-keystone-1", f"[ -d /proc/{pid} ] || kill -KILL {pid}", check=False)
+            assert refused.rc != 0 or cloud.inside("aio1-keystone-1", f"[ -d /proc/{pid} ]", check=False).rc == 0
+            assert bystander.poll() is None
+        finally:
+            kill_tree(bystander)
+
+
+def test_isolation_root_is_not_the_hosts_root(cloud: Deployed) -> None:
+    """Root of every zone of the all-in-one is an ordinary user id on the host."""
+    for zone in sorted(ZONES):
+        inside, outside, count = cloud.inside(zone, "cat /proc/self/uid_map").out.split()
+        assert (inside, int(outside) >= 100000, count) == ("0", True, "65536"), zone
+
+
+DATABASE = """
+import sys, urllib.parse, configparser, pymysql
+conf = configparser.RawConfigParser(strict=False)
+conf.read("/etc/keystone/keystone.conf.d/secrets.conf")
+url = urllib.parse.urlsplit(conf["database"]["connection"])
+query = dict(urllib.parse.parse_qsl(url.query))
+tls = {"ca": query["ssl_ca"]} if "ssl_ca" in query else None
+address, statement = sys.argv[1] or url.hostname, sys.argv[2]
+link = pymysql.connect(host=address, port=url.port or 3306, user=urllib.parse.unquote(url.username),
+                       password=urllib.parse.unquote(url.password), connect_timeout=5, ssl=tls)
+with link.cursor() as cursor:
+    cursor.execute(statement)
+    print("got", cursor.fetchall())
+"""
+"""Log in to a database as Keystone does, at its own address (empty) or another, and run a statement."""
+
+
+def test_isolation_database(cloud: Deployed) -> None:
+    """Keystone's credentials open its own database through HAProxy, no Galera zone directly, and nobody else's data."""
+
+    def query(address: str, statement: str) -> str:
+        command = f"/opt/keystone/bin/python - '{address}' \"{statement}\" 2>&1"
+        return cloud.inside("aio1-keystone-1", command, input=DATABASE, check=False).out
+
+    own = "SELECT count(*) FROM keystone.project"
+    assert query("", own).startswith("got"), query("", own)
+    for number in (1, 2, 3):
+        address = cloud.host.exec(["lxc-info", "-n", f"aio1-galera-{number}", "-iH"]).out.split()[0]
+        answer = query(address, own)
+        assert "got" not in answer, answer
+        assert "OperationalError" in answer, answer
+    answer = query("", "SELECT count(*) FROM mysql.global_priv")
+    assert "got" not in answer, answer
+    assert "denied" in answer, answer
+
+
+# -- from here on zones die --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zone", ["aio1-keystone-2", "aio1-galera-1", "aio1-rabbit-mq-1", "aio1-haproxy-1"])
+def test_rebuild(cloud: Deployed, zone: str) -> None:
+    """A zone that was destroyed comes back as it was, and no neighbour is started anew on its account."""
+    was = cloud.fingerprint(zone)
+    before = cloud.starts()
+    cloud.destroy(zone)
+    assert zone not in cloud.zones()
+    cloud.converge()
+    assert cloud.fingerprint(zone) == was
+    after = cloud.starts()
+    assert after.pop(zone)["init"] != before.pop(zone)["init"]
+    assert after == before
+    assert cloud.galera_sizes() == [3, 3, 3]
+    assert cloud.rabbit_sizes() == [3, 3, 3]
+    assert cloud.openstack("user", "list")
+
+
+def test_power_loss_of_all_zones(cloud: Deployed) -> None:
+    """Every zone is killed at once; one run brings all back, with what was written before."""
+    name = f"before-the-loss-{random.token_hex(4)}"
+    cloud.openstack("project", "create", name)
+    cloud.host.exec("for z in $(lxc-ls -1 --running); do lxc-stop -k -n $z & done; wait")
+    assert cloud.zones(running=True) == set()
+    cloud.converge()
+    assert cloud.zones(running=True) == ZONES
+    assert name in {project["Name"] for project in cloud.openstack("project", "list")}
+    assert cloud.galera_sizes() == [3, 3, 3]
+    assert cloud.rabbit_sizes() == [3, 3, 3]
+
+
+@pytest.mark.every_suite
+def test_power_loss_of_the_host(cloud: Deployed) -> None:
+    """The host loses its power and boots again: its zones come back by themselves, without a run, and nothing is lost."""
+    name = f"before-the-outage-{random.token_hex(4)}"
+    cloud.openstack("project", "create", name)
+    cloud.host.stop()
+    cloud.host.start(timeout=120)
+    until(lambda: cloud.zones(running=True) == ZONES, "all zones run", 60)
+    until(cloud.answers, "Keystone issues a token through HAProxy", 180)
+    assert name in {project["Name"] for project in cloud.openstack("project", "list")}
+    until(lambda: cloud.galera_sizes() == [3, 3, 3], "all Galera nodes are in sync", 120)
+    until(lambda: cloud.rabbit_sizes() == [3, 3, 3], "all RabbitMQ nodes are in the cluster", 120)
+
+
+KILLS = 10
+
+
+def tasks_of(cloud: Deployed) -> list[str]:
+    """Return the names of the tasks that the newest run has begun."""
+    log = cloud.latest_log()
+    return re.findall(r"TASK \[(.*?)\]", log.read_text(errors="replace")) if log else []
+
+
+def _has_begun(cloud: Deployed, process: Popen[bytes], finished: Path | None, point: int) -> bool:
+    """Whether the run has begun its task number ``point``; its log is another one than ``finished``."""
+    assert process.poll() is None, f"the run ended with {process.returncode} before its task {point}"
+    return cloud.latest_log() != finished and len(tasks_of(cloud)) >= point
+
+
+def test_broken_run(cloud: Deployed) -> None:
+    """Runs are killed at ten points on the way from no zone to a whole cloud; the run after that ends well.
+
+    Each run starts from what the one before left behind, gets a tenth further, and dies with all its processes. So each
+    point is reached over the ruins of the earlier ones, and the whole costs little more than two deployments.
+    """
+    cloud.converge()
+    whole = len(tasks_of(cloud))
+    assert whole > 2 * KILLS, f"only {whole} tasks: not enough to be killed at {KILLS} of them"
+    cloud.destroy("--all", "--purge", "--yes")
+    assert cloud.zones() == set()
+    killed_in: list[str] = []
+    for kill in range(1, KILLS + 1):
+        point = whole * kill // (KILLS + 1)
+        finished = cloud.latest_log()
+        with cloud.host.popen([f"{CHECKOUT}/scripts/run-playbooks.sh"], stdout=DEVNULL, stderr=DEVNULL) as process:
+            try:
+                until(
+                    partial(_has_begun, cloud, process, finished, point),
+                    f"task {point} of {whole} begins (kill {kill}; so far {killed_in})",
+                    300,
+                )
+            finally:
+                count = kill_tree(process)
+        killed_in.append(f"{tasks_of(cloud)[-1]} ({count} processes)")
+    run = cloud.run()
+    assert run.rc == 0, "killed in: " + "; ".join(killed_in) + "\n" + run.said
+    assert cloud.zones(running=True) == ZONES
+    assert cloud.openstack("user", "list")
+    assert cloud.galera_sizes() == [3, 3, 3]
+    assert cloud.rabbit_sizes() == [3, 3, 3]
+    again = cloud.converge()
+    assert {name: count for name, count in again.changes.items() if count} == {}
