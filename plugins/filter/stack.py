@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -77,15 +76,14 @@ def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], s
 
 
 def builder_network(stack: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Where the image builders of a host live: the last slot (eight addresses) of its block of the zone network."""
+    """Where the image builders of a host live: the last slot of its block of the zone network."""
     network = stack["networks"]["zone"]
-    last = ipaddress.ip_network(network["cidr"])[0] + (host["id"] + 1) * network["block"] - 8
     return {
         "bridge": network["bridge"],
         "prefix": network["prefix"],
         "mtu": network["mtu"],
         "gateway": stack["hosts"][host["name"]]["bridge_address"],
-        "addresses": [str(last + number) for number in range(8)],
+        "addresses": list(host["builders"]),
     }
 
 

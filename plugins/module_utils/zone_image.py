@@ -91,10 +91,14 @@ find /usr/share/man /usr/share/locale -mindepth 1 -delete
 """
 
 # In a builder /run, /tmp, /var/cache/apt and apt's lists are mounts of their own and never part of the layer.
+# Packages enable their daemons; in a zone only what its service declares may start, and only once it is configured.
 # systemd compares /usr with these two stamps (ConditionNeedsUpdate=, systemd.unit(5)): newer stamps skip first-boot work.
 FINISH = """\
 rm -rf /root/.cache /var/cache/ldconfig/aux-cache /var/cache/debconf/*-old /var/lib/dpkg/*-old /usr/sbin/policy-rc.d
 find /var/log -type f -delete
+mkdir -p /etc/systemd/system-preset
+echo 'disable *' > /etc/systemd/system-preset/00-zonestack.preset
+SYSTEMD_OFFLINE=1 systemctl --quiet preset-all
 touch /etc/.updated /var/.updated
 """
 

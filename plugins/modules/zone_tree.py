@@ -288,6 +288,8 @@ class Tree:
             done = run(argv, check=False, timeout=120)
             if done.rc != 0:
                 said = (done.out + done.err).replace(name, entry["path"]).strip()
+                # A validator may chat; what it calls an error is what the reader needs.
+                said = "\n".join(line for line in said.splitlines() if "ERROR" in line) or said
                 raise TreeError(f"{entry['path']} is refused by {os.path.basename(argv[0])}; nothing was changed. {said}")
 
     def file(self, entry: dict[str, t.Any], secret: bool) -> None:
