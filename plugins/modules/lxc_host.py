@@ -92,6 +92,7 @@ import functools
 import os
 import stat
 import tempfile
+import time
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,8 @@ FIRST_ID, IDS = 100000, 65536
 """User and group ids of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""
 APT_LIMIT = 1800
 """Seconds for one apt-get, on a slow line."""
+FRESH = 900
+"""Seconds for which package lists are taken as they are, unless apt cannot install with them."""
 LOCK_LIMIT = 300
 """Seconds to wait for an apt that runs already: a fresh machine updates itself."""
 
@@ -153,6 +156,14 @@ def file_change(path: str, text: str, mode: int = 0o644) -> t.Iterator[Change]:
         yield Change(f"file {path}", state, f"written, mode {mode:04o}", lambda: write(path, text, mode))
 
 
+def lists_are_fresh() -> bool:
+    """Whether apt's package lists are from the last minutes: a bootstrap of this machine has just refreshed them."""
+    try:
+        return time.time() - os.stat("/var/lib/apt/lists").st_mtime < FRESH
+    except FileNotFoundError:
+        return False
+
+
 def package_changes(packages: list[str]) -> t.Iterator[Change]:
     """Packages that are not installed, as one change: apt resolves them together."""
     listed = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages], check=False).out
@@ -167,9 +178,14 @@ def package_changes(packages: list[str]) -> t.Iterator[Change]:
         if "lxc" in missing and not os.path.exists(LXC_NET):
             # Debian's package would make a bridge and a NAT of its own, which no zone uses, when it is installed.
             write(LXC_NET, HEADER + 'USE_LXC_BRIDGE="false"\n')
-        run([*apt, "update"], timeout=APT_LIMIT, env=quiet)
         keep = ["--option", "Dpkg::Options::=--force-confdef", "--option", "Dpkg::Options::=--force-confold"]
-        run([*apt, *keep, "install", "--no-install-recommends", *missing], timeout=APT_LIMIT, env=quiet)
+        install_now = functools.partial(
+            run, [*apt, *keep, "install", "--no-install-recommends", *missing], timeout=APT_LIMIT, env=quiet
+        )
+        if lists_are_fresh() and install_now(check=False).rc == 0:
+            return
+        run([*apt, "update"], timeout=APT_LIMIT, env=quiet)
+        install_now()
 
     yield Change(f"packages {' '.join(missing)}", "missing", "installed", install)
 
