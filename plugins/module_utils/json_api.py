@@ -88,6 +88,11 @@ class JsonApi:
         self, method: str, path: str, data: bytes | None, headers: t.Mapping[str, str]
     ) -> tuple[http.client.HTTPResponse, bytes]:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is not None and method != "GET":
+            # A server may close an idle connection at any moment, and a request that changes something must not be sent
+            # twice nor fail for that: it goes over a fresh one.
+            connection.close()
+            connection = None
         reused = connection is not None
         if connection is None:
             if self._tls:
@@ -102,7 +107,7 @@ class JsonApi:
         except (OSError, http.client.HTTPException) as problem:
             connection.close()
             self._local.connection = None
-            # The server may have closed an idle connection; what only reads is then simply asked again.
+            # As above; what only reads is simply asked again.
             if reused and method == "GET" and not isinstance(problem, TimeoutError):
                 return self._exchange(method, path, data, headers)
             raise

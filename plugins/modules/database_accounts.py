@@ -113,7 +113,7 @@ class User:
     def shown(self, wanted: User | None = None) -> dict[str, t.Any]:
         """For the diff: no hash, only whether it is the wanted one."""
         return {
-            "password": "as wanted" if wanted is None or wanted.digest == self.digest else "another one",
+            "password": "as wanted" if wanted is not None and wanted.digest == self.digest else "another one",
             "require_ssl": self.require_ssl,
             "grants": sorted(f"{', '.join(sorted(privileges))} ON {on}" for privileges, on in self.grants),
         }
