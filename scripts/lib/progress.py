@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -155,11 +156,11 @@ class Record:
 class Display:
     """Shows a run: a live line below finished tasks on a terminal, and plain lines with the time anywhere else."""
 
-    def __init__(self, record: Record, steps: list[str], console: Console, show_output: bool, mask: Any) -> None:
+    def __init__(self, record: Record, steps: list[str], console: Console, shown: Iterable[str], mask: Any) -> None:
         self.record = record
         self.steps = steps
         self.console = console
-        self.show_output = show_output
+        self.shown = frozenset(shown)
         self.mask = mask
         self._shown = 0
         self._failures_shown = 0
@@ -178,11 +179,7 @@ class Display:
     def update(self, event: dict[str, Any]) -> None:
         """Show what the last event finished. The last task is still going, so it is not shown yet."""
         self._finish(1)
-        if (
-            self.show_output
-            and event["event"] in ("runner_on_file_diff", "runner_on_ok", "runner_item_on_ok")
-            and event["stdout"]
-        ):
+        if event["event"] in self.shown and event["stdout"]:
             self.console.print(Text(str(event["stdout"])))
         for failure in self.record.failures[self._failures_shown :]:
             first = self.mask(failure.message).splitlines()[0]

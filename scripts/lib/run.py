@@ -138,7 +138,8 @@ class Run:
     cloud: Cloud
     playbooks: list[Path]
     arguments: list[str]
-    verbose: bool = False
+    shown: frozenset[str] = frozenset()
+    """The events whose output is shown as Ansible prints it."""
     mask: Mask = field(init=False)
     record: Record = field(default_factory=Record)
     log: Path = field(init=False)
@@ -153,7 +154,7 @@ class Run:
         steps = [playbook.stem for playbook in self.playbooks]
         with (
             os.fdopen(os.open(self.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "a") as file,
-            Display(self.record, steps, self.console, self.verbose, self.mask) as display,
+            Display(self.record, steps, self.console, self.shown, self.mask) as display,
         ):
             log = Log(file)
             log.write(self.mask(f"ansible-playbook {shlex.join(self.arguments)} {' '.join(steps)}"))
@@ -254,8 +255,10 @@ def main(arguments: list[str] | None = None) -> int:
         cloud = load(deployment)
         limit = limit_of(options, cloud) or limit
         playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in steps]
-        verbose = bool(options.verbose or options.diff)
-        run = Run(deployment, cloud, playbooks, ansible_arguments(options, limit), verbose)
+        shown = {"runner_on_file_diff"} if options.diff else set()
+        if options.verbose:
+            shown |= {"runner_on_ok", "runner_item_on_ok", "runner_on_failed", "runner_item_on_failed"}
+        run = Run(deployment, cloud, playbooks, ansible_arguments(options, limit), frozenset(shown))
         state = State(steps, steps[0], limit=limit, log=str(run.log.relative_to(ROOT)))
 
         def on_step(step: str | None) -> None:
