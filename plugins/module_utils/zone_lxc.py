@@ -24,6 +24,7 @@ import re
 import shutil
 import signal
 import stat
+import subprocess
 import time
 import typing as t
 from dataclasses import replace
@@ -160,12 +161,19 @@ class LxcBackend:
         self.building = self.store / "building"
         self.start_timeout = start_timeout
         self.stop_timeout = stop_timeout
+        self._lock: int | None = None
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def exclusive(self, name: str) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def exclusive(self, name: str) -> t.Iterator[None]:
         """Hold a lock in /run; a call whose controller was killed may still be at work on the same zone."""
-        return locked(f"zone-{name}", self.start_timeout + self.stop_timeout)
+        with locked(f"zone-{name}", self.start_timeout + self.stop_timeout) as lock:
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
 
     def effective(self, want: ZoneSpec) -> ZoneSpec:
         """Plain directories and overlays have no quota of their own; only btrfs and zfs can hold a zone to one."""
@@ -524,13 +532,25 @@ class LxcBackend:
         self._clear_remains(spec)
         log = self._log(name)
         log.unlink(missing_ok=True)
+        argv = ["lxc-start", "-P", str(self.lxc_path), "-n", name, "-d", "-l", "ERROR", "-o", str(log)]
+        # lxc-start inherits the lock: should this process be killed, the next call waits until the zone has a monitor, and
+        # does not take a zone that is just coming up for one that is down. The monitor itself closes what it inherits.
         try:
-            run(
-                ["lxc-start", "-P", str(self.lxc_path), "-n", name, "-d", "-l", "ERROR", "-o", str(log)],
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
                 timeout=self.start_timeout,
+                check=False,
+                pass_fds=() if self._lock is None else (self._lock,),
             )
-        except CommandError as bad:
-            raise ZoneError(f"zone {name!r} does not start: {bad}{_errors(log)}") from None
+        except subprocess.TimeoutExpired:
+            raise ZoneError(f"zone {name!r} does not start within {self.start_timeout:g} s{_errors(log)}") from None
+        if done.returncode != 0:
+            raise ZoneError(
+                f"zone {name!r} does not start: {CommandError(argv, done.returncode, done.stderr)}{_errors(log)}"
+            )
 
     def ready(self, name: str) -> int:
         """Wait until init takes requests; the limit counts from here."""

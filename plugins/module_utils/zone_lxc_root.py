@@ -41,8 +41,11 @@ VFS_CAP_REVISION_MASK, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3 = 0xFF000000, 0x02
 
 
 @contextlib.contextmanager
-def locked(name: str, limit: float) -> t.Iterator[None]:
-    """Hold a lock of this machine for at most one call at a time; wait ``limit`` seconds for it."""
+def locked(name: str, limit: float) -> t.Iterator[int]:
+    """Hold a lock of this machine for at most one call at a time; wait ``limit`` seconds for it.
+
+    Yields the lock's descriptor: a child process that inherits it keeps the lock when this process is killed.
+    """
     with open(f"/run/zonestack-{name}.lock", "w") as lock:
         deadline = time.monotonic() + limit
         while True:
@@ -55,7 +58,7 @@ def locked(name: str, limit: float) -> t.Iterator[None]:
                         f"{name}: another call holds {lock.name} for more than {limit:g} s; see fuser(1)"
                     ) from None
                 time.sleep(0.02)
-        yield
+        yield lock.fileno()
 
 
 def read_text(path: Path) -> str:
@@ -162,7 +165,8 @@ def copy_tree(source: Path, target: Path) -> None:
 
 def _copy(argv: list[str]) -> None:
     """Run a cp(1) that may lose access control lists (acl(5)) where the target has none, and nothing else."""
-    done = run(argv, timeout=COPY_LIMIT, check=False)
+    # When this process is killed the copy ends too: the next call begins by removing what it wrote.
+    done = run(["setpriv", "--pdeathsig", "KILL", *argv], timeout=COPY_LIMIT, check=False)
     lost = re.compile(r"cp: preserving permissions for .*: Operation not supported")
     if done.rc != 0 and not (done.err and all(lost.fullmatch(line) for line in done.err.splitlines())):
         raise CommandError(argv, done.rc, done.err)

@@ -364,15 +364,16 @@ def killed_after(seconds, state, **changes):
 
 
 @pytest.mark.parametrize("delay", [0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16])
-def test_a_killed_call_is_finished_by_the_next(zone, delay):
-    killed_after(delay, "present")
-    make()
-    assert make()["changed"] is False
+@pytest.mark.parametrize("store", ["overlay", "dir"])
+def test_a_killed_call_is_finished_by_the_next(zone, delay, store):
+    killed_after(delay, "present", store=store)
+    make(store=store)
+    assert make(store=store)["changed"] is False
     inside("touch /data/kept")
-    killed_after(delay, "present", image="zonetest-2")
-    make(image="zonetest-2")
+    killed_after(delay, "present", image="zonetest-2", store=store)
+    make(image="zonetest-2", store=store)
     assert inside("cat /etc/version; ls /data").stdout.split() == ["2", "kept"]
-    assert make(image="zonetest-2")["changed"] is False
+    assert make(image="zonetest-2", store=store)["changed"] is False
     killed_after(delay, "absent")
     make("absent")
     assert not (LXC_PATH / NAME).exists()
