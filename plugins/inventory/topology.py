@@ -216,6 +216,12 @@ class InventoryModule(BaseInventoryPlugin):
         for component in cloud.zones:
             if component not in children:
                 self.inventory.add_child("zones", component)
+        # Zones that must stop for a change are put into the first by the run itself.
+        self._group("zones_stale", parent="zones")
+        self._group("openstack_services", parent="zones")
+        for component, service in cloud.services.items():
+            if service["role"] == "openstack_service" and (service["steps"] or service["api"] or service["queue"]):
+                self.inventory.add_child("openstack_services", component)
 
     def _set_stack(self, cloud: Cloud) -> None:
         bulk = {key: cloud.stack[key] for key in ("hosts", "members")}

@@ -448,7 +448,11 @@ def _check_slots(placed: list[Placed], topology: Topology, place: Place) -> None
 def _claim_groups(placed: list[Placed], groups: dict[str, list[str]], topology: Topology, place: Place) -> None:
     """One name, one meaning: Ansible would silently merge two groups of the same name."""
     owners = dict.fromkeys(
-        ("all", "ungrouped", "zones", "zone_hosts", "lxc_hosts", "smartos_hosts", "localhost"), "Ansible or this plugin"
+        (
+            *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts"),
+            *("zones", "zones_stale", "openstack_services"),
+        ),
+        "Ansible or this plugin",
     )
     for host in topology.hosts:
         owners[zones_group(host)] = f"the zones of host {host!r}"
