@@ -50,7 +50,7 @@ class Authority(t.NamedTuple):
 def new_authority(deployment: str, now: datetime.datetime | None = None) -> Authority:
     """Make a certificate authority for ``deployment``: P-256, random key, valid for CA_YEARS."""
     # An hour back, for machines whose clocks are slow; whole seconds, because X.509 knows no others.
-    start = (now or datetime.datetime.now(datetime.timezone.utc)).replace(microsecond=0) - datetime.timedelta(hours=1)
+    start = (now or datetime.datetime.now(datetime.UTC)).replace(microsecond=0) - datetime.timedelta(hours=1)
     key = ec.generate_private_key(CURVE)
     name = _name(f"{deployment} zonestack CA")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())

@@ -178,12 +178,9 @@ class Step:
     """A command that is done once its guard says so."""
 
     name: t.Annotated[str, "What it achieves, in the imperative"]
-    run: t.Annotated[str, "Shell command"]
-    unless: t.Annotated[str, "Shell command that exits with 0 when nothing is to be done"]
-    user: t.Annotated[str | None, "User; default the image's"] = None
-    environment: t.Annotated[dict[str, str] | None, "Environment variables"] = None
-    secret_environment: t.Annotated[dict[str, str] | None, "Environment variables that are never shown"] = None
-    once: t.Annotated[bool, "Whether one zone does it for all"] = True
+    run: t.Annotated[str, "Command, without a shell, run as the image's user in one zone for all"]
+    unless: t.Annotated[str, "Command that exits with 0 when nothing is to be done"]
+    timeout: t.Annotated[int, "Seconds that it may take", at_least(1, "s")] = 900
 
 
 @dataclass(frozen=True)

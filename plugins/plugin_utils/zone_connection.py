@@ -248,22 +248,20 @@ class ZoneConnection(ConnectionBase):
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file into the zone; it appears there whole or not at all."""
         super().put_file(in_path, out_path)
-        try:
-            source = open(to_bytes(in_path), "rb")
-        except FileNotFoundError:
-            raise AnsibleFileNotFound(f"{to_text(in_path)} does not exist on the controller") from None
-        with source:
+        if not os.path.exists(to_bytes(in_path)):
+            raise AnsibleFileNotFound(f"{to_text(in_path)} does not exist on the controller")
+        with open(to_bytes(in_path), "rb") as source:
             size = os.fstat(source.fileno()).st_size
-            target = shlex.quote(to_text(out_path))
-            # The size is checked because a broken connection looks like the end of the file.
-            command = (
-                f'if [ -d {target} ]; then echo "is a directory" >&2; exit 1; fi; part={target}.$$.part; '
-                f'cat >"$part" && [ "$(wc -c <"$part")" -eq {size} ] && mv -f "$part" {target} '
-                f'|| {{ rm -f "$part"; exit 1; }}'
-            )
             # Mapped, so that memory use does not grow with the file; an empty one cannot be.
             content = mmap.mmap(source.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-            rc, _out, err = self._run(command, content)
+        target = shlex.quote(to_text(out_path))
+        # The size is checked because a broken connection looks like the end of the file.
+        command = (
+            f'if [ -d {target} ]; then echo "is a directory" >&2; exit 1; fi; part={target}.$$.part; '
+            f'cat >"$part" && [ "$(wc -c <"$part")" -eq {size} ] && mv -f "$part" {target} '
+            f'|| {{ rm -f "$part"; exit 1; }}'
+        )
+        rc, _out, err = self._run(command, content)
         if rc != 0:
             raise AnsibleError(f"cannot write {to_text(out_path)} in zone {self._zone}: {to_text(err).strip()}")
 

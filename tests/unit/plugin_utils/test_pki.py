@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import socket
 import ssl
 import subprocess
 import threading
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.zonestack.openstack.plugins.filter import pki as pki_filter
-from ansible_collections.zonestack.openstack.plugins.plugin_utils import pki
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+
+from ansible_collections.zonestack.openstack.plugins.filter import pki as pki_filter
+from ansible_collections.zonestack.openstack.plugins.plugin_utils import pki
 
 UUID = "8c5c4d38-7c1f-5b6e-9a55-d3c1f0b4f001"
 OTHER_UUID = "8c5c4d38-7c1f-5b6e-9a55-d3c1f0b4f002"
@@ -133,7 +135,7 @@ def test_zone_certificate_carries_what_clients_want(authority: pki.Authority) ->
 
 
 def test_new_authority_is_a_certificate_authority_for_ten_years() -> None:
-    now = datetime.datetime(2026, 10, 1, 12, 0, 0, 5, tzinfo=datetime.timezone.utc)
+    now = datetime.datetime(2026, 10, 1, 12, 0, 0, 5, tzinfo=datetime.UTC)
     ca = x509.load_pem_x509_certificate(pki.new_authority("lab", now).ca_certificate.encode())
     assert ca.subject.rfc4514_string() == "CN=lab zonestack CA"
     assert ca.not_valid_before_utc == now.replace(hour=11, microsecond=0)
@@ -155,8 +157,6 @@ def test_zone_certificate_serves_tls_in_both_directions(authority: pki.Authority
     client = ssl.create_default_context(cadata=pair["ca"])
     for context in (server, client):
         context.load_cert_chain(chain, key)
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         heard: list[t.Any] = []
 
@@ -168,9 +168,9 @@ def test_zone_certificate_serves_tls_in_both_directions(authority: pki.Authority
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with socket.create_connection(listener.getsockname(), timeout=10) as raw:
-            with client.wrap_socket(raw, server_hostname="127.0.0.1") as secured:
-                assert secured.recv(5) == b"hello"
+        raw = socket.create_connection(listener.getsockname(), timeout=10)
+        with client.wrap_socket(raw, server_hostname="127.0.0.1") as secured:
+            assert secured.recv(5) == b"hello"
         thread.join(10)
     assert heard[0]["subject"] == ((("commonName", "aio1-keystone-1"),),)
 

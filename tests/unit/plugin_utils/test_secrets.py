@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import secrets as unit
 
 ROOT = Path(__file__).resolve().parents[3]
