@@ -91,7 +91,7 @@ lint_ansible() { ANSIBLE_INVENTORY=localhost, ansible-lint --offline -q; }
 
 # ansible-test insists on the folder's name and on git, so it gets a clone of what lies here now.
 sanity() {
-  local scratch clone python rc
+  local scratch clone python home=$ROOT/.cache/ansible-test rc
   scratch=$(mktemp -d) || return 1
   clone=$scratch/ansible_collections/zonestack/openstack
   mkdir -p "$clone"
@@ -101,16 +101,16 @@ sanity() {
   # ansible-test makes a virtualenv for each of its tests, and fetches the script that puts pip into it from a site of its own.
   # Python brings pip along, so a script of that name that uses it serves as well, and package indexes stay the only site.
   # It keeps pip's variables from it, so that what they say is handed over as a file.
-  mkdir -p "$scratch/home/.ansible/test/cache" "$scratch/home/.config/pip"
-  (echo '[global]' && "$TOOLS/bin/python" -m pip config list |
-    sed -n "s/\\\\n/ /g; s/^\\(global\\|install\\|:env:\\)\\.\\([^=]*\\)='\\(.*\\)'\$/\\2 = \\3/p" | sort -u -t ' ' -k 1,1) >"$scratch/home/.config/pip/pip.conf"
-  cat >"$scratch/home/.ansible/test/cache/get_pip_24_2.py" <<'PYTHON'
-import ensurepip, subprocess, sys
-ensurepip.bootstrap()
+  mkdir -p "$home/.ansible/test/cache" "$home/.config/pip"
+  (printf '[global]\nquiet = 2\n' && "$TOOLS/bin/python" -m pip config list |
+    sed -n "s/\\\\n/ /g; s/^\\(global\\|install\\|:env:\\)\\.\\([^=]*\\)='\\(.*\\)'\$/\\2 = \\3/p" | sort -u -t ' ' -k 1,1) >"$home/.config/pip/pip.conf"
+  cat >"$home/.ansible/test/cache/get_pip_24_2.py" <<'PYTHON'
+import subprocess, sys
+subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *(word for word in sys.argv[1:] if not word.startswith("--no-"))]))
 PYTHON
   python=$("$TOOLS/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  (cd "$clone" && HOME=$scratch/home ansible-test sanity --color no --python "$python")
+  (cd "$clone" && HOME=$home ansible-test sanity --color no --python "$python" plugins/ meta/)
   rc=$?
   rm -rf "$scratch"
   return $rc

@@ -138,7 +138,6 @@ def test_secrets_are_not_world_readable(cloud: Deployed) -> None:
     assert leaks == []
 
 
-
 # -- isolation ---------------------------------------------------------------------------------------------------------
 
 
