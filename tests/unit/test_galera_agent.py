@@ -218,7 +218,7 @@ def served(request, tmp_path):
     tls = certificate(tmp_path, "node") if request.param == "tls" else None
     settings = config(members=(agent.Member("a", "127.0.0.1"),), port=0, datadir=tmp_path, rundir=tmp_path, tls=tls)
     with agent.Agent(settings) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         # As its peer sees it: another name, the agent's real port.
         peers = (agent.Member("a", "127.0.0.1"), agent.Member("b", "127.0.0.2"))
