@@ -12,11 +12,15 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   zone_name:
-    description: Name of the zone on its host.
+    description:
+      - Name of the zone on its host.
+      - C(inventory_hostname) names the play's host also in a task that is delegated to another, so its short form, which
+        does not, goes before it. A zone whose name has dots needs C(zone_name).
     type: str
     default: inventory_hostname
     vars:
       - name: inventory_hostname
+      - name: inventory_hostname_short
       - name: zone_name
   zone_transport:
     description:

@@ -10,13 +10,16 @@ import contextlib
 import functools
 import getpass
 import hashlib
+import json
 import os
 import pathlib
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import textwrap
 import threading
 import time
 import typing as t
@@ -26,6 +29,8 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import connection_loader, init_plugin_loader
+
+import ansible_collections.zonestack.openstack as openstack
 
 pytestmark = [
     pytest.mark.lxc,
@@ -347,3 +352,82 @@ def test_unreachable_ssh_host(zone: str) -> None:
     broken = connect(zone, zone_transport="ssh", ansible_host="127.0.0.1", ansible_port=1)
     with pytest.raises(AnsibleConnectionFailure, match="Connection refused"):
         broken.exec_command("true")
+
+
+# Through Ansible itself
+
+
+def play(tmp_path: pathlib.Path, zone: str, variables: Options, tasks: str, hosts: str | None = None) -> None:
+    """Run ``tasks`` with ansible-playbook: on the zone, or on ``hosts`` beside it (``other`` is this machine)."""
+    names = {"ansible_connection": PLUGIN, "zone_transport": "local", "ansible_python_interpreter": "/usr/bin/python3", **variables}
+    here = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+    (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": {zone: names, "other": here}}}))
+    (tmp_path / "empty.cfg").touch()
+    (tmp_path / "play.yml").write_text(f"- hosts: {hosts or zone}\n  gather_facts: false\n  tasks:\n" + textwrap.indent(textwrap.dedent(tasks), "    "))
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(tmp_path / "empty.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(pathlib.Path(openstack.__path__[0]).parents[2])}
+    done = subprocess.run(
+        [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "inventory.json", tmp_path / "play.yml"],
+        capture_output=True, text=True, env=environment, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+TASKS = """
+- name: Become another user
+  ansible.builtin.command: id -un
+  become: true
+  become_user: nobody
+  become_method: ansible.builtin.su
+  become_flags: -s /bin/sh
+  register: who
+  failed_when: who.stdout != 'nobody'
+- name: Copy a file as that user
+  ansible.builtin.copy: {content: "geheim ä€", dest: /tmp/by-nobody, mode: "0600"}
+  become: true
+  become_user: nobody
+  become_method: ansible.builtin.su
+  become_flags: -s /bin/sh
+- ansible.builtin.stat: {path: /tmp/by-nobody}
+  register: copied
+  failed_when: copied.stat.pw_name != 'nobody' or copied.stat.mode != '0600'
+- ansible.builtin.fetch: {src: /tmp/by-nobody, dest: "{{ playbook_dir }}/fetched", flat: true}
+- ansible.builtin.assert:
+    that: lookup('ansible.builtin.file', playbook_dir ~ '/fetched') == "geheim ä€"
+- name: An asynchronous task outlives the command that starts it
+  ansible.builtin.command: sh -c 'sleep 1; echo late'
+  async: 30
+  poll: 1
+  register: late
+  failed_when: late.stdout != 'late'
+- ansible.builtin.meta: reset_connection
+- name: And elsewhere is elsewhere
+  ansible.builtin.command: hostname
+  delegate_to: other
+  register: elsewhere
+  failed_when: elsewhere.stdout == inventory_hostname
+- name: A task that runs past its time is given up
+  ansible.builtin.command: sleep 4716
+  timeout: 2
+  ignore_errors: true
+  register: given_up
+- ansible.builtin.assert:
+    that: "'Timed out after' in given_up.msg"
+"""
+
+
+@pytest.mark.parametrize("transport", ["local", "ssh"])
+def test_playbook(transport: str, zone: str, tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> None:
+    variables: Options = request.getfixturevalue("ssh_host") if transport == "ssh" else {}
+    play(tmp_path, zone, variables, TASKS)
+    until(lambda: not pids(zone, "4716"), "the command has gone with its task")
+
+
+def test_playbook_delegates_to_a_zone(zone: str, tmp_path: pathlib.Path) -> None:
+    tasks = f"""
+    - ansible.builtin.command: hostname
+      delegate_to: "{{{{ item }}}}"
+      register: there
+      failed_when: (there.stdout == '{zone}') != (item == '{zone}')
+      loop: [other, {zone}, other]
+    """
+    play(tmp_path, zone, {}, tasks, hosts="other")
