@@ -48,9 +48,9 @@ options:
     description: Text of the program C(zonestack-network), which makes and checks the bridges.
     type: str
     required: true
-  network_unit:
-    description: Text of the systemd unit that runs it at boot. Installed where systemd is process 1.
-    type: str
+  units:
+    description: systemd units and drop-ins that run it, by their path below C(/etc/systemd/system). Written where systemd is process 1.
+    type: dict
     required: true
 attributes:
   check_mode:
@@ -71,7 +71,7 @@ EXAMPLES = r"""
     networks: {zone: {bridge: zs-aio, cidr: 10.77.0.0/21, prefix: 21, mtu: 1500}}
     addresses: {zone: 10.77.2.1}
     network_command: "{{ lookup('ansible.builtin.file', 'zonestack-network') }}"
-    network_unit: "{{ lookup('ansible.builtin.file', 'zonestack-network.service') }}"
+    units: {zonestack-network.service: "{{ lookup('ansible.builtin.file', 'zonestack-network.service') }}"}
 """
 
 RETURN = r"""
@@ -103,7 +103,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cli import Com
 SYSCTL_FILE = "/etc/sysctl.d/60-zonestack.conf"
 NETWORK_COMMAND = "/usr/local/sbin/zonestack-network"
 NETWORK_FOLDER = "/etc/zonestack/network"
-NETWORK_UNIT = "/etc/systemd/system/zonestack-network.service"
+UNITS = "/etc/systemd/system"
 LXC_NET = "/etc/default/lxc-net"
 HEADER = "# Written by zonestack (roles/zone_host); changes here are lost.\n"
 
@@ -316,10 +316,10 @@ def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
     yield from file_change(NETWORK_COMMAND, p["network_command"], 0o755)
     yield from file_change(f"{NETWORK_FOLDER}/{p['deployment']}", lines)
     if os.path.isdir("/run/systemd/system"):
-        for change in file_change(NETWORK_UNIT, p["network_unit"]):
-            yield change
-            if os.path.exists(NETWORK_UNIT):
-                run(["systemctl", "daemon-reload"])
+        texts = [change for name, text in p["units"].items() for change in file_change(f"{UNITS}/{name}", text)]
+        yield from texts
+        if texts and not p["check"]:
+            run(["systemctl", "daemon-reload"])
     yield from network_changes(p["deployment"], lines, p["network_command"])
     yield from unit_changes()
 
@@ -335,13 +335,13 @@ def main() -> None:
             "networks": {"type": "dict", "required": True},
             "addresses": {"type": "dict", "required": True},
             "network_command": {"type": "str", "required": True},
-            "network_unit": {"type": "str", "required": True},
+            "units": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
     )
     done: list[Change] = []
     try:
-        for change in changes(module.params):
+        for change in changes({**module.params, "check": module.check_mode}):
             if not module.check_mode:
                 change.apply()
             done.append(change)
