@@ -119,8 +119,8 @@ def test_one_of_all_possible_positions_leads_and_only_one():
     for held in ((a, b, c) for a in kinds for b in kinds for c in kinds):
         names = ("a", "b", "c")
         leaders = []
-        for me, mine in zip(names, held):
-            others = [peer(name, position=position) for name, position in zip(names, held) if name != me]
+        for me, mine in zip(names, held, strict=True):
+            others = [peer(name, position=position) for name, position in zip(names, held, strict=True) if name != me]
             if decide(me, mine, *others).action == "bootstrap":
                 leaders.append(mine)
         assert len(leaders) == 1
