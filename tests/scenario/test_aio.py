@@ -275,16 +275,16 @@ def test_power_loss_of_the_host(cloud: Deployed) -> None:
 KILLS = 10
 
 
-def tasks_of(cloud: Deployed) -> list[str]:
-    """Return the names of the tasks that the newest run has begun."""
+def progress_of(cloud: Deployed) -> list[str]:
+    """Return the lines of the newest log that show progress: tasks begun, and their results zone by zone."""
     log = cloud.latest_log()
-    return re.findall(r"TASK \[(.*?)\]", log.read_text(errors="replace")) if log else []
+    return re.findall(r"^\S+ ((?:TASK \[|ok: |changed: |skipping: ).*)$", log.read_text(errors="replace"), re.MULTILINE) if log else []
 
 
-def _has_begun(cloud: Deployed, process: Popen[bytes], finished: Path | None, point: int) -> bool:
-    """Whether the run has begun its task number ``point``; its log is another one than ``finished``."""
-    assert process.poll() is None, f"the run ended with {process.returncode} before its task {point}"
-    return cloud.latest_log() != finished and len(tasks_of(cloud)) >= point
+def _has_reached(cloud: Deployed, process: Popen[bytes], finished: Path | None, point: int) -> bool:
+    """Whether the run has shown ``point`` lines of progress; its log is another one than ``finished``."""
+    assert process.poll() is None, f"the run ended with {process.returncode} before its line {point}"
+    return cloud.latest_log() != finished and len(progress_of(cloud)) >= point
 
 
 def test_broken_run(cloud: Deployed) -> None:
@@ -294,8 +294,8 @@ def test_broken_run(cloud: Deployed) -> None:
     point is reached over the ruins of the earlier ones, and the whole costs little more than two deployments.
     """
     cloud.converge()
-    whole = len(tasks_of(cloud))
-    assert whole > 2 * KILLS, f"only {whole} tasks: not enough to be killed at {KILLS} of them"
+    whole = len(progress_of(cloud))
+    assert whole > 2 * KILLS, f"only {whole} lines of progress: not enough to be killed at {KILLS} of them"
     cloud.destroy("--all", "--purge", "--yes")
     assert cloud.zones() == set()
     killed_in: list[str] = []
@@ -305,13 +305,13 @@ def test_broken_run(cloud: Deployed) -> None:
         with cloud.host.popen([f"{CHECKOUT}/scripts/run-playbooks.sh"], stdout=DEVNULL, stderr=DEVNULL) as process:
             try:
                 until(
-                    partial(_has_begun, cloud, process, finished, point),
-                    f"task {point} of {whole} begins (kill {kill}; so far {killed_in})",
+                    partial(_has_reached, cloud, process, finished, point),
+                    f"line {point} of {whole} (kill {kill}; so far {killed_in})",
                     300,
                 )
             finally:
                 count = kill_tree(process)
-        killed_in.append(f"{tasks_of(cloud)[-1]} ({count} processes)")
+        killed_in.append(f"{progress_of(cloud)[-1]} ({count} processes)")
     run = cloud.run()
     assert run.rc == 0, "killed in: " + "; ".join(killed_in) + "\n" + run.said
     assert cloud.zones(running=True) == ZONES
