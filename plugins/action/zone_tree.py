@@ -168,7 +168,7 @@ class ActionModule(ActionBase):
         """What every zone has: its certificate, its firewall, its names, and the way of its journal to the log zone."""
         self.directories[:0] = [
             {"path": "/etc/zonestack", "mode": "0755"},
-            {"path": TLS, "mode": "0750", "group": "zonetls"},
+            {"path": TLS, "mode": "0755"},
         ]
         pair = self.template(trust_as_template("{{ __zone_certificate }}"))
         self.file(f"{TLS}/ca.crt", pair["ca"])

@@ -67,3 +67,15 @@ def run(
     if check and result.rc != 0:
         raise CommandError(argv, result.rc, result.err or result.out)
     return result
+
+
+def as_service(user: str, argv: t.Sequence[str]) -> list[str]:
+    """``argv`` run as a service's user, who may read the zone's TLS key as the service's daemons may (setpriv(1))."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={user},zonetls", *argv]
+
+
+def last_words(error: CommandError, lines: int = 12) -> str:
+    """The error with only the last lines of what the command said, for commands that end in a long trace."""
+    said = error.err.splitlines()
+    cut = [f"... {len(said) - lines} lines before"] if len(said) > lines else []
+    return str(CommandError(error.argv, error.rc, "\n".join([*cut, *said[-lines:]])))

@@ -64,6 +64,14 @@ options:
     description: Collation of databases that are created.
     type: str
     default: utf8mb4_general_ci
+  nodes:
+    description: Members that the Galera cluster must have before anything is done. V(1) suits a server without a cluster of its own.
+    type: int
+    default: 1
+  timeout:
+    description: Seconds to wait for O(nodes). In check mode nothing is waited for.
+    type: int
+    default: 300
   socket:
     description: Path of the server's unix socket.
     type: path
@@ -91,6 +99,7 @@ actions:
 
 import hashlib
 import re
+import time
 import typing as t
 from dataclasses import dataclass, field
 
@@ -268,6 +277,29 @@ def shown(state: State, wanted: State, databases: t.Collection[str]) -> dict[str
     }
 
 
+def wait_for_cluster(client: Client, nodes: int, timeout: float) -> None:
+    """Wait until this node serves as a member of a whole cluster; an error names what is missing.
+
+    The nodes of a new cluster start together, and one that was rebuilt copies the data first, which takes its time.
+    """
+    deadline = time.monotonic() + timeout
+    pause = 0.1
+    while True:
+        try:
+            rows = client(["SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_cluster_size', 'wsrep_ready')"])
+            status = dict(t.cast(t.Iterable[tuple[str, str]], rows))
+            size, ready = int(status.get("wsrep_cluster_size", 0)), status.get("wsrep_ready")
+            if size >= nodes and ready == "ON":
+                return
+            missing = f"the cluster has {size} of {nodes} nodes, and this one is {'ready' if ready == 'ON' else 'not ready'}"
+        except CommandError as problem:
+            missing = str(problem)
+        if time.monotonic() > deadline:
+            raise ValueError(f"the database is not whole after {timeout:g} s: {missing}; `journalctl -u mariadb` in each zone says why")
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -287,6 +319,8 @@ def main() -> None:
             "charset": {"type": "str", "default": "utf8mb4"},
             "collation": {"type": "str", "default": "utf8mb4_general_ci"},
             "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
+            "nodes": {"type": "int", "default": 1},
+            "timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
     )
@@ -294,6 +328,7 @@ def main() -> None:
     client = Client(params["socket"])
     try:
         wanted = wanted_state(params["accounts"])
+        wait_for_cluster(client, params["nodes"], 0 if module.check_mode else params["timeout"])
         now = read_state(client, {user for user, _host in wanted.users})
         steps = plan(now, wanted, params["charset"], params["collation"])
         if steps and not module.check_mode:

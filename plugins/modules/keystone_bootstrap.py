@@ -72,7 +72,7 @@ RETURN = r"""# nothing beyond changed and diff"""
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, as_service, last_words, run
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, wait_until_ready
 
 
@@ -96,7 +96,7 @@ def bootstrap(params: t.Mapping[str, t.Any]) -> None:
         "OS_BOOTSTRAP_SERVICE_NAME": "keystone",
         "OS_BOOTSTRAP_REGION_ID": params["region"],
     }
-    run(["runuser", "-u", params["user"], "--", params["command"], "bootstrap"], env=values, timeout=120)
+    run(as_service(params["user"], [params["command"], "bootstrap"]), env=values, timeout=120)
 
 
 def main() -> None:
@@ -125,7 +125,9 @@ def main() -> None:
                     msg=f"{params['url']}: {params['username']} still cannot log in after `{params['command']} bootstrap`. "
                     "Does that command read the same database as the API? Is the user enabled?"
                 )
-    except (ApiError, NotReady, CommandError, OSError, ValueError) as problem:
+    except CommandError as problem:
+        module.fail_json(msg=last_words(problem))
+    except (ApiError, NotReady, OSError, ValueError) as problem:
         module.fail_json(msg=str(problem))
     diff = {"before": {"administrator logs in": not changed}, "after": {"administrator logs in": True}}
     module.exit_json(changed=changed, diff=diff)

@@ -75,14 +75,13 @@ import os
 import shlex
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, Result, run
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, Result, as_service, last_words, run
 
 
 def command(line: str, user: str, path: str, timeout: float, check: bool) -> Result:
     """Run one line as ``user``, the service's own commands first on the search path."""
     env = {"PATH": f"{path}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}", "HOME": "/"}
-    argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *shlex.split(line)]
-    return run(argv, env=env, timeout=timeout, check=check)
+    return run(as_service(user, shlex.split(line)), env=env, timeout=timeout, check=check)
 
 
 def main() -> None:
@@ -121,7 +120,7 @@ def main() -> None:
                         taken=taken,
                     )
         except CommandError as error:
-            module.fail_json(msg=f"step '{step['name']}': {str(error)[-3000:]}", taken=taken)
+            module.fail_json(msg=f"step '{step['name']}': {last_words(error)}", taken=taken)
     module.exit_json(changed=bool(taken), taken=taken, diff={"before": "", "after": "".join(f"{name}\n" for name in taken)})
 
 

@@ -71,7 +71,6 @@ IFS= read -r size || exit 1
 # Send a signal to all that this supervisor has started, except the calling branch. What has left for init is spared, unless
 # it was there at an earlier call: a process deaf to SIGTERM whose parent was not.
 end() {
-    IFS=' ' read -r self rest </proc/self/stat
     family="$family " found=
     while [ "$family" != "$found" ]; do
         found=$family
@@ -93,18 +92,27 @@ alive() {
     return 1
 }
 
-# Left: feed the command, then watch the lifeline. Right: the command. Whichever is done first ends the other.
+# Left, the guard: feed the command, then watch the lifeline. Right: the command. Whichever is done first ends the other.
 {
+    # What is waited for runs in the background, because a shell heeds signals only in `wait`.
+    trap 'kill $! 2>/dev/null; exit' TERM
+    read -r self rest </proc/self/stat
+    echo "$self"
+    why=0
     if [ "$size" != 0 ]; then
         timeout "$limit" head -c "$size" <&4 &
         exec >/dev/null # only head keeps the command's input open now
         wait $!
-    else
-        exec >/dev/null
+        why=$?
     fi
-    [ $? = 124 ] || timeout "$limit" cat <&4
-    [ $? != 124 ] || printf '\n%s late\n' "$mark" >&2
-    trap '' PIPE
+    exec >/dev/null
+    if [ $why != 124 ]; then
+        timeout "$limit" cat <&4 &
+        wait $!
+        why=$?
+    fi
+    trap '' TERM
+    [ $why != 124 ] || printf '\n%s late\n' "$mark" >&2
     end TERM
     for tenth in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
         alive || break
@@ -112,10 +120,11 @@ alive() {
     done
     end KILL
 } 4<&0 | {
+    read -r guard
     trap : TERM # outlive the command, whose exit code is wanted
     /bin/sh -c "$command"
     status=$?
-    end PIPE # the one deadly signal that a shell does not comment on
+    kill "$guard" 2>/dev/null
     exit $status
 }
 printf '\n%s %d\n' "$mark" $? >&2
