@@ -7,7 +7,6 @@ Needs root and LXC. The container shares this machine's /usr read-only, so that 
 from __future__ import annotations
 
 import contextlib
-import functools
 import getpass
 import hashlib
 import json
@@ -28,7 +27,7 @@ import uuid
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.playbook.play_context import PlayContext
-from ansible.plugins.loader import connection_loader, init_plugin_loader
+from ansible.plugins.loader import connection_loader
 
 import ansible_collections.zonestack.openstack as openstack
 
@@ -47,11 +46,6 @@ def until(condition: t.Callable[[], bool], what: str, seconds: float = 10) -> No
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.02)
-
-
-@functools.cache
-def load_plugins() -> None:
-    init_plugin_loader([path for path in os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(":") if path])
 
 
 @contextlib.contextmanager
@@ -163,7 +157,6 @@ class _Plain:
 
 def connect(zone: str, **variables: t.Any) -> t.Any:
     """Make the plugin as Ansible's task executor does."""
-    load_plugins()
     connection = connection_loader.get(PLUGIN, PlayContext(), task_uuid="0", ansible_playbook_pid="0")
     names = {"inventory_hostname": zone, "zone_transport": "local", **variables}
     connection.set_options(var_options=connection._resolve_option_variables(names, _Plain()), task_keys={"timeout": 10})
@@ -324,6 +317,13 @@ def test_missing_zone_is_unreachable_and_says_what_to_look_at(connection: t.Any)
     connection.set_option("zone_name", "conn-nonesuch")
     with pytest.raises(AnsibleConnectionFailure, match="(?s)conn-nonesuch .*Failed to get init pid.*`lxc-info -n conn-nonesuch`"):
         connection.exec_command("true")
+
+
+@pytest.mark.skipif(not shutil.which("sudo"), reason="needs sudo")
+def test_host_become_goes_through_sudo(connection: t.Any) -> None:
+    connection.set_option("zone_host_become", True)
+    data = os.urandom(300_000)
+    assert connection.exec_command("cat; exit 7", in_data=data) == (7, data, b"")
 
 
 def test_zone_name_that_is_an_option_is_refused(connection: t.Any) -> None:
