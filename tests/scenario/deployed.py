@@ -216,11 +216,11 @@ class Deployed:
         return found
 
     def fingerprint(self, zone: str) -> dict[str, str]:
-        """Return what must be the same after a rebuild: container configuration, address, and checksum of each file.
+        """Return what must be the same after a rebuild: container configuration, addresses, and checksum of each file.
 
         Of the files those below /etc count that the image did not bring, except those a machine makes for itself.
         """
-        address = self.inside(zone, "ip -brief address show dev eth0 scope global | cut -d ' ' -f 1,3-").out
+        address = self.inside(zone, "cat /sys/class/net/eth0/address; ip -brief address show dev eth0 scope global | awk '{$1 = $2 = \"\"; print}'").out
         upper = self.host.home / "lxc" / zone / "upper" / "etc"
         sums = {}
         for path in sorted(upper.rglob("*")):
