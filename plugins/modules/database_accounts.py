@@ -288,7 +288,8 @@ def wait_for_cluster(client: Client, nodes: int, timeout: float) -> None:
         try:
             rows = client(["SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_cluster_size', 'wsrep_ready')"])
             status = dict(t.cast(t.Iterable[tuple[str, str]], rows))
-            size, ready = int(status.get("wsrep_cluster_size", 0)), status.get("wsrep_ready")
+            # A server without Galera has a cluster of one, itself.
+            size, ready = int(status.get("wsrep_cluster_size", 1)) or 1, status.get("wsrep_ready", "ON")
             if size >= nodes and ready == "ON":
                 return
             missing = f"the cluster has {size} of {nodes} nodes, and this one is {'ready' if ready == 'ON' else 'not ready'}"

@@ -96,6 +96,17 @@ class Haproxy:
         rows = csv.DictReader(io.StringIO(self.ask("show stat").lstrip("# ")))
         return [row for row in rows if row["svname"] not in ("FRONTEND", "BACKEND") and name in ("", row["svname"])]
 
+    def out_of_rotation(self) -> set[str]:
+        """Servers that somebody has drained or put into maintenance, as front end/server.
+
+        Their health hides it in the statistics while they are down, so the administrative state is asked for: bit 0 is
+        forced maintenance, bit 3 a forced drain (https://docs.haproxy.org/3.0/management.html, "show servers state").
+        """
+        lines = [line.split(" ") for line in self.ask("show servers state").splitlines()[1:] if line.strip()]
+        header = lines[0][1:]    # the first word is the comment sign
+        rows = [dict(zip(header, line, strict=False)) for line in lines[1:]]
+        return {f"{row['be_name']}/{row['srv_name']}" for row in rows if int(row["srv_admin_state"]) & 0b1001}
+
 
 def label(row: t.Mapping[str, str]) -> str:
     """Front end and server, as HAProxy's own commands take them."""
@@ -127,8 +138,8 @@ def main() -> None:
     haproxy = Haproxy(module.params["socket"])
     try:
         rows = haproxy.servers(name)
-        marks = ("DRAIN", "MAINT")
-        wrong = [row for row in rows if state != "up" and row["status"].startswith(marks) != (state == "drained")]
+        out = haproxy.out_of_rotation()
+        wrong = [row for row in rows if state != "up" and (label(row) in out) != (state == "drained")]
         for row in wrong:
             if not module.check_mode:
                 said = haproxy.ask(f"set server {label(row)} state {'drain' if state == 'drained' else 'ready'}").strip()

@@ -179,6 +179,11 @@ restart:
   type: list
   elements: str
   returned: always
+waiting:
+  description: Units that do not run because O(start) is false.
+  type: list
+  elements: str
+  returned: always
 restarted:
   description: Units that were restarted.
   type: list
@@ -500,6 +505,7 @@ def main() -> None:
     started: list[str] = []
     restart: list[str] = []
     restarted: list[str] = []
+    waiting: list[str] = []
     try:
         tree.apply()
         manager = Systemd(params["daemons"])
@@ -520,6 +526,8 @@ def main() -> None:
                         # A unit that was active before it was enabled may still run with older files.
                         verb = "start" if current or not manager.active(unit) else "restart"
                         run(["systemctl", "--no-block", verb, unit])
+                else:
+                    waiting.append(unit)
             elif not current:
                 if params["restart"]:
                     restarted.append(unit)
@@ -539,6 +547,7 @@ def main() -> None:
         diff=tree.diffs,
         written=tree.written,
         started=started,
+        waiting=waiting,
         restart=restart,
         restarted=restarted,
     )

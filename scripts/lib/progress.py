@@ -147,7 +147,7 @@ class Record:
             self.skipped += 1
         else:
             self.pairs += 1
-        if isinstance(result.get("restarted"), list):
+        if isinstance(result.get("restarted"), list) and result["restarted"]:
             self.restarted[host] += [str(daemon) for daemon in result["restarted"]]
         if outcome in ("failed", "unreachable"):
             self.failures.append(Failure(self.step or "", host, name, message_of(result), outcome))

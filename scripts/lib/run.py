@@ -211,8 +211,8 @@ class Run:
             for host, tasks in record.changed.items():
                 together.setdefault(tuple(dict.fromkeys(tasks)), []).append(host)
             for done, hosts in together.items():
-                self.say(f"  {names(hosts)}: {'; '.join(done)}")
-        for host, daemons in record.restarted.items():
+                self.say(f"  {names(sorted(hosts))}: {'; '.join(done)}")
+        for host, daemons in sorted(record.restarted.items()):
             self.say(f"Restarted in {host}: {', '.join(daemons)}")
         times = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record.step_seconds.items())
         self.say(
