@@ -203,7 +203,7 @@ class ActionModule(ActionBase):
         found = []
         for name, entry in declared.items():
             made = daemons.render_systemd(name, entry, self.template(
-                {key: self.service[key] for key in ("name", "description", "image", "zone")}), prints, [TLS])
+                {key: self.service[key] for key in ("name", "description", "image", "zone", "api")}), prints, [TLS])
             self.file(made.path, made.text)
             ready = {key: value for key, value in (entry.get("ready") or {}).items() if value is not None}
             if "tcp" in ready:

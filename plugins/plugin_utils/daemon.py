@@ -69,16 +69,18 @@ def _after(daemon: Daemon) -> list[str]:
     return [f"{verb}={unit}" for unit in daemon.get("after") or [] for verb in ("Wants", "After")]
 
 
-def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int) -> str:
+def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int, health: str) -> str:
     """uWSGI as the application server of one API, on a socket that only nginx of the same zone opens.
 
-    TLS ends in nginx, because uWSGI's wheel is built without it.
+    TLS ends in nginx, because uWSGI's wheel is built without it. One thread a process: the services load policies and
+    plugins lazily and without locks, and two first requests at once were seen to be refused with 403. The application is
+    loaded once and then forked, so that a start costs one import.
     https://uwsgi-docs.readthedocs.io/en/latest/Options.html
     """
     return (
         f"{venv}/bin/uwsgi --module {daemon['wsgi']} --uwsgi-socket /run/{name}/uwsgi.sock --chmod-socket=660"
-        f" --master --need-app --die-on-term --enable-threads --processes {workers} --threads 2"
-        f" --buffer-size 65535 --lazy-apps --vacuum --log-x-forwarded-for --procname-prefix-spaced {name}"
+        f" --master --need-app --die-on-term --enable-threads --processes {workers} --buffer-size 65535 --vacuum"
+        f" --log-x-forwarded-for --route-uri '^{health}$ donotlog:' --procname-prefix-spaced {name}"
     )
 
 
@@ -103,8 +105,8 @@ def render_systemd(
         user = daemon.get("user") or service["image"].get("user") or "root"
         venv = f"/opt/{service['name']}"
         if daemon.get("wsgi"):
-            workers = int(daemon.get("workers") or service["zone"]["vcpus"])
-            command = wsgi_command(name, daemon, venv, workers)
+            workers = int(daemon.get("workers") or 2 * service["zone"]["vcpus"])
+            command = wsgi_command(name, daemon, venv, workers, (service.get("api") or {}).get("health") or "/")
             kind = [f"User={user}", "Group=www-data", f"SupplementaryGroups={user}", f"RuntimeDirectory={name}",
                     "RuntimeDirectoryMode=0750", "Type=notify", "NotifyAccess=all", "KillMode=mixed"]
         else:

@@ -160,7 +160,7 @@ class Daemon:
     command: t.Annotated[str | None, "Command line"] = None
     unit: t.Annotated[str | None, "Unit that a distribution package brings"] = None
     port: t.Annotated[Port | None, "Port on which a WSGI application is served"] = None
-    workers: t.Annotated[int | None, "Processes of a WSGI application; default the zone's vcpus", at_least(1)] = None
+    workers: t.Annotated[int | None, "Processes of a WSGI application; default two for each of the zone's vcpus", at_least(1)] = None
     type: t.Annotated[t.Literal["simple", "exec", "forking", "notify", "oneshot"] | None, "systemd.service(5) Type="] = None
     user: t.Annotated[str | None, "User; default the image's"] = None
     reads: t.Annotated[tuple[Absolute, ...] | None, "Files and directories read at start: a change restarts the daemon"] = None
