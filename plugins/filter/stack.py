@@ -101,6 +101,15 @@ def database_accounts(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.An
     ]
 
 
+def queue_users(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """A queue user for each service with ``queue: true``: its own name, its own virtual host, no other."""
+    return [
+        {"name": name, "password": secrets["queue"][name], "vhosts": [name]}
+        for name, service in stack["services"].items()
+        if service.get("queue")
+    ]
+
+
 def identity(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """What Keystone must know of all services: catalog entries and service users, as ``identity_registry`` takes them."""
     services, users = [], []
@@ -126,5 +135,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Names of the filters."""
-        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, identity)
+        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, queue_users, identity)
         return {function.__name__: function for function in functions}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.zonestack.openstack.plugins.filter.stack import (
+    builder_network,
+    database_accounts,
+    front_ends,
+    identity,
+    queue_users,
+    source_match,
+    zone_networks,
+)
+
+STACK = {
+    "vip": {"internal": "10.0.0.5", "external": "10.0.0.5"},
+    "networks": {
+        "zone": {"cidr": "10.0.0.0/21", "prefix": 21, "bridge": "zs", "mtu": 1500},
+        "storage": {"cidr": "10.9.0.0/21", "prefix": 21, "bridge": "st", "mtu": 9000},
+    },
+    "hosts": {"h1": {"bridge_address": "10.0.2.1"}},
+    "members": {
+        "haproxy": [{"name": "h1-haproxy-1", "address": "10.0.2.8"}],
+        "galera": [{"name": "h1-galera-1", "address": "10.0.2.16"}, {"name": "h1-galera-2", "address": "10.0.2.17"}],
+        "nova_api": [{"name": "h1-nova-api-1", "address": "10.0.2.80"}],
+    },
+    "endpoint": {"nova": {"public": "https://p", "internal": "https://i", "admin": "https://a"}},
+    "services": {
+        "galera": {"listen": {"mysql": {"port": 3306, "sticky": True, "check_port": 9200, "check_path": "/"}}},
+        "nova": {
+            "component": "nova_api",
+            "description": "Compute",
+            "api": {"type": "compute", "port": 8774, "health": "/h"},
+            "database": ["nova", "nova_api"],
+            "queue": True,
+            "identity": {"user": "nova", "roles": ["service"]},
+        },
+    },
+}
+SECRETS = {"database": {"nova": "d1", "nova_api": "d2"}, "queue": {"nova": "q"}, "identity": {"nova": "i"}}
+
+
+def test_an_api_and_a_listener_are_front_ends_of_their_members():
+    found = front_ends(STACK)
+    assert found["nova"]["members"] == STACK["members"]["nova_api"]
+    assert (found["nova"]["mode"], found["nova"]["health"]) == ("http", "/h")
+    assert (found["mysql"]["mode"], found["mysql"]["sticky"], found["mysql"]["check_port"]) == ("tcp", True, 9200)
+
+
+def test_two_front_ends_on_one_port_are_refused():
+    clash = {**STACK, "services": {**STACK["services"], "x": {"listen": {"other": {"port": 8774}}}}}
+    clash["members"] = {**STACK["members"], "x": []}
+    with pytest.raises(AnsibleFilterError, match="port 8774 is already nova's"):
+        front_ends(clash)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["any"], ""),
+        (["zones"], " ip saddr { 10.0.0.0/21 }"),
+        (["hosts", "galera"], " ip saddr { 10.0.2.1, 10.0.2.16, 10.0.2.17 }"),
+    ],
+)
+def test_who_may_reach_a_port(names, expected):
+    assert source_match(names, STACK) == expected
+
+
+def test_an_unknown_source_is_refused():
+    with pytest.raises(AnsibleFilterError, match="'gallera' is neither a deployed component"):
+        source_match(["gallera"], STACK)
+
+
+def test_the_one_haproxy_zone_holds_the_vip_and_no_other_zone_does():
+    zone = {"host": "h1", "address": "10.0.2.8", "mac": "02:00:00:00:00:01"}
+    found = zone_networks(zone, {"role": "haproxy", "component": "haproxy"}, STACK)
+    assert found[0]["addresses"] == ["10.0.0.5"]
+    assert zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)[0]["addresses"] == []
+
+
+def test_a_further_network_has_no_default_route():
+    zone = {"host": "h1", "address": "10.0.2.16", "mac": "02:0", "networks": {"storage": {"address": "10.9.2.16", "mac": "02:1"}}}
+    first, second = zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)
+    assert (first["name"], first["gateway"]) == ("eth0", "10.0.2.1")
+    assert (second["name"], second["bridge"], second["gateway"], second["mtu"]) == ("eth1", "st", None, 9000)
+
+
+def test_database_users_come_from_haproxy_alone():
+    accounts = database_accounts(STACK, SECRETS)
+    assert [one["database"] for one in accounts] == ["nova", "nova_api"]
+    assert {tuple(one["hosts"]) for one in accounts} == {("10.0.2.8",)}
+
+
+def test_a_queue_user_has_its_own_vhost_only():
+    assert queue_users(STACK, SECRETS) == [{"name": "nova", "password": "q", "vhosts": ["nova"]}]
+
+
+def test_the_catalog_and_the_service_users():
+    found = identity(STACK, SECRETS)
+    assert found["services"][0]["endpoints"] == STACK["endpoint"]["nova"]
+    assert found["users"] == [{"name": "nova", "password": "i", "project": "service", "roles": ["service"]}]
+
+
+def test_builders_use_the_hosts_own_addresses():
+    made = builder_network(STACK, {"name": "h1", "builders": ["10.0.3.248"]})
+    assert (made["addresses"], made["gateway"]) == (["10.0.3.248"], "10.0.2.1")
