@@ -9,6 +9,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
+
 def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
     """Collect the front ends of all deployed services."""
     found: dict[str, dict[str, t.Any]] = {}

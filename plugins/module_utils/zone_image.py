@@ -193,7 +193,7 @@ def os_release() -> dict[str, str]:
     """This machine's os-release(5)."""
     lines = pathlib.Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
     return {
-        key: "".join(shlex.split(value)) for key, _, value in (line.partition("=") for line in lines if "=" in line)
+        key: "".join(shlex.split(value)) for key, _equals, value in (line.partition("=") for line in lines if "=" in line)
     }
 
 
@@ -223,7 +223,7 @@ def host_mirrors(listed: str, release: t.Mapping[str, str]) -> tuple[str, str]:
         raise ImageError(f"this host is no Debian ({release.get('ID')}): say where its archive is with `mirror`")
     names = {release.get("VERSION_CODENAME", ""), *("stable", "oldstable", "testing", "unstable", "sid")} - {""}
     archive = security = ""
-    for name, _, uri in (line.partition(" ") for line in listed.splitlines()):
+    for name, _space, uri in (line.partition(" ") for line in listed.splitlines()):
         suite = name.split("/")[0]
         if suite in names and not archive:
             archive = uri.rstrip("/")

@@ -360,8 +360,8 @@ class LxcBackend:
         if shutil.which("newuidmap") is None:
             return
         for line in read_text(path).splitlines():
-            user, _, rest = line.partition(":")
-            first, _, count = rest.partition(":")
+            user, _colon, rest = line.partition(":")
+            first, _colon, count = rest.partition(":")
             if user not in ("root", "0") or not first.isdigit() or not count.isdigit():
                 continue
             if int(first) <= want.idmap_base and want.idmap_base + ID_RANGE <= int(first) + int(count):
@@ -648,8 +648,7 @@ PF_EXITING = (
 
 def _alive(pid: int) -> bool:
     """Whether the process exists and is neither a zombie nor exiting (proc_pid_stat(5): state and flags)."""
-    _, _, rest = read_text(Path(f"/proc/{pid}/stat")).rpartition(")")
-    values = rest.split()
+    values = read_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return bool(values) and values[0] not in ("Z", "X") and not int(values[6]) & PF_EXITING
 
 

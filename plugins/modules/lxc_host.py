@@ -107,8 +107,10 @@ UNITS = "/etc/systemd/system"
 LXC_NET = "/etc/default/lxc-net"
 HEADER = "# Written by zonestack (roles/zone_host); changes here are lost.\n"
 
-FIRST_ID, IDS = 100000, 65536
-"""User and group ids of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""
+FIRST_ID = 100000
+"""First user and group id of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""
+IDS = 65536
+"""How many of them there are."""
 APT_LIMIT = 1800
 """Seconds for one apt-get, on a slow line."""
 FRESH = 900

@@ -133,7 +133,7 @@ options:
         default: false
       ready:
         description:
-          - How to find out that the daemon serves. C(tcp) is a port on O(daemons[].ready.address) that must accept,
+          - How to find out that the daemon serves. C(tcp) is a port that must accept on the C(address) beside it,
             C(http) a URL that must answer 200, C(command) an argument list that must exit with 0.
         type: dict
         default: {}
@@ -208,6 +208,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
 
 RUN_DIRECTORY = "/run/zonestack"
+DIGEST_DIRECTORY = "/etc/zonestack/digests"
 
 
 class TreeError(Exception):
@@ -391,6 +392,20 @@ class Systemd:
             return ""
 
     @staticmethod
+    def note_digest(unit: str, digest: str) -> None:
+        """Leave the wanted digest where the unit takes it from when it starts; bookkeeping, so it is no change."""
+        path = f"{DIGEST_DIRECTORY}/{unit}"
+        try:
+            with open(path, encoding="utf-8") as stream:
+                if stream.read().strip() == digest:
+                    return
+        except FileNotFoundError:
+            os.makedirs(DIGEST_DIRECTORY, mode=0o755, exist_ok=True)
+        with open(f"{path}.new", "w", encoding="utf-8") as stream:
+            stream.write(f"{digest}\n")
+        os.rename(f"{path}.new", path)
+
+    @staticmethod
     def reload_manager() -> None:
         """Let systemd read changed unit files."""
         run(["systemctl", "daemon-reload"])
@@ -515,6 +530,8 @@ def main() -> None:
         begun: list[dict[str, t.Any]] = []
         for daemon in params["daemons"]:
             unit = daemon["unit"]
+            if not module.check_mode:
+                manager.note_digest(unit, daemon["digest"])
             current = manager.running_digest(unit) == daemon["digest"]
             if not manager.active(unit) or not manager.enabled(unit):
                 if params["start"]:

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One declaration of a daemon, rendered for the service manager of its zone: systemd units here, SMF beside it later.
 
-A daemon must restart exactly when something that it read at its start has changed. So each unit carries a digest of
-all that (files and unit), and leaves it under ``/run/zonestack`` whenever it starts: what a daemon runs with is
+A daemon must restart exactly when something that it read at its start has changed. So beside each unit lies a digest of
+all that (files and unit), which the unit copies to ``/run/zonestack`` whenever it starts: what a daemon runs with is
 compared with what it should run with, and a run that was killed between writing a file and restarting its reader is
-made good by the next one.
+made good by the next one. The digest is no part of the unit, so that a diff shows what a person changed and no more.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ Daemon = t.Mapping[str, t.Any]
 
 #: Folder inside a zone in which running daemons leave their digests; lost at a restart of the zone, as the daemons are.
 RUN_DIRECTORY = "/run/zonestack"
+
+#: Folder inside a zone with the digest of what each daemon should run with.
+DIGEST_DIRECTORY = "/etc/zonestack/digests"
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def render_systemd(
         tail = ["", "[Install]", "WantedBy=multi-user.target"]
     body = "\n".join([*head, "[Service]", *service_lines])
     mark = digest(files, reads, "\n".join([body, *tail]))
-    note = f"ExecStartPre=+/bin/sh -c 'mkdir -p {RUN_DIRECTORY} && echo {mark} > {RUN_DIRECTORY}/{unit}'"
+    copy = f"mkdir -p {RUN_DIRECTORY} && cp {DIGEST_DIRECTORY}/{unit} {RUN_DIRECTORY}/{unit}"
+    note = f"ExecStartPre=+/bin/sh -c '{copy}'"
     text = "\n".join(["# Written by zonestack; the next run overwrites what is changed here.", body, note, *tail]) + "\n"
     return Rendered(unit, path, text, mark)

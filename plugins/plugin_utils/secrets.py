@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which secrets a deployment needs, how each kind is made, and how they are kept in one YAML file.
 
-Everything here works on data; ``scripts/secrets.py`` is the command. What exists is never changed: only missing values are
+Everything here works on data; ``scripts/deployment-secrets.py`` is the command. What exists is never changed: only missing values are
 added, and fernet keys are rotated when somebody asks for it.
 """
 
@@ -29,7 +29,7 @@ PKI = "pki"
 ALPHANUMERIC = string.ascii_letters + string.digits
 
 HEADER = """\
-# The secrets of this deployment, written by scripts/secrets.py. Keep a copy in a safe place, never in version control:
+# The secrets of this deployment, written by scripts/deployment-secrets.py. Keep a copy in a safe place, never in version control:
 # they cannot be made a second time. Values may be replaced by your own; comments are not kept.
 """
 
@@ -43,7 +43,7 @@ def password() -> str:
 
     The first is a letter, because a few parsers take what begins with a digit for a number.
     """
-    return secrets.choice(string.ascii_letters) + "".join(secrets.choice(ALPHANUMERIC) for _ in range(42))
+    return secrets.choice(string.ascii_letters) + "".join(secrets.choice(ALPHANUMERIC) for _index in range(42))
 
 
 def hex32() -> str:
@@ -53,7 +53,7 @@ def hex32() -> str:
 
 def erlang_cookie() -> str:
     """32 capital letters: 150 bits, all that an Erlang cookie (an atom of at most 255 characters) may hold unquoted."""
-    return "".join(secrets.choice(string.ascii_uppercase) for _ in range(32))
+    return "".join(secrets.choice(string.ascii_uppercase) for _index in range(32))
 
 
 def fernet_key() -> str:

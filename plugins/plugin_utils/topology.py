@@ -457,7 +457,7 @@ def _claim_groups(placed: list[Placed], groups: dict[str, list[str]], topology: 
     for host in topology.hosts:
         owners[zones_group(host)] = f"the zones of host {host!r}"
     for one in placed:
-        for name in {one.component.service, one.component.name}:
+        for name in (one.component.service, one.component.name):
             if name in owners and owners[name] != f"service {one.component.service!r}":
                 raise one.component.place.refuse(name, f"the name belongs to {owners[name]}: choose another")
             owners[name] = f"service {one.component.service!r}"

@@ -170,7 +170,8 @@ def run_local(argv: t.Sequence[str], feed: Feed) -> tuple[int, bytes, bytes]:
     process = subprocess.Popen(
         list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    assert process.stdin and process.stdout and process.stderr
+    if not (process.stdin and process.stdout and process.stderr):
+        raise AssertionError("Popen gives the pipes that it is asked for")
     output = {process.stdout: bytearray(), process.stderr: bytearray()}
     # Every pipe is closed on the way out, so that the lifeline breaks also when Ansible gives up a task that has run too long.
     with process.stdin, process.stdout, process.stderr, open(os.pidfd_open(process.pid), "rb", buffering=0) as ended:

@@ -17,6 +17,7 @@ import signal
 import tempfile
 import time
 import urllib.parse
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -138,12 +139,20 @@ class Interrupt:
                 os.kill(pid, number)
 
 
+def private_prefix(deployment: Deployment) -> str:
+    """What the names of a deployment's folders in memory begin with.
+
+    The lock is one checkout's, and another checkout may have a deployment of the same name.
+    """
+    return f"zonestack-{deployment.name}-{zlib.crc32(bytes(deployment.root.resolve())):08x}-"
+
+
 @contextlib.contextmanager
 def private_folder(deployment: Deployment) -> Iterator[Path]:
     """A folder in memory for ansible-runner, mode 0700, gone at the end; also those that killed runs left."""
     memory = Path("/dev/shm")
     parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
-    prefix = f"zonestack-{deployment.name}-"
+    prefix = private_prefix(deployment)
     for stale in parent.glob(f"{prefix}*"):  # the lock is ours, so none of these is in use
         if stale.stat().st_uid == os.getuid():
             shutil.rmtree(stale, ignore_errors=True)

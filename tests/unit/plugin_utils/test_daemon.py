@@ -34,7 +34,13 @@ def test_a_packaged_unit_gets_a_drop_in():
     assert "After=x.service" in made.text.split("[Service]")[0]
     assert "[Install]" not in made.text
     # the package's own ExecStartPre may be reset by the drop-in; ours must come after that
-    assert made.text.index("ExecStart=\n") < made.text.index(f"echo {made.digest}")
+    assert made.text.index("ExecStart=\n") < made.text.index("ExecStartPre=+/bin/sh")
+
+
+def test_a_unit_s_text_does_not_change_with_what_it_reads():
+    made = [render_systemd("x", {"command": "c", "reads": ["/etc/a"]}, SERVICE, {"/etc/a": v}) for v in "12"]
+    assert made[0].text == made[1].text
+    assert made[0].digest != made[1].digest
 
 
 def test_a_wsgi_daemon_runs_as_the_service_s_user_with_two_workers_a_processor():

@@ -119,7 +119,7 @@ def test_secret_in_a_result_reaches_no_event(small: Small) -> None:
     rc, _record, output = run(small, playbook, mask=runner.Mask([secret]))
     assert rc == 0
     assert "********" in output and secret not in output
-    assert list(Path("/dev/shm").glob("zonestack-small-*")) == []
+    assert list(Path("/dev/shm").glob(f"{runner.private_prefix(small)}*")) == []
 
 
 # Results -----------------------------------------------------------------------------------------------------------------
