@@ -145,7 +145,7 @@ fi
 written=$("$PYTHON" "$ROOT/scripts/lib/deployment.py" write-aio "$settings")
 [[ -z $written ]] || mapfile -t -O "${#changed[@]}" changed <<<"$written"
 before=$(sha256sum "$deployment/secrets.yml" 2>/dev/null || true)
-"$PYTHON" "$ROOT/scripts/secrets.py" ensure --deployment "$deployment" >/dev/null
+"$PYTHON" "$ROOT/scripts/deployment-secrets.py" ensure --deployment "$deployment" >/dev/null
 [[ $before == "$(sha256sum "$deployment/secrets.yml")" ]] || changed+=("inventory/aio/secrets.yml (strong random values, mode 0600)")
 
 # What was done ----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def zone_certificate(
         key, certificate = authority["ca_key"], authority["ca_certificate"]
     except (KeyError, TypeError):
         raise AnsibleFilterError(
-            "zone_certificate: the input must have ca_key and ca_certificate; scripts/secrets.py ensure writes them as secrets.pki"
+            "zone_certificate: the input must have ca_key and ca_certificate; scripts/deployment-secrets.py ensure writes them as secrets.pki"
         ) from None
     try:
         return pki.zone_certificate(key, certificate, name, uuid, addresses, dns, usages)

@@ -178,7 +178,7 @@ def deployment(tmp_path: Path) -> Path:
 
 
 def command(*arguments: str | Path, rc: int = 0) -> str:
-    done = subprocess.run([sys.executable, ROOT / "scripts/secrets.py", *arguments], text=True, capture_output=True, check=False)
+    done = subprocess.run([sys.executable, ROOT / "scripts/deployment-secrets.py", *arguments], text=True, capture_output=True, check=False)
     assert done.returncode == rc, done.stderr
     return done.stderr if rc else done.stdout
 

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The secrets of a deployment: inventory/<deployment>/secrets.yml.
 
-    scripts/secrets.py ensure --deployment inventory/aio
+    scripts/deployment-secrets.py ensure --deployment inventory/aio
         Generate what the deployed services need and the file lacks. Never touches a value that is there; says what it
         added, by name; says nothing when nothing was missing.
-    scripts/secrets.py rotate fernet keystone.fernet_keys --deployment inventory/aio
+    scripts/deployment-secrets.py rotate fernet keystone.fernet_keys --deployment inventory/aio
         Rotate a repository of fernet keys. Deploy afterwards, and before the next rotation. After rotating keystone's
         credential_keys and deploying, run `keystone-manage credential_migrate` in a Keystone zone as well: what the old
         keys have encrypted stays in the database, and the oldest keys go.
-    scripts/secrets.py show-path --deployment inventory/aio
+    scripts/deployment-secrets.py show-path --deployment inventory/aio
         Print the path of the file.
 
 A file that ansible-vault has encrypted stays so; give --vault-password-file (or set ANSIBLE_VAULT_PASSWORD_FILE).
@@ -18,17 +18,14 @@ Exit code 0 when all is well, 1 with one line on stderr otherwise.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
+import typing as t
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Python puts the script's folder first, where this very file would be taken for the standard library's `secrets`.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "scripts"]
-
-import argparse  # noqa: E402
-import typing as t  # noqa: E402
 
 # A collection's modules are found by its folder's name, so the checkout gets the name that it has when installed.
 with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--deployment", required=True, type=Path, metavar="DIR", help="folder with topology.yml, such as inventory/aio")
     common.add_argument("--vault-password-file", metavar="FILE", default=os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE"))
     made = argparse.ArgumentParser(
-        prog="scripts/secrets.py", description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="scripts/deployment-secrets.py", description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = made.add_subparsers(dest="command", required=True)
     commands.add_parser("ensure", parents=[common], help="generate what is missing")
