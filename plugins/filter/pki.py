@@ -9,12 +9,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-try:
-    from ansible_collections.zonestack.openstack.plugins.plugin_utils import pki
-
-    MISSING: ImportError | None = None
-except ImportError as error:
-    MISSING = error
+from ansible_collections.zonestack.openstack.plugins.plugin_utils import pki
 
 
 def zone_certificate(
@@ -26,8 +21,8 @@ def zone_certificate(
     usages: t.Sequence[str] = ("server", "client"),
 ) -> dict[str, str]:
     """Compute a zone's key and certificate from ``secrets.pki``."""
-    if MISSING:
-        raise AnsibleFilterError(f"zone_certificate: the controller's Python needs cryptography 45 or newer: {MISSING}")
+    if pki.MISSING:
+        raise AnsibleFilterError(f"zone_certificate: the controller's Python needs cryptography 45 or newer: {pki.MISSING}")
     try:
         key, certificate = authority["ca_key"], authority["ca_certificate"]
     except (KeyError, TypeError):

@@ -17,18 +17,23 @@ import ipaddress
 import json
 import typing as t
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+MISSING: ImportError | None = None
+"""Why nothing here works: this Python has no cryptography. A plugin must be importable all the same; its filter says so."""
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+except ImportError as error:
+    MISSING = error
 
-CURVE = ec.SECP256R1()
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Number of points that P-256's generator generates: private keys are 1 to ORDER - 1 (SP 800-186, 3.2.1.3)."""
 
 CA_YEARS = 10
-USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+USAGES = {"server": "SERVER_AUTH", "client": "CLIENT_AUTH"}
+"""What a certificate may be used for, and what cryptography calls it."""
 
 # What RFC 5280, 4.2.1.3 calls the key's usages; none unless it is set.
 _NO_USAGE = dict.fromkeys(
@@ -51,7 +56,7 @@ def new_authority(deployment: str, now: datetime.datetime | None = None) -> Auth
     """Make a certificate authority for ``deployment``: P-256, random key, valid for CA_YEARS."""
     # An hour back, for machines whose clocks are slow; whole seconds, because X.509 knows no others.
     start = (now or datetime.datetime.now(datetime.UTC)).replace(microsecond=0) - datetime.timedelta(hours=1)
-    key = ec.generate_private_key(CURVE)
+    key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"{deployment} zonestack CA")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
@@ -128,7 +133,7 @@ def _zone_certificate(
         .not_valid_after(ca.not_valid_after_utc)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**{**_NO_USAGE, "digital_signature": True}), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([USAGES[usage] for usage in usages]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([getattr(ExtendedKeyUsageOID, USAGES[usage]) for usage in usages]), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_authority_identifier(ca), critical=False)
@@ -162,7 +167,7 @@ def _derive_key(ca_key: ec.EllipticCurvePrivateKey, uuid: str, name: str) -> ec.
     secret = ca_key.private_numbers().private_value.to_bytes(32, "big")
     purpose = json.dumps(["zonestack.openstack zone key 1", uuid, name]).encode()
     derived = HKDF(algorithm=hashes.SHA256(), length=40, salt=None, info=purpose).derive(secret)
-    return ec.derive_private_key(int.from_bytes(derived, "big") % (ORDER - 1) + 1, CURVE)
+    return ec.derive_private_key(int.from_bytes(derived, "big") % (ORDER - 1) + 1, ec.SECP256R1())
 
 
 def _serial(content: list[t.Any]) -> int:

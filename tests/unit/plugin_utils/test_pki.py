@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import typing as t
 from pathlib import Path
@@ -204,7 +205,20 @@ def test_filter_zone_certificate(authority: pki.Authority) -> None:
     zone_certificate = pki_filter.FilterModule().filters()["zone_certificate"]
     pair = zone_certificate(authority._asdict(), "z", uuid=UUID, addresses=["10.0.0.1"], dns=["z"])
     assert pair == pki.zone_certificate(*authority, "z", UUID, ["10.0.0.1"], ["z"])
-    with pytest.raises(AnsibleFilterError, match=r"scripts/secrets\.py ensure"):
+    with pytest.raises(AnsibleFilterError, match=r"scripts/deployment-secrets\.py ensure"):
         zone_certificate({}, "z", uuid=UUID)
     with pytest.raises(AnsibleFilterError, match="zone_certificate: zone z: give at least one address"):
         zone_certificate(authority._asdict(), "z", uuid=UUID)
+
+
+def test_filter_zone_certificate_says_when_cryptography_is_missing() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['cryptography'] = None\n"  # makes its import fail
+        f"sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})\n"
+        "import conftest\n"
+        "from ansible_collections.zonestack.openstack.plugins.filter.pki import zone_certificate\n"
+        "zone_certificate({}, 'z', uuid='')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=False)
+    assert "zone_certificate: the controller's Python needs cryptography 45 or newer" in done.stderr
