@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "host"))
 
 from host import CHECKOUT, SUITES, Host  # noqa: E402
 
+
 class Timed(t.NamedTuple):
     """One measured command."""
 
@@ -64,11 +65,11 @@ def main() -> None:
         before = free_memory()
         try:
             for name, measure in {
-                "cold": lambda: timed(host),
-                "second run": lambda: timed(host),
-                "one Keystone rebuilt": lambda: rebuild(host),
+                "cold": timed,
+                "second run": timed,
+                "one Keystone rebuilt": rebuild,
             }.items():
-                result = measure()
+                result = measure(host)
                 figures.setdefault(name, []).append(result.seconds)
                 print(f"round {number}: {name:<22}{result.seconds:7.1f} s   {result.steps}", flush=True)
             print(f"round {number}: memory in use         {before - free_memory():7d} MiB", flush=True)
