@@ -36,6 +36,16 @@ options:
     description: With O(state=up), whether every server must be up.
     type: bool
     default: true
+  others:
+    description:
+      - With O(state=drained), how many other servers of each of its front ends must be up first, so that a cluster keeps its
+        quorum and an API a server. They are waited for as long as O(others_wait) says; too few are an error.
+    type: int
+    default: 0
+  others_wait:
+    description: Seconds to wait for O(others).
+    type: int
+    default: 120
   wait:
     description:
       - Seconds to wait. A drain that takes longer is not an error, the sessions that are left are then cut by the
@@ -123,12 +133,26 @@ def missing(rows: list[dict[str, str]], every: bool) -> list[str]:
     return sorted({row["pxname"] for row in rows} - alive)
 
 
+def too_few(haproxy: Haproxy, name: str, others: int) -> str:
+    """Which front end of ``name`` would be left with fewer than ``others`` servers that are up; empty when none would."""
+    rows = haproxy.servers("")
+    for front_end in sorted({row["pxname"] for row in rows if row["svname"] == name}):
+        rest = [row for row in rows if row["pxname"] == front_end and row["svname"] != name]
+        up = sum(row["status"].startswith("UP") for row in rest)
+        if up < others:
+            states = ", ".join(f"{row['svname']} {row['status']}" for row in rest) or "none"
+            return f"{front_end} needs {others} other servers that are up before {name} may go, and has {up} ({states})"
+    return ""
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "default": ""},
             "state": {"type": "str", "choices": ["drained", "ready", "up"], "required": True},
             "all": {"type": "bool", "default": True},
+            "others": {"type": "int", "default": 0},
+            "others_wait": {"type": "int", "default": 120},
             "wait": {"type": "int", "default": 60},
             "socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
         },
@@ -140,6 +164,12 @@ def main() -> None:
         rows = haproxy.servers(name)
         out = haproxy.out_of_rotation()
         wrong = [row for row in rows if state != "up" and (label(row) in out) != (state == "drained")]
+        if state == "drained" and module.params["others"] and not module.check_mode:
+            deadline = time.monotonic() + module.params["others_wait"]
+            while reason := too_few(haproxy, name, module.params["others"]):
+                if time.monotonic() > deadline:
+                    module.fail_json(msg=f"{reason}: mend these first, or nobody would serve")
+                time.sleep(0.5)
         for row in wrong:
             if not module.check_mode:
                 said = haproxy.ask(f"set server {label(row)} state {'drain' if state == 'drained' else 'ready'}").strip()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.zonestack.openstack.plugins.modules.haproxy_server import Haproxy, missing, too_few
+
+STAT = """# pxname,svname,status,scur,last_chk
+mysql,FRONTEND,OPEN,3,
+mysql,g1,UP,3,
+mysql,g2,UP,0,
+mysql,g3,DOWN,0,L4TOUT
+keystone,k1,UP,1,
+keystone,k2,DRAIN,0,
+mysql,BACKEND,UP,3,
+"""
+STATE = """1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state
+2 mysql 1 g1 10.0.0.1 2 0
+2 mysql 3 g3 10.0.0.3 0 8
+3 keystone 2 k2 10.0.0.5 2 1
+
+"""
+
+
+class Canned(Haproxy):
+    """Answers of a real HAProxy 3.0, cut to the columns that are read."""
+
+    def ask(self, command: str) -> str:
+        return {"show stat": STAT, "show servers state": STATE}[command]
+
+
+def test_totals_are_no_servers():
+    assert [row["svname"] for row in Canned("x").servers("")] == ["g1", "g2", "g3", "k1", "k2"]
+
+
+def test_a_drained_server_is_found_also_while_it_is_down():
+    assert Canned("x").out_of_rotation() == {"mysql/g3", "keystone/k2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "expected"),
+    [
+        ("g1", 2, "mysql needs 2 other servers that are up before g1 may go, and has 1 (g2 UP, g3 DOWN)"),
+        ("g1", 1, ""),
+        ("k1", 1, "keystone needs 1 other servers that are up before k1 may go, and has 0 (k2 DRAIN)"),
+        ("k2", 1, ""),
+        ("unknown", 9, ""),
+    ],
+)
+def test_nobody_goes_while_too_few_others_serve(name, others, expected):
+    assert too_few(Canned("x"), name, others) == expected
+
+
+def test_what_is_not_up_is_named_with_its_check():
+    rows = Canned("x").servers("")
+    assert missing(rows, every=True) == ["mysql/g3 DOWN (L4TOUT)", "keystone/k2 DRAIN (not checked yet)"]
+    assert missing(rows, every=False) == []
