@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import typing as t
@@ -49,7 +50,9 @@ class ActionModule(ActionBase):
             module_args={
                 "directories": self.directories,
                 "files": self.plain,
-                "secret_files": self.secret,
+                "secret_files": [
+                    {**entry, "content": base64.b64encode(entry["content"].encode()).decode()} for entry in self.secret
+                ],
                 "exclusive": self.exclusive,
                 "daemons": self.daemons(),
                 **self._task.args,

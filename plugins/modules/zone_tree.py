@@ -78,7 +78,10 @@ options:
         elements: str
         default: []
   secret_files:
-    description: Files whose content must not be shown; suboptions as for O(files).
+    description:
+      - Files whose content must not be shown.
+      - The content comes in Base64, on one line, because what is logged is searched for secrets only after its line breaks were
+        escaped.
     type: list
     elements: dict
     default: []
@@ -88,7 +91,7 @@ options:
         type: path
         required: true
       content:
-        description: The whole content.
+        description: The whole content, in Base64.
         type: str
         required: true
       mode:
@@ -191,6 +194,7 @@ restarted:
   returned: always
 """
 
+import base64
 import grp
 import http.client
 import os
@@ -341,7 +345,8 @@ class Tree:
 
     def apply(self) -> None:
         """Validate everything, then write everything."""
-        plain, secret = self.params["files"], self.params["secret_files"]
+        plain = self.params["files"]
+        secret = [{**entry, "content": base64.b64decode(entry["content"]).decode()} for entry in self.params["secret_files"]]
         for entry in [*plain, *secret]:
             self.owner(entry)
             self.validate(entry)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import types
 
@@ -61,8 +62,12 @@ def test_a_mode_alone_is_a_change(tmp_path):
     assert "0644" in made.diffs[0]["before"] and "0640" in made.diffs[0]["after"]
 
 
+def hidden(text):
+    return base64.b64encode(text.encode()).decode()
+
+
 def test_a_secret_is_written_and_not_shown(tmp_path):
-    made = tree(secret_files=[entry(tmp_path / "s", content="hunter2\n")])
+    made = tree(secret_files=[entry(tmp_path / "s", content=hidden("hunter2\n"))])
     made.apply()
     assert (tmp_path / "s").read_text() == "hunter2\n"
     assert "hunter2" not in str(made.diffs)
@@ -78,7 +83,7 @@ def test_a_refused_file_leaves_everything_as_it_was(tmp_path):
 
 def test_an_exclusive_directory_loses_what_is_not_declared(tmp_path):
     (tmp_path / "7").write_text("old")
-    made = tree(secret_files=[entry(tmp_path / "0", content="new")], exclusive=[str(tmp_path)])
+    made = tree(secret_files=[entry(tmp_path / "0", content=hidden("new"))], exclusive=[str(tmp_path)])
     made.apply()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0"]
     assert str(tmp_path / "7") in made.written
