@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,11 +88,19 @@ def test_destroy_takes_zones_services_or_all() -> None:
         zones_of(CLOUD, ["nova"], False)
 
 
-@pytest.mark.parametrize("script", ["bootstrap-aio.sh", "run-playbooks.sh", "zone-shell.sh", "destroy.sh"])
-def test_help_says_how_it_is_called(script: str, tmp_path: Path) -> None:
-    """From any working directory, with an empty environment."""
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [
+        ("bootstrap-aio.sh", [ROOT / "scripts/bootstrap-aio.sh"]),
+        ("run-playbooks.sh", [sys.executable, ROOT / "scripts/lib/run.py"]),
+        ("zone-shell.sh", [sys.executable, ROOT / "scripts/lib/zone_shell.py"]),
+        ("destroy.sh", [sys.executable, ROOT / "scripts/lib/destroy.py"]),
+    ],
+)
+def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_path: Path) -> None:
+    """From any working directory, with an empty environment, and in a checkout that has no virtualenv yet."""
     done = subprocess.run(
-        [ROOT / "scripts" / script, "--help"],
+        [*command, "--help"],
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -99,3 +109,18 @@ def test_help_says_how_it_is_called(script: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"scripts/{script}" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["run-playbooks.sh", "zone-shell.sh", "destroy.sh"])
+def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    before = sorted(tmp_path.rglob("*"))
+    done = subprocess.run(
+        [tmp_path / "scripts" / script, "--help"],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stderr.endswith("run scripts/bootstrap-aio.sh\n")
+    assert sorted(tmp_path.rglob("*")) == before
