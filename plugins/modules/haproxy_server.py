@@ -17,8 +17,8 @@ attributes:
     support: full
     description: Nothing is changed and nothing is waited for.
   diff_mode:
-    support: full
-    description: Shows the administrative state of each server that changes.
+    support: none
+    description: A zone leaves the rotation only to come back; nothing of the configuration differs.
 options:
   name:
     description: Name of the server, which is its zone's name. Empty means all servers.
@@ -195,10 +195,6 @@ def main() -> None:
     module.exit_json(
         changed=bool(wrong),
         servers=states,
-        diff={
-            "before": "".join(f"{label(row)} {row['status']}\n" for row in wrong),
-            "after": "".join(f"{label(row)} {state}\n" for row in wrong),
-        },
     )
 
 
