@@ -5,11 +5,11 @@ set -euo pipefail
 # shellcheck source=scripts/lib/env.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
 
-# A checkout that is not set up becomes an all-in-one host, unless another deployment or only the help is asked for. One
-# without root or on another system is told so by the bootstrap.
-if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
-  need_venv
-elif ! venv_is_current || [[ ! -e $LINK_PARENT/openstack || ! -e $ROOT/inventory/aio/topology.yml && " $* " != *" --deployment"* ]]; then
+[[ " $* " == *" --help "* || " $* " == *" -h "* ]] && exec python3 "$ROOT/scripts/lib/options.py" --help
+
+# A checkout that is not set up becomes an all-in-one host, unless another deployment is asked for. One without root or on
+# another system is told so by the bootstrap.
+if ! venv_is_current || [[ ! -e $LINK_PARENT/openstack || ! -e $ROOT/inventory/aio/topology.yml && " $* " != *" --deployment"* ]]; then
   "$ROOT/scripts/bootstrap-aio.sh"
 fi
 exec "$PYTHON" "$ROOT/scripts/lib/run.py" "$@"

@@ -17,19 +17,9 @@ from rich.console import Console
 
 from cloud import Cloud, load
 from deployment import ROOT, Deployment, DeploymentError, write_whole
+from options import STEPS, parser
 from progress import Display, Log, Record, names
 from runner import Mask, locked, run_playbooks
-
-STEPS = {
-    "hosts": "packages, kernel settings, bridges and NAT on the physical hosts",
-    "images": "the base image and one image per service, built once",
-    "zones": "every zone exists, with its image, addresses and limits, and runs",
-    "infrastructure": "files and daemons in the zones; database, queue and load balancer",
-    "services": "OpenStack: schemas, daemons, catalog, users",
-    "verify": "every server behind every front end answers",
-}
-"""The steps in their order, each the playbook of its name, and what it makes so."""
-
 
 @dataclass
 class State:
@@ -73,36 +63,6 @@ def chosen_steps(wanted: list[str]) -> list[str]:
             raise DeploymentError(f"--step {text}: '{first}' comes after '{last}' (order: {', '.join(order)})")
         chosen |= set(order[low : high + 1])
     return [step for step in order if step in chosen]
-
-
-def parser() -> argparse.ArgumentParser:
-    lines = "\n".join(f"  {name:<15} {text}" for name, text in STEPS.items())
-    made = argparse.ArgumentParser(
-        prog="scripts/run-playbooks.sh",
-        description="Deploy, or converge, a deployment. On a fresh machine, prepare the all-in-one host first.",
-        epilog=f"steps:\n{lines}\n\nexit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
-    made.add_argument(
-        "--step", action="append", default=[], metavar="STEP", help="only this step, or FROM..TO; repeatable"
-    )
-    made.add_argument(
-        "--service", action="append", default=[], metavar="NAME", help="only the zones of this service; repeatable"
-    )
-    made.add_argument("--limit", metavar="PATTERN", help="only these hosts and zones, in Ansible's notation")
-    made.add_argument("--check", action="store_true", help="say what would change, change nothing")
-    made.add_argument("--diff", action="store_true", help="show the changes (secrets never)")
-    made.add_argument("--resume", action="store_true", help="begin with the step in which the last run broke")
-    made.add_argument(
-        "--verbose", "-v", action="count", default=0, help="show Ansible's results; -vv and more as for Ansible"
-    )
-    made.add_argument(
-        "--extra-vars", "-e", action="append", default=[], metavar="VARS", help="passed to ansible-playbook"
-    )
-    made.add_argument("--list-steps", action="store_true", help="list the steps and end")
-    return made
 
 
 def limit_of(options: argparse.Namespace, cloud: Cloud) -> str | None:

@@ -122,5 +122,8 @@ def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_
         text=True,
         check=False,
     )
-    assert done.returncode == 1 and done.stderr.endswith("run scripts/bootstrap-aio.sh\n")
+    if script == "run-playbooks.sh":  # a newcomer's first question is answered before anything is installed
+        assert done.returncode == 0 and "--resume" in done.stdout
+    else:
+        assert done.returncode == 1 and done.stderr.endswith("run scripts/bootstrap-aio.sh\n")
     assert sorted(tmp_path.rglob("*")) == before

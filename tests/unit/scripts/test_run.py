@@ -18,7 +18,8 @@ import pytest
 import runner
 from deployment import ROOT, Deployment, DeploymentError
 from progress import Record
-from run import STEPS, chosen_steps
+from options import STEPS
+from run import chosen_steps
 
 PLAY = "- hosts: all\n  gather_facts: false\n  tasks:\n"
 
