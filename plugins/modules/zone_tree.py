@@ -145,7 +145,9 @@ options:
     type: bool
     default: true
   restart:
-    description: Restart daemons that run with older files than there are now. When false they are only returned in RV(restart).
+    description:
+      - Restart daemons that run with older files than there are now. When false, those that serve are only returned in
+        RV(restart); those that do not are restarted all the same.
     type: bool
     default: false
   wait:
@@ -551,7 +553,8 @@ def main() -> None:
                 else:
                     waiting.append(unit)
             elif not current:
-                if params["restart"]:
+                # A daemon that does not serve has no turn to wait for: nobody would miss it, and others may wait for it.
+                if params["restart"] or probe(daemon["ready"]):
                     restarted.append(unit)
                     begun.append(daemon)
                     if not module.check_mode:
