@@ -286,6 +286,19 @@ def test_two_crash_and_come_back_to_a_survivor(cluster, row):
     assert row in cluster.sql(NODES[0], "SELECT i FROM t.t")
 
 
+def test_a_node_that_was_voted_out_comes_back_with_a_full_copy(cluster, row):
+    """Its data differs, so it cannot apply what the others do; Galera would leave it running, good for nothing."""
+    cluster.sql(NODES[0], "CREATE TABLE t.other (i INT PRIMARY KEY) ENGINE=InnoDB")
+    cluster.sql(NODES[1], "SET SESSION wsrep_on=OFF; DROP TABLE t.other")
+    cluster.sql(NODES[0], "INSERT INTO t.other VALUES (1)")
+    end = time.monotonic() + 60
+    while "starts anew with a full copy" not in shell(NODES[1], "journalctl", "--no-pager", "-u", "zonestack-galera"):
+        assert time.monotonic() < end, cluster.journals()
+        time.sleep(0.2)
+    cluster.until_healthy(*NODES)
+    assert cluster.sql(NODES[1], "SELECT i FROM t.other") == cluster.sql(NODES[0], "SELECT i FROM t.other")
+
+
 def test_foreign_data_is_refused(cluster, row):
     """A node whose volume belongs to another cluster is not emptied by joining."""
     cluster.kill(NODES[0])
