@@ -245,6 +245,19 @@ def test_rebuild(cloud: Deployed, zone: str) -> None:
     assert cloud.openstack("user", "list")
 
 
+def test_rebuild_without_data(cloud: Deployed) -> None:
+    """A database and a queue node that lost their volumes copy the data from their peers, and nobody is restarted for it."""
+    lost = ("aio1-galera-2", "aio1-rabbit-mq-1")
+    before = {zone: starts for zone, starts in cloud.starts().items() if zone not in lost}
+    cloud.destroy(*lost, "--purge", "--yes")
+    cloud.converge()
+    assert {zone: starts for zone, starts in cloud.starts().items() if zone not in lost} == before
+    assert cloud.galera_sizes() == [3, 3, 3]
+    assert cloud.rabbit_sizes() == [3, 3, 3]
+    rows = cloud.inside("aio1-galera-2", "mariadb -NBe 'SELECT count(*) FROM keystone.user'").out
+    assert int(rows) >= 1
+
+
 def test_power_loss_of_all_zones(cloud: Deployed) -> None:
     """Every zone is killed at once; one run brings all back, with what was written before."""
     name = f"before-the-loss-{random.token_hex(4)}"
