@@ -161,7 +161,7 @@ summary() { ((${#failed[@]} == 0)) || printf '\nFAILED: %s\n' "${failed[*]}" >&2
 if ((${#folders[@]})); then
   # Everything that failed so far is named before pytest's closing line, which stays the last.
   summary
-  # Scenarios of one Debian stay in their order on one worker; the two Debians, and the unit tests, run side by side.
+  # Scenarios stay in their order on one worker; the other one meanwhile runs the rest.
   pytest --numprocesses 2 --dist loadgroup "${folders[@]}" "${pytest_options[@]}" || failed+=(pytest)
 else
   summary

@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -16,3 +17,11 @@ _namespace = Path(_link_root.name, "ansible_collections", "zonestack")
 _namespace.mkdir(parents=True)
 (_namespace / "openstack").symlink_to(CHECKOUT)
 _AnsibleCollectionFinder(paths=[_link_root.name], scan_sys_paths=False)._install()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each integration module on one worker: its tests share a bridge and containers."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group(f"integration-{item.path.stem}"))

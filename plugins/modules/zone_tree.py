@@ -153,7 +153,7 @@ options:
   wait:
     description: Seconds to wait for each started or restarted daemon to be ready.
     type: int
-    default: 120
+    default: 300
 """
 
 EXAMPLES = r"""
@@ -518,7 +518,7 @@ def main() -> None:
             },
             "start": {"type": "bool", "default": True},
             "restart": {"type": "bool", "default": False},
-            "wait": {"type": "int", "default": 120},
+            "wait": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
     )

@@ -21,6 +21,7 @@ from options import STEPS, parser
 from progress import Display, Log, Record, names
 from runner import Mask, locked, run_playbooks
 
+
 @dataclass
 class State:
     """What is remembered of the last run, for ``--resume``. Nothing that a deployment depends on."""

@@ -37,8 +37,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         suites = metafunc.config.getoption("--suite") or list(SUITES)
         if not metafunc.definition.get_closest_marker("every_suite"):
             suites = suites[:1]
-        # The group keeps all scenarios of one host on one worker.
-        marked = [pytest.param(suite, marks=pytest.mark.xdist_group(f"scenario-{suite}")) for suite in suites]
+        # One worker for all: a host's scenarios share it, and two deployments at once would only wait for one another.
+        marked = [pytest.param(suite, marks=pytest.mark.xdist_group("scenario")) for suite in suites]
         metafunc.parametrize("suite", marked, scope="session")
 
 

@@ -17,8 +17,8 @@ import pytest
 
 import runner
 from deployment import ROOT, Deployment, DeploymentError
-from progress import Record
 from options import STEPS
+from progress import Record
 from run import chosen_steps
 
 PLAY = "- hosts: all\n  gather_facts: false\n  tasks:\n"
