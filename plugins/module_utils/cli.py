@@ -38,6 +38,7 @@ def run(
     timeout: float = 60,
     env: t.Mapping[str, str] | None = None,
     check: bool = True,
+    pass_fds: t.Sequence[int] = (),
 ) -> Result:
     """Run ``argv`` (no shell) and return its result.
 
@@ -45,6 +46,7 @@ def run(
     :param timeout: seconds after which the command is killed (exit code 124, as timeout(1) reports it).
     :param env: variables added to the inherited environment; ``LC_ALL=C`` always holds.
     :param check: raise :class:`CommandError` when the exit code is not 0.
+    :param pass_fds: descriptors that the command inherits, such as a lock that it is to keep when this process is killed.
     """
     data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
@@ -57,6 +59,7 @@ def run(
             timeout=timeout,
             env={**os.environ, "LC_ALL": "C", **(env or {})},
             check=False,
+            pass_fds=tuple(pass_fds),
         )
     except FileNotFoundError:
         raise CommandError(argv, 127, f"{argv[0]} is not installed on this machine") from None

@@ -40,6 +40,10 @@ BTRFS_MAGIC, ZFS_MAGIC, FUSE_MAGIC = "btrfs", "zfs", "fuse"
 VFS_CAP_REVISION_MASK, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3 = 0xFF000000, 0x02000000, 0x03000000
 
 
+_HELD: list[int] = []
+"""Descriptors of the locks that this process holds."""
+
+
 @contextlib.contextmanager
 def locked(name: str, limit: float) -> t.Iterator[int]:
     """Hold a lock of this machine for at most one call at a time; wait ``limit`` seconds for it.
@@ -58,7 +62,11 @@ def locked(name: str, limit: float) -> t.Iterator[int]:
                         f"{name}: another call holds {lock.name} for more than {limit:g} s; see fuser(1)"
                     ) from None
                 time.sleep(0.02)
-        yield lock.fileno()
+        _HELD.append(lock.fileno())
+        try:
+            yield lock.fileno()
+        finally:
+            _HELD.remove(lock.fileno())
 
 
 def read_text(path: Path) -> str:
@@ -165,8 +173,9 @@ def copy_tree(source: Path, target: Path) -> None:
 
 def _copy(argv: list[str]) -> None:
     """Run a cp(1) that may lose access control lists (acl(5)) where the target has none, and nothing else."""
-    # When this process is killed the copy ends too: the next call begins by removing what it wrote.
-    done = run(["setpriv", "--pdeathsig", "KILL", *argv], timeout=COPY_LIMIT, check=False)
+    # When this process is killed the copy ends too, and keeps the locks until it has: the next call begins by removing
+    # what it wrote.
+    done = run(["setpriv", "--pdeathsig", "KILL", *argv], timeout=COPY_LIMIT, check=False, pass_fds=_HELD)
     lost = re.compile(r"cp: preserving permissions for .*: Operation not supported")
     if done.rc != 0 and not (done.err and all(lost.fullmatch(line) for line in done.err.splitlines())):
         raise CommandError(argv, done.rc, done.err)
