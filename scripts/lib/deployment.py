@@ -12,8 +12,10 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
@@ -26,6 +28,17 @@ VIP_OFFSET = 5
 
 class DeploymentError(Exception):
     """A deployment that is not there or not usable; the text says what would be right."""
+
+
+def command(main: Callable[[], int]) -> NoReturn:
+    """Run an operator's command to its end: exit code as ``main`` says, 1 with the words of a refusal, 130 on Ctrl-C."""
+    try:
+        sys.exit(main())
+    except DeploymentError as why:
+        print(f"error: {why}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @dataclass(frozen=True)

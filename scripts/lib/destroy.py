@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from cloud import Cloud, load
-from deployment import ROOT, Deployment, DeploymentError
+from deployment import ROOT, Deployment, DeploymentError, command
 from run import Run
 from runner import locked
 
@@ -82,10 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except DeploymentError as why:
-        print(f"error: {why}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command(main)

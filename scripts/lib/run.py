@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from cloud import Cloud, load
-from deployment import ROOT, Deployment, DeploymentError, write_whole
+from deployment import ROOT, Deployment, DeploymentError, command, write_whole
 from options import STEPS, parser
 from progress import Display, Log, Record, names
 from runner import Mask, locked, run_playbooks
@@ -249,10 +249,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except DeploymentError as why:
-        print(f"error: {why}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command(main)
