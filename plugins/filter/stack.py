@@ -21,16 +21,16 @@ def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
             raise AnsibleFilterError(f"services/{name}.yml: port {front['port']} is already {taken}'s; each front end needs its own")
         found[name] = front
 
-    for name, service in stack["services"].items():
-        api = service.get("api")
-        component = service.get("component") or name
-        if api:
-            add(name, {"port": api["port"], "mode": "http", "members": stack["members"][component], "health": api.get("health") or "/",
-                       "check_port": api["port"], "sticky": False, "public": api.get("public", True)})
-        for listener, listen in (service.get("listen") or {}).items():
-            add(listener, {"port": listen["port"], "mode": listen.get("mode") or "tcp", "members": stack["members"][component],
-                           "health": listen.get("check_path"), "check_port": listen.get("check_port") or listen["port"],
-                           "sticky": bool(listen.get("sticky")), "public": bool(listen.get("public"))})
+    for service in stack["services"].values():
+        for component, part in service["components"].items():
+            members, api = stack["members"][component], part.get("api")
+            if api:
+                add(component, {"port": api["port"], "mode": "http", "members": members, "health": api.get("health") or "/",
+                                "check_port": api["port"], "sticky": False, "public": api.get("public", True)})
+            for listener, listen in (part.get("listen") or {}).items():
+                add(listener, {"port": listen["port"], "mode": listen.get("mode") or "tcp", "members": members,
+                               "health": listen.get("check_path"), "check_port": listen.get("check_port") or listen["port"],
+                               "sticky": bool(listen.get("sticky")), "public": bool(listen.get("public"))})
     return found
 
 
@@ -52,12 +52,13 @@ def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str:
 
 
 def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
-    """A zone's interfaces as the module ``zone`` takes them: ``eth0`` in the zone network, then the further ones.
+    """A zone's interfaces as the module ``zone`` takes them: ``eth0`` in the zone network, then the further ones, then
+    those in provider networks.
 
     The one HAProxy zone of a deployment holds the VIP; where there are several, keepalived gives it to one of them.
     """
     holds_vip = service["role"] == "haproxy" and len(stack["members"][service["component"]]) == 1
-    found = []
+    found: list[dict[str, t.Any]] = []
     further = zone.get("networks") or {}
     for number, (name, here) in enumerate({"zone": zone, **further}.items()):
         network, host = stack["networks"][name], stack["hosts"][zone["host"]]
@@ -73,6 +74,9 @@ def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], s
                 "addresses": [stack["vip"]["internal"]] if name == "zone" and holds_vip else [],
             }
         )
+    for name, mac in (zone.get("provider") or {}).items():
+        network = stack["cloud"]["networks"][name]
+        found.append({"name": f"eth{len(found)}", "bridge": network["bridge"], "mac": mac, "mtu": network["mtu"]})
     return found
 
 

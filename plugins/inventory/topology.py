@@ -51,7 +51,7 @@ from ansible.inventory.data import InventoryData
 from ansible.inventory.host import Host
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, file_reference
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import read_services
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import (
@@ -96,8 +96,7 @@ def read_lock(release: str, place: Place) -> Lock:
     if not path.is_file():
         known = sorted(one.stem for one in (COLLECTION / "locks").glob("[0-9]*.txt"))
         raise place.at("release").refuse(release, f"there is no {shown(path)}: choose a release that has a lock", known)
-    reference = f"{{{{ lookup('ansible.builtin.file', {str(path)!r}, rstrip=false) }}}}"
-    return Lock(shown(path), path.read_text(encoding="utf-8"), reference)
+    return Lock(shown(path), path.read_text(encoding="utf-8"), file_reference(str(path)))
 
 
 def read_certificates(folder: Path) -> dict[str, str]:
@@ -218,10 +217,12 @@ class InventoryModule(BaseInventoryPlugin):
                 self.inventory.add_child("zones", component)
         # Zones that must stop for a change are put into the first by the run itself.
         self._group("zones_stale", parent="zones")
-        self._group("openstack_services", parent="zones")
+        phases = {"control": "openstack_services", "compute": "hypervisors"}
+        for group in phases.values():
+            self._group(group, parent="zones")
         for component, service in cloud.services.items():
-            if service["role"] == "openstack_service" and (service["steps"] or service["api"] or service["queue"]):
-                self.inventory.add_child("openstack_services", component)
+            if service["phase"] in phases:
+                self.inventory.add_child(phases[service["phase"]], component)
 
     def _set_stack(self, cloud: Cloud) -> None:
         bulk = {key: cloud.stack[key] for key in ("hosts", "members")}

@@ -34,16 +34,33 @@ options:
     description: Name of the deployment whose bridges these are. A host may serve several.
     type: str
     required: true
-  networks:
-    description:
-      - The deployment's networks by name, as C(stack.networks) of the inventory has them. C(bridge), C(cidr), C(prefix) and C(mtu) of each are used.
-      - Network C(zone) is the one with a way out, by NAT.
-    type: dict
+  bridges:
+    description: The deployment's bridges on this host.
+    type: list
+    elements: dict
     required: true
-  addresses:
-    description: The host's own address in each network that it has a bridge for.
-    type: dict
-    required: true
+    suboptions:
+      bridge:
+        description: Name of the bridge.
+        type: str
+        required: true
+      address:
+        description: The host's own address in that network, with the prefix length; none where it only passes packets on.
+        type: str
+      mtu:
+        description: Largest packet in bytes.
+        type: int
+        required: true
+      nat:
+        description: Network whose packets to elsewhere are masqueraded, such as V(10.77.0.0/21); none without.
+        type: str
+      interface:
+        description: Interface of the host that is a port of the bridge, the way to the site's own network.
+        type: str
+      provider:
+        description: Whether instances are on it. What they begin does not reach the networks of the zones.
+        type: bool
+        default: false
   network_command:
     description: Text of the program C(zonestack-network), which makes and checks the bridges.
     type: str
@@ -68,8 +85,7 @@ EXAMPLES = r"""
     sysctl: {fs.inotify.max_user_instances: 8192}
     directories: {/var/lib/lxc: "0755"}
     deployment: aio
-    networks: {zone: {bridge: zs-aio, cidr: 10.77.0.0/21, prefix: 21, mtu: 1500}}
-    addresses: {zone: 10.77.2.1}
+    bridges: [{bridge: zs-aio, address: 10.77.2.1/21, mtu: 1500, nat: 10.77.0.0/21}]
     network_command: "{{ lookup('ansible.builtin.file', 'zonestack-network') }}"
     units: {zonestack-network.service: "{{ lookup('ansible.builtin.file', 'zonestack-network.service') }}"}
 """
@@ -106,6 +122,15 @@ NETWORK_FOLDER = "/etc/zonestack/network"
 UNITS = "/etc/systemd/system"
 LXC_NET = "/etc/default/lxc-net"
 HEADER = "# Written by zonestack (roles/zone_host); changes here are lost.\n"
+
+BRIDGE = {
+    "bridge": {"type": "str", "required": True},
+    "address": {"type": "str"},
+    "mtu": {"type": "int", "required": True},
+    "nat": {"type": "str"},
+    "interface": {"type": "str"},
+    "provider": {"type": "bool", "default": False},
+}
 
 FIRST_ID = 100000
 """First user and group id of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""
@@ -263,14 +288,13 @@ def raise_sysctl(name: str, value: int) -> None:
         ) from why
 
 
-def bridge_lines(networks: t.Mapping[str, t.Any], addresses: t.Mapping[str, str]) -> str:
-    """What zonestack-network reads: one line per bridge, with the network to masquerade where there is a way out."""
-    rows = []
-    for name, address in addresses.items():
-        network = networks[name]
-        nat = [network["cidr"]] if name == "zone" else []
-        rows.append(" ".join([network["bridge"], f"{address}/{network['prefix']}", str(network["mtu"]), *nat]))
-    return HEADER + "".join(f"{row}\n" for row in rows)
+def bridge_lines(bridges: list[dict[str, t.Any]]) -> str:
+    """What zonestack-network reads: one line per bridge, a dash for what it has not."""
+    rows = [
+        [one["bridge"], one["address"], str(one["mtu"]), one["nat"], one["interface"], "provider" if one["provider"] else None]
+        for one in bridges
+    ]
+    return HEADER + "".join(" ".join(word or "-" for word in row) + "\n" for row in rows)
 
 
 def network_changes(deployment: str, lines: str, command: str) -> t.Iterator[Change]:
@@ -309,7 +333,7 @@ def unit_changes() -> t.Iterator[Change]:
 
 def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
     """All differences in the order in which they must be ended; a later one is looked for when the earlier are done."""
-    lines = bridge_lines(p["networks"], p["addresses"])
+    lines = bridge_lines(p["bridges"])
     yield from package_changes(p["packages"])
     for path in ("/etc/subuid", "/etc/subgid"):
         yield from id_changes(path)
@@ -334,8 +358,7 @@ def main() -> None:
             "sysctl": {"type": "dict", "required": True},
             "directories": {"type": "dict", "required": True},
             "deployment": {"type": "str", "required": True},
-            "networks": {"type": "dict", "required": True},
-            "addresses": {"type": "dict", "required": True},
+            "bridges": {"type": "list", "elements": "dict", "required": True, "options": BRIDGE},
             "network_command": {"type": "str", "required": True},
             "units": {"type": "dict", "required": True},
         },

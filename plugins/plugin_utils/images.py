@@ -13,6 +13,7 @@ import json
 import re
 import typing as t
 from dataclasses import dataclass
+from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, decode_dataclass, encode
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import BaseImage, Declared
@@ -35,6 +36,11 @@ class Lock:
     def pins(self) -> set[str]:
         """Normalised names (https://packaging.python.org/en/latest/specifications/name-normalization/) it pins."""
         return {normalise(name) for name in _PIN.findall(self.text)}
+
+
+def file_reference(path: str) -> str:
+    """What stands in a variable for the text of a file of the control machine."""
+    return f"{{{{ lookup('ansible.builtin.file', {path!r}, rstrip=false) }}}}"
 
 
 def normalise(requirement: str) -> str:
@@ -70,9 +76,11 @@ def service_image(component: Declared, parent: str, lock: Lock) -> tuple[str, di
     Components of one service whose recipes are equal get one image, because it bears the service's name.
     """
     image = component.merged.image
-    if not (image.packages or image.python or image.commands or image.files or image.user):
+    if not (image.packages or image.python or image.commands or image.files or image.copies or image.user):
         return None
     recipe = {"user": None, **encode(image), "parent": parent}
+    copies = recipe.pop("copies")
+    recipe["files"] = {**image.files, **{path: Path(source).read_text("utf-8") for path, source in copies.items()}}
     recipe["venv"] = f"/opt/{component.service}" if image.python else None
     recipe["lock"] = None
     if image.python:
@@ -87,5 +95,7 @@ def service_image(component: Declared, parent: str, lock: Lock) -> tuple[str, di
     identity = image_id(component.service, recipe)
     if image.python:
         recipe["lock"] = lock.reference
+    # like the lock, too long to be carried in every listing of variables
+    recipe["files"] = {**image.files, **{path: file_reference(source) for path, source in copies.items()}}
     name = component.service
     return identity, {"name": name, "parent": parent, "recipe": {"id": identity, "name": name, **recipe}}

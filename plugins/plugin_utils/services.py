@@ -49,6 +49,8 @@ class ZoneSize:
     cpu_cap: t.Annotated[int, "CPU time in per cent of one core", at_least(1, "per cent of one core")] = 200
     quota: t.Annotated[int, "Disk in GiB", at_least(1, "GiB")] = 10
     privileged: t.Annotated[bool, "Whether root in the zone is root on its host; only for what cannot do without"] = False
+    devices: t.Annotated[tuple[Absolute, ...], "Devices of the host that a privileged zone may use, such as `/dev/net/tun`"] = ()
+    capabilities: t.Annotated[tuple[str, ...], "Capabilities that a privileged zone keeps, without `cap_`, or `all`"] = ()
     autostart: t.Annotated[bool, "Whether the zone starts with its host"] = True
     volumes: t.Annotated[dict[Label, Volume], "Data that outlives the zone, by name"] = field(default_factory=dict)
 
@@ -62,6 +64,7 @@ class Image:
     user: t.Annotated[str | None, "System user that the daemons run as"] = None
     commands: t.Annotated[tuple[str, ...], "Shell commands that finish the image"] = ()
     files: t.Annotated[dict[Absolute, str], "Files by path, with their content"] = field(default_factory=dict)
+    copies: t.Annotated[dict[Absolute, str], "Files by path, each a copy of the named file in `files/` beside the service files"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ class Listen:
 class Opening:
     """A port that the zone's own firewall lets in."""
 
-    port: t.Annotated[Port, "Port of the zone"]
+    port: t.Annotated[Port, "Port of the zone, or the first of several"]
     from_: t.Annotated[tuple[str, ...], "Services or components; or `zones` (all of them), `hosts`, `any`"]
+    last: t.Annotated[Port | None, "Last port, where there are several"] = None
     protocol: t.Annotated[t.Literal["tcp", "udp"], "Protocol"] = "tcp"
 
 
@@ -164,6 +168,7 @@ class Daemon:
     type: t.Annotated[t.Literal["simple", "exec", "forking", "notify", "oneshot"] | None, "systemd.service(5) Type="] = None
     user: t.Annotated[str | None, "User; default the image's"] = None
     reads: t.Annotated[tuple[Absolute, ...] | None, "Files and directories read at start: a change restarts the daemon"] = None
+    static: t.Annotated[dict[Absolute, Absolute] | None, "Directories that nginx serves itself, by the path in their URLs; beside a WSGI application"] = None
     ready: t.Annotated[Ready | None, "How to find out that it serves"] = None
     environment: t.Annotated[dict[str, str] | None, "Environment variables"] = None
     limits: t.Annotated[dict[str, t.Any] | None, "Resource limits, `NOFILE: 65536` (systemd.exec(5) without `Limit`)"] = None
@@ -191,7 +196,9 @@ class Component:
     count: t.Annotated[int, "Zones in a deployment that does not say otherwise", at_least(1)] = 1
     quorum: t.Annotated[bool, "Whether members vote, so that their number must be odd"] = False
     role: t.Annotated[str, "Role that configures the zone"] = "openstack_service"
+    phase: t.Annotated[t.Literal["infrastructure", "control", "compute"] | None, "When its daemons start in a run: as soon as they are configured; once Keystone knows all services; or last. Default `control` for what has an API, steps or a queue, otherwise `infrastructure`"] = None
     networks: t.Annotated[tuple[Label, ...], "Networks beside `zone`"] = ()
+    provider: t.Annotated[bool, "Whether the zone has an interface, without an address, in each of the cloud's provider networks"] = False
     zone: t.Annotated[ZoneSize, "What the zone may use"] = ZoneSize()
     image: t.Annotated[Image, "What the zone's image holds"] = Image()
     api: t.Annotated[Api | None, "The HTTP API that it serves"] = None
@@ -234,6 +241,9 @@ class Declared:
         """The noun ``service`` without what the topology adds: every key of the schema at the first level."""
         data: dict[str, t.Any] = {"api": None, "identity": None}
         data.update(encode(self.merged))
+        one = self.merged
+        serves = one.role == "openstack_service" and (one.api or one.steps or one.queue)
+        data.setdefault("phase", "control" if serves else "infrastructure")
         del data["components"]
         data.update(name=self.service, component=self.name)
         return data
@@ -356,6 +366,25 @@ def read_services(folders: t.Iterable[tuple[Path, str]]) -> Catalogue:
     files: dict[str, tuple[dict[str, t.Any], Place]] = {}
     for folder, shown in folders:
         for path in sorted(folder.glob("*.yml")):
-            file = f"{shown}/{path.name}"
-            files[path.stem] = (read_yaml(path, file), Place(file))
+            place = Place(f"{shown}/{path.name}")
+            data = read_yaml(path, place.file)
+            _find_copies(data, folder / "files", place)
+            files[path.stem] = (data, place)
     return catalogue(files)
+
+
+def _find_copies(data: dict[str, t.Any], folder: Path, place: Place) -> None:
+    """Put the paths of the files that ``image.copies`` names in place of their names."""
+    components = data.get("components")
+    owners = [(data, place), *((one, place.at("components").at(name)) for name, one in (components or {}).items())]
+    for owner, here in owners:
+        image = owner.get("image") if isinstance(owner, dict) else None
+        copies = image.get("copies") if isinstance(image, dict) else None
+        if not isinstance(copies, dict):
+            continue    # nothing there, or something that the schema refuses
+        for path, name in copies.items():
+            source = folder / str(name)
+            if not source.is_file():
+                known = sorted(one.name for one in folder.glob("*"))
+                raise here.at("image").at("copies").at(path).refuse(name, f"no such file in {folder.name}/", known)
+            copies[path] = str(source.absolute())

@@ -122,6 +122,29 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class ProviderNetwork:
+    """A network outside the cloud in which instances are reached, by its name; also a network of that name in Neutron."""
+
+    cidr: t.Annotated[str, "The whole network, such as `10.78.0.0/24`", Rule(_cidr, "write an IPv4 network whose host bits are 0, such as 10.78.0.0/24")]
+    gateway: t.Annotated[str | None, "Router of the network; default its first address", _ADDRESS] = None
+    gateway_host: t.Annotated[str | None, "Host of this deployment that has the gateway's address on its bridge and masquerades; without it, a router of the site has it"] = None
+    pool: t.Annotated[tuple[str, ...] | None, "First and last address that instances and floating IPs get; default the upper half"] = None
+    bridge: t.Annotated[str | None, "Bridge on each host; default `zs-<deployment>-<network>`", _BRIDGE] = None
+    interface: t.Annotated[str | None, "Interface of each host that is made a port of the bridge, such as `eth1`; none where the host itself is the gateway", matching(r"[^\s/]{1,15}", "write the name of a network interface")] = None
+    mtu: t.Annotated[int, "Largest packet in bytes", Rule(lambda value: 1280 <= value <= 9216, "give 1280 to 9216 bytes")] = 1500
+    dns: t.Annotated[tuple[str, ...], "Name servers that instances in it are told"] = ()
+    external: t.Annotated[bool, "Whether routers may lead to it, and floating IPs are of it"] = True
+    shared: t.Annotated[bool, "Whether every project may attach instances to it"] = False
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the cloud holds for its users, kept so by every run. What users make themselves is not touched."""
+
+    networks: t.Annotated[dict[Label, ProviderNetwork], "Provider networks, by name"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Topology:
     """A deployment: the only file that its owner must write."""
 
@@ -133,12 +156,14 @@ class Topology:
     deployment: t.Annotated[Label | None, "Name; default the name of the file's folder"] = None
     region: t.Annotated[str, "Region in the catalog", matching(r"[A-Za-z0-9_.-]{1,255}", "write letters, digits, _, . and -")] = "RegionOne"
     endpoints: t.Annotated[Endpoints, "Where the deployment is reached"] = Endpoints()
+    cloud: t.Annotated[Contents, "What the cloud holds for its users"] = Contents()
     services_path: t.Annotated[tuple[str, ...], "Folders with further service files, relative to this file"] = ()
 # fmt: on
 
 
 class Zone(t.NamedTuple):
-    """One zone: the noun ``zone``. ``networks`` holds further networks only: name to address and MAC."""
+    """One zone: the noun ``zone``. ``networks`` holds further networks only: name to address and MAC; ``provider`` the
+    MAC in each provider network, where the zone has no address."""
 
     name: str
     uuid: str
@@ -148,12 +173,14 @@ class Zone(t.NamedTuple):
     address: str
     mac: str
     networks: dict[str, dict[str, str]] | None = None
+    provider: dict[str, str] | None = None
 
     def variable(self) -> dict[str, t.Any]:
         """The noun as Ansible gets it."""
         data = self._asdict()
-        if self.networks is None:
-            del data["networks"]
+        for key in ("networks", "provider"):
+            if data[key] is None:
+                del data[key]
         return data
 
 
@@ -275,6 +302,67 @@ def _check_networks(topology: Topology, deployment: str, place: Place) -> dict[s
         bridges[bridge], taken[name] = name, cidr
         spaces[name] = _Space(name, int(cidr.network_address), network.block)
     return spaces
+
+
+def _check_provider_networks(topology: Topology, deployment: str, place: Place) -> dict[str, t.Any]:
+    """``stack.cloud.networks``: each provider network with its defaults, once none is in another's way."""
+    here = place.at("cloud").at("networks")
+    taken = {f"network {name!r}": ipaddress.IPv4Network(one.cidr) for name, one in topology.networks.items()}
+    bridges = {bridge_name(topology, deployment, name): name for name in topology.networks}
+    found: dict[str, t.Any] = {}
+    for name, network in topology.cloud.networks.items():
+        at, cidr = here.at(name), ipaddress.IPv4Network(network.cidr)
+        for other, known in taken.items():
+            if cidr.overlaps(known):
+                right = f"overlaps {other} ({known}): choose another range"
+                raise at.at("cidr").refuse(network.cidr, right)
+        if cidr.num_addresses < 8:
+            raise at.at("cidr").refuse(network.cidr, "too small for a gateway and instances: take a /29 or larger")
+        gateway = ipaddress.IPv4Address(network.gateway) if network.gateway else cidr[1]
+        if gateway not in cidr or gateway in (cidr[0], cidr[-1]):
+            raise at.at("gateway").refuse(network.gateway, f"take an address of {cidr}, {cidr[1]} to {cidr[-2]}")
+        if network.gateway_host is not None and network.gateway_host not in topology.hosts:
+            raise at.at("gateway_host").refuse(network.gateway_host, "name a host", topology.hosts)
+        for index, server in enumerate(network.dns):
+            if not _ipv4(server):
+                raise at.at("dns").at(index).refuse(server, _ADDRESS.right)
+        bridge = network.bridge or f"zs-{deployment}-{name}"
+        if len(bridge) > 15:
+            right = "give a bridge name of at most 15 characters (this is the default)"
+            raise at.at("bridge").refuse(bridge, right)
+        if bridge in bridges:
+            raise at.at("bridge").refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
+        taken[f"provider network {name!r}"], bridges[bridge] = cidr, name
+        found[name] = {
+            **encode(network),
+            "gateway": str(gateway),
+            "gateway_host": network.gateway_host,
+            "interface": network.interface,
+            "pool": _pool(network, cidr, gateway, at),
+            "bridge": bridge,
+            "prefix": cidr.prefixlen,
+        }
+    return found
+
+
+def _pool(
+    network: ProviderNetwork, cidr: ipaddress.IPv4Network, gateway: ipaddress.IPv4Address, place: Place
+) -> list[str]:
+    """First and last address that the cloud gives away; by default the upper half, so that the site keeps the lower."""
+    here = place.at("pool")
+    if network.pool is None:
+        first, last = cidr[cidr.num_addresses // 2], cidr[-2]
+        if gateway == last:
+            last -= 1
+        return [str(first), str(last)]
+    if len(network.pool) != 2 or not all(map(_ipv4, network.pool)):
+        raise here.refuse(list(network.pool), "write two IPv4 addresses, the first and the last")
+    first, last = map(ipaddress.IPv4Address, network.pool)
+    if not (first in cidr and last in cidr and first <= last) or cidr[0] == first or cidr[-1] == last:
+        raise here.refuse(list(network.pool), f"take addresses of {cidr}, {cidr[1]} to {cidr[-2]}, the lower one first")
+    if first <= gateway <= last:
+        raise here.refuse(list(network.pool), f"leave out the gateway, {gateway}")
+    return list(network.pool)
 
 
 def bridge_name(topology: Topology, deployment: str, network: str) -> str:
@@ -450,7 +538,7 @@ def _claim_groups(placed: list[Placed], groups: dict[str, list[str]], topology: 
     owners = dict.fromkeys(
         (
             *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts"),
-            *("zones", "zones_stale", "openstack_services"),
+            *("zones", "zones_stale", "openstack_services", "hypervisors"),
         ),
         "Ansible or this plugin",
     )
@@ -477,7 +565,9 @@ def zones_group(host: str) -> str:
     return f"{host.replace('-', '_')}_zones"
 
 
-def _zones(one: Placed, spaces: list[_Space], ids: dict[str, int], namespace: bytes) -> list[Zone]:
+def _zones(
+    one: Placed, spaces: list[_Space], provider: t.Iterable[str], ids: dict[str, int], namespace: bytes
+) -> list[Zone]:
     """The zones of a component. With ``count`` ordinals go round the hosts, with ``per_host`` host by host:
 
     either way the ordinals that exist stay when the number grows (``count``) or a host is added at the end (``per_host``).
@@ -504,8 +594,9 @@ def _zones(one: Placed, spaces: list[_Space], ids: dict[str, int], namespace: by
                 space.name: {"address": space.address(ids[host], offset + number), "mac": zone_mac(raw, space.name)}
                 for space in further
             }
+        macs = {network: zone_mac(raw, network) for network in provider} if one.component.merged.provider else None
         address = dotted(first.first + ids[host] * first.block + offset + number)
-        zones.append(Zone(name, text, host, number, ordinal, address, zone_mac(raw, "zone"), networks))
+        zones.append(Zone(name, text, host, number, ordinal, address, zone_mac(raw, "zone"), networks, macs))
     return zones
 
 
@@ -528,17 +619,47 @@ def _check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place)
             seen[zone.name] = f"a zone of {component!r}"
 
 
-def _host_variable(name: str, host: Host, spaces: dict[str, _Space]) -> dict[str, t.Any]:
+def _host_variable(
+    name: str,
+    host: Host,
+    spaces: dict[str, _Space],
+    networks: t.Mapping[str, t.Any],
+    provider: t.Mapping[str, t.Any],
+) -> dict[str, t.Any]:
     """The noun ``host``. ``builders`` are the addresses of image builders, the last slot (the network's broadcast
-    address may be the last of all, so there are seven)."""
+    address may be the last of all, so there are seven); ``bridges`` is what ``zonestack-network`` makes on it."""
     zone = spaces["zone"]
     builders = [zone.address(host.id, zone.block - SLOT_SIZE + index) for index in range(SLOT_SIZE - 1)]
+    bridges = [
+        {
+            "bridge": facts["bridge"],
+            "address": f"{spaces[network].address(host.id, HOST_OFFSET)}/{facts['prefix']}",
+            "mtu": facts["mtu"],
+            "nat": facts["cidr"] if network == "zone" else None,
+            "interface": None,
+            "provider": False,
+        }
+        for network, facts in networks.items()
+    ]
+    for facts in provider.values():
+        gateway = facts["gateway_host"] == name
+        bridges.append(
+            {
+                "bridge": facts["bridge"],
+                "address": f"{facts['gateway']}/{facts['prefix']}" if gateway else None,
+                "mtu": facts["mtu"],
+                "nat": facts["cidr"] if gateway else None,
+                "interface": facts["interface"],
+                "provider": True,
+            }
+        )
     return {
         "name": name,
         "id": host.id,
         "backend": host.backend,
         "store": host.store or STORES[host.backend][0],
         "addresses": {network: space.address(host.id, HOST_OFFSET) for network, space in spaces.items()},
+        "bridges": bridges,
         "builders": builders,
     }
 
@@ -643,6 +764,7 @@ def compute(
     deployment = topology.deployment or decode_dataclass(_Deployment, {"deployment": deployment}, place).deployment
     spaces = _check_networks(topology, deployment, place)
     _check_hosts(topology, spaces, place)
+    provider = _check_provider_networks(topology, deployment, place)
     internal = _vip(topology, spaces["zone"], place)
     groups = _groups(topology)
     placed = _place_all(topology, known, groups, place)
@@ -655,7 +777,11 @@ def compute(
     namespace = deployment_namespace(deployment)
     zones = {
         one.component.name: _zones(
-            one, [spaces[name] for name in ("zone", *one.component.merged.networks)], ids, namespace
+            one,
+            [spaces[name] for name in ("zone", *one.component.merged.networks)],
+            topology.cloud.networks,
+            ids,
+            namespace,
         )
         for one in placed
     }
@@ -667,13 +793,15 @@ def compute(
         variable["zone"] = {**variable["zone"], **one.size}
         variable["image"] = {**variable["image"], "id": used[one.component.name]}
         services[one.component.name] = variable
-    hosts = {name: _host_variable(name, host, spaces) for name, host in topology.hosts.items()}
+    facts = {name: _network_facts(topology, deployment, name) for name in topology.networks}
+    hosts = {name: _host_variable(name, host, spaces, facts, provider) for name, host in topology.hosts.items()}
     vip = {"internal": internal, "external": topology.endpoints.external or internal}
     stack = {
         "deployment": deployment,
         "region": topology.region,
         "release": topology.release,
-        "networks": {name: _network_facts(topology, deployment, name) for name in topology.networks},
+        "networks": facts,
+        "cloud": {"networks": provider},
         "vip": vip,
         "endpoint": _endpoints(placed, vip),
         "hosts": {

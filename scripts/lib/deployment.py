@@ -19,6 +19,8 @@ from typing import NoReturn
 
 import yaml
 
+from preflight import provider_network
+
 ROOT = Path(__file__).resolve().parents[2]
 EXTRA_CA = Path("/usr/local/share/ca-certificates")
 """Where Debian keeps the certificates that an administrator added to those it trusts (update-ca-certificates(8))."""
@@ -106,6 +108,8 @@ def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
 def aio_topology(example: str, network: str, store: str) -> str:
     """The example's topology with this machine's network and store; its comments stay as they are."""
     text, networks = re.subn(r"(\bcidr:\s*)[\d./]+", rf"\g<1>{network}", example, count=1)
+    provider = provider_network(network)
+    text = re.sub(r"(\bpublic:.*\bcidr:\s*)[\d./]+", rf"\g<1>{provider}", text, count=1)
     virtual = ipaddress.IPv4Network(network)[VIP_OFFSET]
     text = re.sub(r"^(\s*internal:\s*)[\d.]+", rf"\g<1>{virtual}", text, count=1, flags=re.MULTILINE)
     if store != "overlay":
@@ -113,6 +117,8 @@ def aio_topology(example: str, network: str, store: str) -> str:
     topology = yaml.safe_load(text)
     if networks != 1 or topology["networks"]["zone"]["cidr"] != network:
         raise DeploymentError("inventory/examples/aio/topology.yml: the first `cidr:` must be that of networks.zone")
+    if topology["cloud"]["networks"]["public"]["cidr"] != provider:
+        raise DeploymentError("inventory/examples/aio/topology.yml: write `public: {cidr: ...` on one line")
     return text
 
 

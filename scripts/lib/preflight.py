@@ -248,7 +248,7 @@ def route_uses(routes: list[dict[str, object]], own: str) -> Iterator[Use]:
     """Networks with a route of their own (``ip -j route show table all``), except those of the bridge ``own``."""
     for route in routes:
         network = as_network(str(route.get("dst")))
-        if network is None or network.prefixlen == 0 or route.get("dev") == own or network.is_loopback:
+        if network is None or network.prefixlen == 0 or is_own(route.get("dev"), own) or network.is_loopback:
             continue
         if route.get("type") in ("broadcast", "local", "multicast"):
             continue  # these repeat an address, which address_uses() names better
@@ -260,7 +260,7 @@ def address_uses(links: list[dict[str, object]], own: str) -> Iterator[Use]:
     """Networks of this machine's addresses (``ip -j address``), except those of the bridge ``own``."""
     for link in links:
         infos = link.get("addr_info")
-        if link.get("ifname") == own or not isinstance(infos, list):
+        if is_own(link.get("ifname"), own) or not isinstance(infos, list):
             continue
         for info in infos:
             network = as_network(f"{info.get('local')}/{info.get('prefixlen')}")
@@ -313,17 +313,34 @@ def uses_here(own: str) -> list[Use]:
     ]
 
 
+def is_own(device: object, bridge: str) -> bool:
+    """Whether a device is the deployment's own: its bridge, or that of a further network (``zs-aio-public``)."""
+    return device == bridge or str(device).startswith(f"{bridge}-")
+
+
+def provider_network(zones: str) -> str:
+    """Where instances are reached, beside the zones' network: the /24 behind it, or before it at the end of a block."""
+    network = ipaddress.IPv4Network(zones)
+    behind = ipaddress.IPv4Network((int(network.broadcast_address) + 1, 24))
+    return str(behind if behind.is_private else ipaddress.IPv4Network((int(network.network_address) - 256, 24)))
+
+
 def choose_network(given: str | None, uses: Iterable[Use], report: Report) -> str | None:
-    """The network ``given`` when nothing uses it, or the first free candidate; None (and a problem) when there is none."""
+    """The network ``given`` when nothing uses it, or the first free candidate; None (and a problem) when there is none.
+
+    It is free when the provider network beside it is free as well.
+    """
     uses = list(uses)
-    overlaps = {
-        candidate: next((use.what for use in uses if use.network.overlaps(Network(candidate))), None)
-        for candidate in ([given] if given else CANDIDATES)
-    }
-    for candidate, taken_by in overlaps.items():
-        if taken_by is None:
+
+    def taken_by(candidate: str) -> str | None:
+        pair = [Network(candidate), Network(provider_network(candidate))]
+        return next((use.what for use in uses if any(use.network.overlaps(one) for one in pair)), None)
+
+    overlaps = {candidate: taken_by(candidate) for candidate in ([given] if given else CANDIDATES)}
+    for candidate, what in overlaps.items():
+        if what is None:
             return candidate
-    taken = "; ".join(f"{candidate} overlaps {what}" for candidate, what in overlaps.items())
+    taken = "; ".join(f"{candidate} (or {provider_network(candidate)} beside it) overlaps {what}" for candidate, what in overlaps.items())
     report.problem(f"network: {taken}", "give a free one with --network, for example --network 10.99.0.0/21")
     return None
 

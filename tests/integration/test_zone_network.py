@@ -10,14 +10,22 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/zone_host/files/zonestack-network"
-LACKS_ALL = "bridge zs-t with 10.98.2.1/21: missing\nnftables table zonestack_net_t: missing or different\n"
+LACKS_ALL = """\
+bridge zs-t with 10.98.2.1/21: missing
+bridge zs-p with 10.98.9.1/24: missing
+bridge zs-q: missing
+nftables table zonestack_net_t: missing or different
+"""
 
 
 def inside(folder: Path, script: str) -> str:
     """Run a shell script in a fresh network namespace; ``net`` is the program. Returns its output."""
-    (folder / "net-t").write_text("# a comment\nzs-t 10.98.2.1/21 1400 10.98.0.0/21\n")
+    (folder / "net-t").write_text(
+        "# a comment\nzs-t 10.98.2.1/21 1400 10.98.0.0/21 - -\n"
+        "zs-p 10.98.9.1/24 1500 10.98.9.0/24 eth9 provider\nzs-q - 1500 - - provider\n"
+    )
     done = subprocess.run(
-        ["unshare", "--net", "bash", "-ec", f'net() {{ bash {PROGRAM} "$@"; }}\n{script}'],
+        ["unshare", "--net", "bash", "-ec", f'net() {{ bash {PROGRAM} "$@"; }}\nip link add eth9 type veth peer name other\n{script}'],
         env={**os.environ, "ZONESTACK_NETWORK": str(folder)},
         capture_output=True,
         text=True,
@@ -33,7 +41,7 @@ def test_start_makes_all_and_a_second_one_changes_nothing(tmp_path: Path) -> Non
         tmp_path, "net check || echo lacks; net start; net check; net start; net check; ip -br -4 address show zs-t"
     )
     assert out.startswith(f"{LACKS_ALL}lacks\n")
-    assert out.count("missing") == 2 and out.rstrip().endswith("10.98.2.1/21")
+    assert out.count("missing") == 4 and out.rstrip().endswith("10.98.2.1/21")
 
 
 @pytest.mark.parametrize(
@@ -45,8 +53,15 @@ def test_start_makes_all_and_a_second_one_changes_nothing(tmp_path: Path) -> Non
         ("ip address flush dev zs-t", "bridge zs-t: address 10.98.2.1/21 is missing"),
         ("nft flush ruleset", "nftables table zonestack_net_t: missing or different"),
         ("nft add rule ip zonestack_net_t out counter", "nftables table zonestack_net_t: missing or different"),
+        ("nft flush chain ip zonestack_net_t between", "nftables table zonestack_net_t: missing or different"),
+        ("ip link set eth9 nomaster", "bridge zs-p: eth9 is no port of it"),
+        ("ip link delete zs-q", "bridge zs-q: missing"),
         ("ip link delete zs-t", "bridge zs-t with 10.98.2.1/21: missing"),
-        ("nft add table ip filter; nft add chain ip filter DOCKER-USER", "bridge zs-t: Docker drops what it forwards"),
+        (
+            "nft add table ip filter; nft add chain ip filter DOCKER-USER;"
+            " for b in zs-p zs-q; do for d in i o; do nft add rule ip filter DOCKER-USER ${d}ifname $b counter accept; done; done",
+            "bridge zs-t: Docker drops what it forwards",
+        ),
     ],
 )
 def test_every_damage_is_seen_and_mended(tmp_path: Path, damage: str, said: str) -> None:

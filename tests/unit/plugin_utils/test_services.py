@@ -73,7 +73,7 @@ def test_later_folder_replaces_a_file_of_the_same_name(tmp_path):
 REFUSED = [
     ("unknown key", {"slot: 7": "slot: 7\n    solt: 8"}, "services/a.yml: solt: value 8: unknown key, did you mean 'slot'? (known: slot, count, "),
     ("unknown key below", {"packages": "package"},
-     "services/a.yml: image.package: value ['a']: unknown key, did you mean 'packages'? (known: packages, python, user, commands, files)"),
+     "services/a.yml: image.package: value ['a']: unknown key, did you mean 'packages'? (known: packages, python, user, commands, files, copies)"),
     ("unknown key of a daemon", {"command: /bin/a": "command: /bin/a, usr: b"}, "services/a.yml: daemons.a.usr: value 'b': unknown key"),
     ("no slot", {"slot: 7": ""}, "services/a.yml: slot: the key is missing and has no default"),
     ("slot 0", {"slot: 7": "slot: 0"}, "services/a.yml: slot: value 0: give 1 or more"),

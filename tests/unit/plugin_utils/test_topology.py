@@ -194,7 +194,7 @@ def test_service_variable_has_the_deployments_sizes():
         "vcpus": 2,
         "cpu_cap": 150,
         "quota": 10,
-        "privileged": False,
+        "privileged": False, "devices": [], "capabilities": [],
         "autostart": True,
         "volumes": {},
     }
@@ -236,6 +236,23 @@ def test_stack_names_endpoints_and_members():
     }  # fmt: skip
 
 
+def test_provider_network_is_a_bridge_on_each_host_and_an_interface_of_the_zones_that_want_one():
+    services = {**SERVICES, "hypervisor": "{description: Instances, slot: 30, provider: true}"}
+    cloud = {"networks": {"public": {"cidr": "10.9.0.0/24", "gateway_host": "aio1"}}}
+    found = build(f"{GOOD}  hypervisor: {{per_host: 1}}\ncloud: {cloud}\n", services)
+    assert found.stack["cloud"]["networks"]["public"] == {
+        "cidr": "10.9.0.0/24", "prefix": 24, "gateway": "10.9.0.1", "gateway_host": "aio1", "pool": ["10.9.0.128", "10.9.0.254"],
+        "bridge": "zs-x-public", "interface": None, "mtu": 1500, "dns": [], "external": True, "shared": False,
+    }  # fmt: skip
+    bridges = {name: host["bridges"] for name, host in found.hosts.items()}
+    assert [one["address"] for one in bridges["aio1"]] == ["10.77.2.1/21", "10.9.0.1/24"]
+    assert [(one["address"], one["nat"]) for one in bridges["lx02"]] == [("10.77.4.1/21", "10.77.0.0/21"), (None, None)]
+    assert [one["provider"] for one in bridges["aio1"]] == [False, True]
+    first, second = found.zones["hypervisor"]
+    assert first.provider and second.provider and first.provider["public"] != second.provider["public"]
+    assert "provider" not in found.zones["galera"][0].variable()
+
+
 def test_same_input_gives_the_same_inventory():
     assert build() == build()
 
@@ -254,7 +271,21 @@ REFUSED_TOPOLOGIES = [
     ("duplicate service", "  memcached:", "  galera:", f"{T}: line 10, column 3: duplicate key 'galera' (first on line 9): keep one"),
     ("unknown key at the top", "release:", "relaese: x\nrelease:",
      f"{T}: relaese: value 'x': unknown key, did you mean 'release'? (known: release, networks, hosts, services, plugin, deployment, region, "
-     "endpoints, services_path)"),
+     "endpoints, cloud, services_path)"),
+    ("provider network over the zones'", "services:", "cloud: {networks: {public: {cidr: 10.77.4.0/24}}}\nservices:",
+     f"{T}: cloud.networks.public.cidr: value '10.77.4.0/24': overlaps network 'zone' (10.77.0.0/21): choose another range"),
+    ("two provider networks overlap", "services:", "cloud: {networks: {a: {cidr: 10.9.0.0/24}, b: {cidr: 10.9.0.128/25}}}\nservices:",
+     f"{T}: cloud.networks.b.cidr: value '10.9.0.128/25': overlaps provider network 'a' (10.9.0.0/24): choose another range"),
+    ("gateway elsewhere", "services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, gateway: 10.8.0.1}}}\nservices:",
+     f"{T}: cloud.networks.public.gateway: value '10.8.0.1': take an address of 10.9.0.0/24, 10.9.0.1 to 10.9.0.254"),
+    ("gateway is given away", "services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, pool: [10.9.0.1, 10.9.0.9]}}}\nservices:",
+     f"{T}: cloud.networks.public.pool: value ['10.9.0.1', '10.9.0.9']: leave out the gateway, 10.9.0.1"),
+    ("pool of one", "services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, pool: [10.9.0.5]}}}\nservices:",
+     f"{T}: cloud.networks.public.pool: value ['10.9.0.5']: write two IPv4 addresses, the first and the last"),
+    ("gateway is no host", "services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, gateway_host: x}}}\nservices:",
+     f"{T}: cloud.networks.public.gateway_host: value 'x': name a host (known: aio1, lx02)"),
+    ("two networks, one bridge", "services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, bridge: zs-x}}}\nservices:",
+     f"{T}: cloud.networks.public.bridge: value 'zs-x': network 'zone' has this bridge: choose another"),
     ("unknown key of a host", "connection: local", "conection: local",
      f"{T}: hosts.aio1.conection: value 'local': unknown key, did you mean 'connection'? (known: id, backend, connection, address, user, port, "
      "store, groups)"),

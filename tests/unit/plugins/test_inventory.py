@@ -117,7 +117,7 @@ def test_groups_and_hosts(tree):
     assert found["lxc_hosts"]["hosts"] == ["aio1", "lx-02"]
     assert set(found["zone_hosts"]["children"]) == {"lxc_hosts", "smartos_hosts"}
     assert found["control"]["hosts"] == ["lx-02"]
-    assert found["zones"]["children"] == ["nova", "galera", "keystone", "zones_stale", "openstack_services"]
+    assert found["zones"]["children"] == ["nova", "galera", "keystone", "zones_stale", "openstack_services", "hypervisors"]
     assert found["nova"]["children"] == ["nova_api", "nova_conductor"]
     assert found["galera"]["hosts"] == ["aio1-galera-1", "lx-02-galera-1", "aio1-galera-2"]
     assert found["lx_02_zones"]["hosts"] == ["lx-02-galera-1", "lx-02-keystone-1"]
@@ -158,6 +158,9 @@ def test_local_host_uses_its_own_python_and_not_the_control_machines(tree):
     assert host["host"] == {
         "name": "aio1", "id": 1, "backend": "lxc", "store": "overlay", "addresses": {"zone": "10.77.2.1"},
         "builders": [f"10.77.3.{last}" for last in range(248, 255)],
+        "bridges": [
+            {"bridge": "zs-x", "address": "10.77.2.1/21", "mtu": 1500, "nat": "10.77.0.0/21", "interface": None, "provider": False},
+        ],
     }  # fmt: skip
 
 
@@ -175,7 +178,7 @@ def test_zone_has_three_nouns_and_little_else(tree):
     }
     assert found.keys() == own
     assert found["stack"].keys() == {
-        "deployment", "region", "release", "networks", "vip", "endpoint", "hosts", "members", "services", "images",
+        "cloud", "deployment", "region", "release", "networks", "vip", "endpoint", "hosts", "members", "services", "images",
     }  # fmt: skip
 
 

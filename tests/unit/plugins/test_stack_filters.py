@@ -25,14 +25,21 @@ STACK = {
         "haproxy": [{"name": "h1-haproxy-1", "address": "10.0.2.8"}],
         "galera": [{"name": "h1-galera-1", "address": "10.0.2.16"}, {"name": "h1-galera-2", "address": "10.0.2.17"}],
         "nova_api": [{"name": "h1-nova-api-1", "address": "10.0.2.80"}],
+        "nova_novncproxy": [{"name": "h1-nova-novncproxy-1", "address": "10.0.2.88"}],
     },
     "endpoint": {"nova": {"public": "https://p", "internal": "https://i", "admin": "https://a"}},
     "services": {
-        "galera": {"listen": {"mysql": {"port": 3306, "sticky": True, "check_port": 9200, "check_path": "/"}}},
+        "galera": {
+            "components": {"galera": {"listen": {"mysql": {"port": 3306, "sticky": True, "check_port": 9200, "check_path": "/"}}}}
+        },
         "nova": {
             "component": "nova_api",
             "description": "Compute",
             "api": {"type": "compute", "port": 8774, "health": "/h"},
+            "components": {
+                "nova_api": {"api": {"type": "compute", "port": 8774, "health": "/h"}},
+                "nova_novncproxy": {"listen": {"console": {"port": 6080, "mode": "http"}}},
+            },
             "database": ["nova", "nova_api"],
             "queue": True,
             "identity": {"user": "nova", "roles": ["service"]},
@@ -44,15 +51,16 @@ SECRETS = {"database": {"nova": "d1", "nova_api": "d2"}, "queue": {"nova": "q"},
 
 def test_an_api_and_a_listener_are_front_ends_of_their_members():
     found = front_ends(STACK)
-    assert found["nova"]["members"] == STACK["members"]["nova_api"]
-    assert (found["nova"]["mode"], found["nova"]["health"]) == ("http", "/h")
+    assert found["nova_api"]["members"] == STACK["members"]["nova_api"]
+    assert (found["nova_api"]["mode"], found["nova_api"]["health"]) == ("http", "/h")
+    assert found["console"]["members"] == STACK["members"]["nova_novncproxy"], "its own component's, not the API's"
     assert (found["mysql"]["mode"], found["mysql"]["sticky"], found["mysql"]["check_port"]) == ("tcp", True, 9200)
 
 
 def test_two_front_ends_on_one_port_are_refused():
-    clash = {**STACK, "services": {**STACK["services"], "x": {"listen": {"other": {"port": 8774}}}}}
+    clash = {**STACK, "services": {**STACK["services"], "x": {"components": {"x": {"listen": {"other": {"port": 8774}}}}}}}
     clash["members"] = {**STACK["members"], "x": []}
-    with pytest.raises(AnsibleFilterError, match="port 8774 is already nova's"):
+    with pytest.raises(AnsibleFilterError, match="port 8774 is already nova_api's"):
         front_ends(clash)
 
 
@@ -85,6 +93,13 @@ def test_a_further_network_has_no_default_route():
     first, second = zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)
     assert (first["name"], first["gateway"]) == ("eth0", "10.0.2.1")
     assert (second["name"], second["bridge"], second["gateway"], second["mtu"]) == ("eth1", "st", None, 9000)
+
+
+def test_an_interface_in_a_provider_network_has_no_address():
+    stack = {**STACK, "cloud": {"networks": {"public": {"bridge": "zs-x-public", "mtu": 1400}}}}
+    zone = {"host": "h1", "address": "10.0.2.16", "mac": "02:0", "provider": {"public": "02:2"}}
+    found = zone_networks(zone, {"role": "hypervisor", "component": "nova_compute"}, stack)
+    assert found[1] == {"name": "eth1", "bridge": "zs-x-public", "mac": "02:2", "mtu": 1400}
 
 
 def test_database_users_come_from_haproxy_alone():

@@ -25,6 +25,7 @@ def test_topology_gets_network_address_and_store() -> None:
     text = aio_topology((ROOT / EXAMPLE).read_text(), "172.29.8.0/21", "dir")
     topology = yaml.safe_load(text)
     assert topology["networks"]["zone"]["cidr"] == "172.29.8.0/21"
+    assert topology["cloud"]["networks"]["public"]["cidr"] == "172.29.16.0/24"
     assert topology["endpoints"]["internal"] == "172.29.8.5"
     assert topology["hosts"]["aio1"]["store"] == "dir"
     assert text.count("#") == (ROOT / EXAMPLE).read_text().count("#"), "the comments stay"

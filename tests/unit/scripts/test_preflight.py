@@ -45,6 +45,7 @@ def test_first_free_network_is_taken() -> None:
     report = preflight.Report()
     assert preflight.choose_network(None, [], report) == preflight.CANDIDATES[0]
     assert preflight.choose_network(None, [use("10.77.4.0/24")], report) == preflight.CANDIDATES[1]
+    assert preflight.choose_network(None, [use("10.77.8.0/24", "the provider network")], report) == preflight.CANDIDATES[1]
     assert preflight.choose_network(None, [use("10.0.0.0/8")], report) == "172.29.8.0/21"
     assert report.problems == []
 
@@ -57,7 +58,7 @@ def test_overlap_names_what_it_overlaps() -> None:
         )
         is None
     )
-    assert "10.99.0.0/21 overlaps name server 10.99.7.53 in resolv.conf" in report.problems[0][0]
+    assert "10.99.0.0/21 (or 10.99.8.0/24 beside it) overlaps name server 10.99.7.53 in resolv.conf" in report.problems[0][0]
     assert "--network" in report.problems[0][1]
 
 
@@ -75,10 +76,19 @@ def test_candidates_are_usable_and_in_every_private_block() -> None:
         assert any(network.subnet_of(ipaddress.IPv4Network(block)) for network in networks)
 
 
+@pytest.mark.parametrize(
+    ("zones", "provider"),
+    [("10.77.0.0/21", "10.77.8.0/24"), ("172.16.0.0/16", "172.17.0.0/24"), ("10.255.248.0/21", "10.255.247.0/24")],
+)
+def test_provider_network_lies_beside_that_of_the_zones(zones: str, provider: str) -> None:
+    assert preflight.provider_network(zones) == provider
+
+
 def test_routes_and_addresses_of_the_own_bridge_are_no_conflict() -> None:
     routes: list[dict[str, object]] = [
         {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0"},
         {"dst": "10.77.0.0/21", "dev": "zs-aio"},
+        {"dst": "10.77.8.0/24", "dev": "zs-aio-public"},
         {"dst": "10.8.0.0/16", "dev": "tun0"},
         {"type": "broadcast", "dst": "192.0.2.255", "dev": "eth0"},
     ]
@@ -86,6 +96,7 @@ def test_routes_and_addresses_of_the_own_bridge_are_no_conflict() -> None:
     links: list[dict[str, object]] = [
         {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "prefixlen": 8}]},
         {"ifname": "zs-aio", "addr_info": [{"local": "10.77.2.1", "prefixlen": 21}]},
+        {"ifname": "zs-aio-public", "addr_info": [{"local": "10.77.8.1", "prefixlen": 24}]},
         {"ifname": "eth0", "addr_info": [{"local": "192.0.2.7", "prefixlen": 24}]},
     ]
     assert [found.what for found in preflight.address_uses(links, "zs-aio")] == ["address 192.0.2.7/24 of eth0"]
