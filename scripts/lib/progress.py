@@ -98,6 +98,8 @@ class Record:
         self.step_seconds: dict[str, float] = {}
         self.pairs = 0
         self.skipped = 0
+        self.said: dict[str, str] = {}
+        """What plays say about the whole run, by ``set_stats``."""
         self.last_words: deque[str] = deque(maxlen=40)
         self._task_by_uuid: dict[str, TaskRun] = {}
         self._step_started = time.monotonic()
@@ -129,6 +131,8 @@ class Record:
                 task = TaskRun(self.step or "", plain_name(data["name"]))
                 self._task_by_uuid[data["task_uuid"]] = task
                 self.tasks.append(task)
+        elif kind == "playbook_on_stats":
+            self.said |= data.get("artifact_data") or {}
         elif kind in OUTCOMES:
             self._add_result(OUTCOMES[kind], data)
 

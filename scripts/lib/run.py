@@ -48,11 +48,44 @@ class State:
         write_whole(self.path(deployment), json.dumps(self.__dict__), 0o600)
 
 
-def chosen_steps(wanted: list[str]) -> list[str]:
-    """The steps that ``--step`` names, in their order: single ones and ranges (``zones..services``, ``zones..``)."""
+class Proof:
+    """That an instance was led through its life, and that no run has changed anything since.
+
+    It is a file with the words of that verification. It is away from the beginning of a run until the step verify begins,
+    or the run ends, without a change: a run that was killed anywhere leaves none, and the next one verifies.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.path = deployment.logs / "verified"
+        self._words = ""
+
+    def take(self) -> None:
+        """Begin a run that may change something."""
+        self._words = self.words()
+        self.path.unlink(missing_ok=True)
+
+    def give(self, record: Record) -> None:
+        """Have the file there when what it says holds."""
+        self.path.unlink(missing_ok=True)
+        if words := record.said.get("verified"):
+            self._words = f"{words} ({time.strftime('%Y-%m-%d %H:%M:%S')})"
+        elif record.changed:
+            self._words = ""
+        if self._words and not record.failures:
+            write_whole(self.path, self._words, 0o600)
+
+    def words(self) -> str:
+        return self.path.read_text() if self.path.exists() else ""
+
+
+def chosen_steps(wanted: list[str], verify: bool = True) -> list[str]:
+    """The steps that ``--step`` names, in their order: single ones and ranges (``zones..services``, ``zones..``).
+
+    :param verify: whether a step that verifies is among them when it is not named itself.
+    """
     order = list(STEPS)
     if not wanted:
-        return order
+        return [step for step in order if verify or step != "verify"]
     chosen: set[str] = set()
     for text in wanted:
         first, dots, last = text.partition("..")
@@ -113,6 +146,9 @@ class Run:
     def execute(self, on_step: Any = lambda step: None) -> int:
         """Run the playbooks under their display, with everything in the log. Returns the exit code."""
         steps = [playbook.stem for playbook in self.playbooks]
+        proof = None if "--check" in self.arguments else Proof(self.deployment)
+        if proof:
+            proof.take()
         with (
             os.fdopen(os.open(self.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "a") as file,
             Display(self.record, steps, self.console, self.shown, self.mask) as display,
@@ -125,6 +161,8 @@ class Run:
                 self.record.add(event)
                 if event["event"] == "playbook_on_start":
                     on_step(self.record.step)
+                    if proof and self.record.step == "verify":
+                        proof.give(self.record)
                 display.update(event)
 
             rc = run_playbooks(self.deployment, self.arguments, self.playbooks, take, self.mask)
@@ -135,6 +173,8 @@ class Run:
                     "no host matched, so nothing was done: look at --limit and at the topology"
                 )
             log.write(f"exit code {rc}")
+        if proof and rc == 0:
+            proof.give(self.record)
         return rc
 
     def say(self, text: str = "") -> None:
@@ -179,8 +219,21 @@ class Run:
         self.say(
             f"Took {record.seconds():.1f} s: {times}. {record.pairs} tasks x zones ({record.skipped} more skipped)."
         )
+        self.verification(check)
         if self.cloud.privileged:
             self.say(f"Privileged zones (root there is root on the host): {', '.join(self.cloud.privileged)}")
+
+    def verification(self, check: bool) -> None:
+        """What is proved now."""
+        said, proof = self.record.said, Proof(self.deployment).words()
+        if verified := said.get("verified"):
+            self.say(f"verified: {verified}")
+        elif left_out := said.get("left_out"):
+            self.say(f"verified: every front end serves; {left_out}")
+        elif proof and not check:
+            self.say(f"verified: {proof}, and nothing has changed since")
+        elif not check:
+            self.say(f"not verified since the last change: scripts/verify.sh{self.option()}")
 
     def how_to_log_in(self) -> None:
         """Where the cloud is reached."""
@@ -203,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:<15} {text}")
         return 0
     deployment = Deployment(options.deployment).require()
-    steps = chosen_steps(options.step)
+    steps = chosen_steps(options.step, not options.no_verify)
     with locked(deployment):
         last = State.read(deployment)
         limit = None
@@ -219,7 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
         shown = {"runner_on_file_diff"} if options.diff else set()
         if options.verbose:
             shown |= {"runner_on_ok", "runner_item_on_ok", "runner_on_failed", "runner_item_on_failed"}
-        run = Run(deployment, cloud, playbooks, ansible_arguments(options, limit), frozenset(shown))
+        proof = ["--extra-vars", f"verify_passed={Proof(deployment).path}"]
+        run = Run(deployment, cloud, playbooks, [*ansible_arguments(options, limit), *proof], frozenset(shown))
         state = State(steps, steps[0], limit=limit, log=str(run.log.relative_to(ROOT)))
 
         def on_step(step: str | None) -> None:
@@ -237,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
             run.say(f"  next  scripts/run-playbooks.sh{run.option()} --resume")
         return rc
     run.summary(options.check)
-    if steps[-1] == list(STEPS)[-1] and not options.check:
+    if not options.check and (steps[-1] == list(STEPS)[-1] or options.no_verify and not options.step):
         run.how_to_log_in()
     elif options.check:
         run.say(f"  next  scripts/run-playbooks.sh{run.option()}")

@@ -19,7 +19,7 @@ import runner
 from deployment import ROOT, Deployment, DeploymentError
 from options import STEPS
 from progress import Record
-from run import chosen_steps
+from run import Proof, chosen_steps
 
 PLAY = "- hosts: all\n  gather_facts: false\n  tasks:\n"
 
@@ -226,3 +226,42 @@ def test_lock_of_a_killed_run_is_free(small: Small) -> None:
     assert done.returncode == -signal.SIGKILL
     with runner.locked(small):
         pass
+
+
+# Proof of a verification ---------------------------------------------------------------------------------------------------
+
+
+def proof_after(deployment: Small, **record_says: Any) -> str:
+    """What is proved after a run whose record says this."""
+    proof, record = Proof(deployment), Record()
+    deployment.logs.mkdir(parents=True, exist_ok=True)
+    proof.take()
+    assert proof.words() == "", "while a run goes on nothing is proved"
+    for name, value in record_says.items():
+        setattr(record, name, value)
+    proof.give(record)
+    return proof.words()
+
+
+def test_verification_holds_until_something_changes(small: Small) -> None:
+    assert proof_after(small) == ""
+    assert proof_after(small, changed={"zone1": ["Do it"]}, said={"verified": "reached in 9 s"}).startswith("reached in 9 s (20")
+    assert proof_after(small).startswith("reached in 9 s (20")
+    assert proof_after(small, changed={"zone1": ["Do it"]}) == ""
+    assert proof_after(small) == ""
+
+
+def test_failed_run_proves_nothing(small: Small) -> None:
+    proof_after(small, said={"verified": "reached"})
+    assert proof_after(small, failures=["one"]) == ""
+
+
+def test_what_plays_say_reaches_the_record(small: Small) -> None:
+    playbook = play(small, "verify", "    - ansible.builtin.set_stats: {aggregate: false, data: {verified: reached in 9 s}}\n")
+    rc, record, _output = run(small, playbook)
+    assert (rc, record.said) == (0, {"verified": "reached in 9 s"})
+
+
+def test_steps_without_verification() -> None:
+    assert chosen_steps([], verify=False) == [step for step in STEPS if step != "verify"]
+    assert chosen_steps(["verify"], verify=False) == ["verify"]

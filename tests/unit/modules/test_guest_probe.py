@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.zonestack.openstack.plugins.module_utils.instance_life import Failed
+from ansible_collections.zonestack.openstack.plugins.modules.guest_probe import direct_route, judge, make_key, questions
+
+UUID = "6fe04b5a-7f3c-4e6a-9df4-0ad5f2f8f7ad"
+BOOT = "0b2ce10c-3b3d-4d5c-a0a3-2cb06b06ab11"
+GUEST = {"id": UUID, "address": "10.78.0.130", "mark": "/root/v", "marks": ["old", "new"]}
+SAID = f'boot {BOOT}\nfile /root/v-old\nfile /root/v-new\nmetadata {{"uuid": "{UUID}"}}\n'
+
+
+def test_neighbour_is_a_direct_route():
+    assert direct_route('[{"dst":"10.78.0.130","dev":"zs-aio-public","prefsrc":"10.78.0.1"}]', "10.78.0.130") == "zs-aio-public"
+
+
+def test_address_behind_the_default_route_is_not_tried():
+    with pytest.raises(Failed, match=r"no link in the network of 10.78.0.130 \(it would send there through 192.0.2.1\)"):
+        direct_route('[{"dst":"10.78.0.130","gateway":"192.0.2.1","dev":"eth0"}]', "10.78.0.130")
+
+
+def test_guest_that_says_all_is_taken():
+    assert judge(GUEST, SAID) == BOOT
+
+
+@pytest.mark.parametrize(
+    ("said", "guest", "message"),
+    [
+        (SAID.replace(UUID, "other"), {}, "its metadata does not name it"),
+        (SAID.replace("metadata ", "x "), {}, "no answer from 169.254.169.254"),
+        (SAID.replace("v-new", "v-x"), {}, "its user-data was not run"),
+        (SAID.replace("v-old", "v-x"), {}, "has not survived: /root/v-old"),
+        (SAID, {"boot_id": BOOT}, "still runs the boot of before"),
+        (SAID.replace("boot ", ""), {}, "does not say which boot"),
+    ],
+)
+def test_what_a_guest_lacks_is_named(said: str, guest: dict[str, str], message: str):
+    with pytest.raises(Failed, match=message):
+        judge({**GUEST, **guest}, said)
+
+
+def test_questions_are_a_script():
+    done = subprocess.run(["sh", "-n"], input=questions(GUEST), text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+def test_key_is_its_owners_and_fresh(tmp_path: Path):
+    folder = tmp_path / "key"
+    first = make_key(folder)
+    assert first.startswith("ssh-ed25519 ")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "key").stat().st_mode) == 0o600
+    assert make_key(folder) != first
