@@ -34,8 +34,8 @@ def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
     return found
 
 
-def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str:
-    """Collect the addresses of all who are named."""
+def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str | None:
+    """Collect the addresses of all who are named. The catalogue knows that they exist; not all need to be deployed."""
     addresses: list[str] = []
     for name in names:
         if name == "any":
@@ -44,11 +44,10 @@ def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str:
             addresses.append(stack["networks"]["zone"]["cidr"])
         elif name == "hosts":
             addresses += [host["bridge_address"] for host in stack["hosts"].values()]
-        elif name in stack["members"]:
-            addresses += [member["address"] for member in stack["members"][name]]
         else:
-            raise AnsibleFilterError(f"ports.from: {name!r} is neither a deployed component nor one of zones, hosts, any")
-    return f" ip saddr {{ {', '.join(addresses)} }}"
+            components = stack["services"][name]["components"] if name in stack["services"] else [name]
+            addresses += [member["address"] for component in components for member in stack["members"].get(component, [])]
+    return f" ip saddr {{ {', '.join(addresses)} }}" if addresses else None
 
 
 def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:

@@ -362,7 +362,7 @@ def test_example_of_the_all_in_one_is_good(tree):
     real = Tree(CHECKOUT, CHECKOUT / "inventory" / "examples" / "aio", tree.collections_path / "checkout")
     found = real.inventory()
     counts = {name: len(found[name]["hosts"]) for name in found["zones"]["children"] if "hosts" in found.get(name, {})}
-    assert counts == {"galera": 3, "rabbit_mq": 3, "keystone": 2, "haproxy": 1, "memcached": 1, "log": 1, "utility": 1}
+    assert counts.items() >= {"galera": 3, "rabbit_mq": 3, "ovn": 3, "keystone": 2, "haproxy": 1, "memcached": 1, "log": 1, "utility": 1}.items()
 
 
 def test_reference_pages_are_current():
