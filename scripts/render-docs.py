@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the reference of all keys from the schemas that refuse anything else, so that the two cannot differ.
+"""Write the reference of all keys from the schemas that refuse anything else, and the pictures from the examples, so that
+none of them can differ from what it shows.
 
-scripts/render-docs.py            write docs/topology.md and docs/services.md
+scripts/render-docs.py            write docs/topology.md, docs/services.md and docs/*.svg
 scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
 """
 
@@ -95,6 +96,7 @@ def load() -> tuple[t.Any, t.Any, t.Any]:
         namespace.mkdir(parents=True)
         (namespace / "openstack").symlink_to(ROOT)
         sys.path.insert(0, folder)
+        from ansible_collections.zonestack.openstack.plugins.inventory import topology as _inventory  # noqa: F401
         from ansible_collections.zonestack.openstack.plugins.plugin_utils import schema, services, topology
 
         sys.path.remove(folder)
@@ -187,10 +189,22 @@ def tables(schema: t.Any, first: t.Iterable[type]) -> str:
     return "".join(parts)
 
 
+def pictures() -> dict[Path, str]:
+    """Every generated picture: those of the examples, and that of an instance's network."""
+    sys.path.insert(0, str(ROOT / "scripts/lib"))
+    from layout import draw
+    from plan import read_plan
+
+    return {
+        ROOT / f"docs/topology-{name}.svg": draw(read_plan(ROOT / f"inventory/examples/{name}/topology.yml")).svg()
+        for name in ("aio", "production")
+    }
+
+
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
     schema, services, topology = load()
-    return {
+    return pictures() | {
         ROOT / "docs/topology.md": TOPOLOGY + tables(schema, [topology.Topology, topology.Placement]) + ARITHMETIC,
         ROOT / "docs/services.md": SERVICES
         + tables(schema, [services.Service, services.BaseImage]).rstrip("\n")
@@ -212,7 +226,7 @@ def main() -> int:
         if options.check:
             name = str(path.relative_to(ROOT))
             sys.stdout.writelines(
-                difflib.unified_diff(current.splitlines(True), text.splitlines(True), name, f"{name} (from the schema)")
+                difflib.unified_diff(current.splitlines(True), text.splitlines(True), name, f"{name} (as it should be)")
             )
         else:
             path.write_text(text, encoding="utf-8")

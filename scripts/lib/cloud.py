@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deployment import ROOT, Deployment, DeploymentError
 
@@ -37,17 +38,22 @@ class Cloud:
     """Public URL of each service with an API."""
 
 
-def load(deployment: Deployment) -> Cloud:
-    """Read and compute; a topology that is refused raises a DeploymentError with the plugin's message."""
+def compute(topology: Path) -> Any:
+    """The inventory's own ``Cloud``; a topology that is refused raises a DeploymentError with the plugin's message."""
     if str(ROOT / ".collections") not in sys.path:
         sys.path.insert(0, str(ROOT / ".collections"))
     from ansible_collections.zonestack.openstack.plugins.inventory.topology import read_cloud
     from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Refused
 
     try:
-        computed = read_cloud(Path(deployment.topology))
+        return read_cloud(topology)
     except Refused as why:
         raise DeploymentError(str(why)) from None
+
+
+def load(deployment: Deployment) -> Cloud:
+    """What the commands need to know of a deployment."""
+    computed = compute(deployment.topology)
     hosts = computed.topology.hosts
     zones = {}
     groups: dict[str, list[str]] = {}

@@ -55,11 +55,14 @@ class Mask:
 
 
 @contextlib.contextmanager
-def locked(deployment: Deployment) -> Iterator[None]:
-    """Hold the deployment's lock. The kernel lets go of it when the process ends, however it ends."""
+def locked(deployment: Deployment, purpose: str = "run") -> Iterator[None]:
+    """Hold the deployment's lock. The kernel lets go of it when the process ends, however it ends.
+
+    :param purpose: who only looks has a lock of its own, and need not wait for who changes.
+    """
     deployment.logs.mkdir(parents=True, exist_ok=True)
     deployment.logs.chmod(0o700)
-    with open(deployment.logs / "lock", "a+") as file:  # noqa: SIM117
+    with open(deployment.logs / ("lock" if purpose == "run" else f"lock-{purpose}"), "a+") as file:  # noqa: SIM117
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -139,20 +142,21 @@ class Interrupt:
                 os.kill(pid, number)
 
 
-def private_prefix(deployment: Deployment) -> str:
-    """What the names of a deployment's folders in memory begin with.
+def private_prefix(deployment: Deployment, purpose: str = "run") -> str:
+    """What the names of a deployment's folders in memory begin with, for those who hold the same lock.
 
     The lock is one checkout's, and another checkout may have a deployment of the same name.
     """
-    return f"zonestack-{deployment.name}-{zlib.crc32(bytes(deployment.root.resolve())):08x}-"
+    checkout = zlib.crc32(bytes(deployment.root.resolve()))
+    return f"zonestack-{deployment.name.replace('/', '.')}-{checkout:08x}-{purpose}-"
 
 
 @contextlib.contextmanager
-def private_folder(deployment: Deployment) -> Iterator[Path]:
+def private_folder(deployment: Deployment, purpose: str) -> Iterator[Path]:
     """A folder in memory for ansible-runner, mode 0700, gone at the end; also those that killed runs left."""
     memory = Path("/dev/shm")
     parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
-    prefix = private_prefix(deployment)
+    prefix = private_prefix(deployment, purpose)
     for stale in parent.glob(f"{prefix}*"):  # the lock is ours, so none of these is in use
         if stale.stat().st_uid == os.getuid():
             shutil.rmtree(stale, ignore_errors=True)
@@ -169,11 +173,13 @@ def run_playbooks(
     playbooks: list[Path],
     on_event: Callable[[Event], None],
     mask: Mask,
+    purpose: str = "run",
 ) -> int:
     """Run the playbooks one after another in one ansible-playbook; the exit code is Ansible's, or 128 + a signal.
 
     :param arguments: options for ansible-playbook, without secrets.
     :param on_event: called with each event, its ``stdout`` masked.
+    :param purpose: that of the lock which is held.
     """
 
     def handle(event: Event) -> bool:
@@ -181,7 +187,7 @@ def run_playbooks(
         on_event(event)
         return False  # do not write the event to a file
 
-    with private_folder(deployment) as folder, Interrupt() as interrupt:
+    with private_folder(deployment, purpose) as folder, Interrupt() as interrupt:
         settings = folder / "env/settings"
         settings.parent.mkdir()
         settings.write_text(json.dumps({"suppress_output_file": True, "pexpect_timeout": POLL, "idle_timeout": None}))

@@ -95,6 +95,7 @@ def test_destroy_takes_zones_services_or_all() -> None:
         ("run-playbooks.sh", [sys.executable, ROOT / "scripts/lib/run.py"]),
         ("zone-shell.sh", [sys.executable, ROOT / "scripts/lib/zone_shell.py"]),
         ("destroy.sh", [sys.executable, ROOT / "scripts/lib/destroy.py"]),
+        ("topology.sh", [sys.executable, ROOT / "scripts/lib/topology.py"]),
     ],
 )
 def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_
     assert f"scripts/{script}" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["run-playbooks.sh", "zone-shell.sh", "destroy.sh"])
+@pytest.mark.parametrize("script", ["run-playbooks.sh", "zone-shell.sh", "destroy.sh", "topology.sh"])
 def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     before = sorted(tmp_path.rglob("*"))

@@ -1,0 +1,80 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell what zones a host has."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: zone_info
+short_description: Tell which zones a host has, of which image they are, and whether they run
+version_added: 0.1.0
+description:
+  - Lists the zones that M(zonestack.openstack.zone) made on this host, of every deployment. Other containers are left out.
+author: the zonestack authors (@zonestack)
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is ever changed.
+  diff_mode:
+    support: none
+    description: Nothing is ever changed.
+options:
+  lxc_path:
+    description: Folder of the containers.
+    type: path
+    default: /var/lib/lxc
+requirements:
+  - LXC 5 or newer on the host, and root there.
+"""
+
+EXAMPLES = r"""
+- name: See the zones of a host
+  zonestack.openstack.zone_info:
+  register: __found
+"""
+
+RETURN = r"""
+zones:
+  description: Zones by name.
+  returned: always
+  type: dict
+  sample: {aio1-keystone-1: {uuid: 5c5dfb3c-7f6a-5f2e-8a1c-0a1e6d0c8d11, image: keystone-0123456789ab, running: true}}
+"""
+
+import json
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
+
+
+def zones(lxc_path: Path, running: t.Collection[str]) -> dict[str, dict[str, t.Any]]:
+    """What C(zone.json) of each zone says; one that cannot be read is told without an image."""
+    found = {}
+    for path in sorted(lxc_path.glob("*/zone.json")):
+        try:
+            recorded = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            recorded = {}
+        name = path.parent.name
+        found[name] = {"uuid": recorded.get("uuid"), "image": recorded.get("image"), "running": name in running}
+    return found
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"lxc_path": {"type": "path", "default": "/var/lib/lxc"}}, supports_check_mode=True
+    )
+    lxc_path = Path(module.params["lxc_path"])
+    try:
+        running = run(["lxc-ls", "-P", str(lxc_path), "--running", "-1"]).out.split()
+    except CommandError as error:
+        module.fail_json(msg=f"{error}: is this host prepared? scripts/run-playbooks.sh --step hosts does it")
+    module.exit_json(changed=False, zones=zones(lxc_path, running))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Draw a deployment: see --help.
+set -euo pipefail
+# shellcheck source=scripts/lib/env.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
+need_venv
+exec "$PYTHON" "$ROOT/scripts/lib/topology.py" "$@"
