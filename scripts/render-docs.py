@@ -81,6 +81,9 @@ A service is one file of data. The collection's are in `services/`; a deployment
 `ZONESTACK_SERVICES_PATH` (with `:` between). A file replaces the one of the same name in an earlier folder; the order is: the
 collection's, the deployment's, the variable's, topology.yml's. Files whose name begins with `_` are layers, not services.
 
+A file with `component_of: SERVICE` is one component of that service, of the file's name, with the keys of a component: as if it
+stood under `components` there. So a long one has a file to itself, and a deployment may add one to a service of the collection.
+
 Templates (`{{ .. }}`) may stand in `config`, `daemons` and `steps`. They are evaluated in a run, with `zone`, `service`, `stack` and
 `secrets`.
 

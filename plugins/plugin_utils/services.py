@@ -9,7 +9,7 @@ Templates (``{{ .. }}``) are only carried, never evaluated: they mean something 
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import (
@@ -49,7 +49,7 @@ class ZoneSize:
     cpu_cap: t.Annotated[int, "CPU time in per cent of one core", at_least(1, "per cent of one core")] = 200
     quota: t.Annotated[int, "Disk in GiB", at_least(1, "GiB")] = 10
     privileged: t.Annotated[bool, "Whether root in the zone is root on its host; only for what cannot do without"] = False
-    devices: t.Annotated[tuple[Absolute, ...], "Devices of the host that a privileged zone may use, such as `/dev/net/tun`"] = ()
+    devices: t.Annotated[tuple[Absolute, ...], "Devices of the host that a privileged zone may use where the host has them, such as `/dev/kvm`"] = ()
     capabilities: t.Annotated[tuple[str, ...], "Capabilities that a privileged zone keeps, without `cap_`, or `all`"] = ()
     autostart: t.Annotated[bool, "Whether the zone starts with its host"] = True
     volumes: t.Annotated[dict[Label, Volume], "Data that outlives the zone, by name"] = field(default_factory=dict)
@@ -224,6 +224,13 @@ class Service(Component):
         "Further generated secrets, by name; `secrets.<service>.<name>` holds them",
     ] = field(default_factory=dict)
     components: t.Annotated[dict[Name, dict[str, t.Any]], "Parts in zones of their own, by name"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComponentFile(Component):
+    """A component in a file of its own, which bears its name, as if it stood under `components` of its service."""
+
+    component_of: t.Annotated[Name, "The service"] = ""
 # fmt: on
 
 
@@ -292,9 +299,16 @@ def _check(component: Service, place: Place) -> None:
             raise place.at("daemons").at(name).at("port").missing("a WSGI application needs a port")
 
 
-def _declare(name: str, data: dict[str, t.Any], place: Place) -> tuple[Service, list[Declared]]:
-    """One file as a service and its components."""
+def _declare(
+    name: str, data: dict[str, t.Any], place: Place, further: t.Mapping[str, tuple[dict[str, t.Any], Place]]
+) -> tuple[Service, list[Declared]]:
+    """One file as a service and its components; ``further`` are those that stand in files of their own."""
     service = decode_dataclass(Service, data, place)
+    for component in further:
+        if component in service.components:
+            right = f"{further[component][1].file} declares it too: keep one"
+            raise place.at("components").at(component).refuse(component, right)
+    service = replace(service, components={**service.components, **{key: item[0] for key, item in further.items()}})
     if not service.description:
         raise place.at("description").missing("say in one line what the service is")
     _check(service, place)
@@ -307,7 +321,7 @@ def _declare(name: str, data: dict[str, t.Any], place: Place) -> tuple[Service, 
     shared = {key: item for key, item in data.items() if key != "components"}
     components = []
     for component, own in service.components.items():
-        here = place.at("components").at(component)
+        here = further[component][1] if component in further else place.at("components").at(component)
         if component == name:
             raise here.refuse(component, "name the component otherwise than its service")
         if decode_dataclass(Component, own, here).slot is None:
@@ -318,16 +332,36 @@ def _declare(name: str, data: dict[str, t.Any], place: Place) -> tuple[Service, 
     return service, components
 
 
-def catalogue(files: t.Mapping[str, tuple[dict[str, t.Any], Place]]) -> Catalogue:
+_Files = t.Mapping[str, tuple[dict[str, t.Any], Place]]
+
+
+def _part(files: _Files) -> tuple[_Files, dict[str, dict[str, tuple[dict[str, t.Any], Place]]]]:
+    """The files of services, and those of single components by service and name."""
+    services = {name: item for name, item in files.items() if "component_of" not in item[0]}
+    parts: dict[str, dict[str, tuple[dict[str, t.Any], Place]]] = {}
+    for name, (data, place) in files.items():
+        if name in services:
+            continue
+        decode(Name, name, Place(place.file))
+        owner = decode_dataclass(ComponentFile, data, place).component_of
+        if owner not in services:
+            raise place.at("component_of").refuse(owner, "name a service", [one for one in services if one[0] != "_"])
+        own = {key: item for key, item in data.items() if key != "component_of"}
+        parts.setdefault(owner, {})[name] = (own, place)
+    return services, parts
+
+
+def catalogue(files: _Files) -> Catalogue:
     """All services of ``files`` (file name without suffix to its data and place), checked against one another."""
     result = Catalogue({}, {}, {}, {})
     slots: dict[int, Declared] = {}
+    files, parts = _part(files)
     for name, (data, place) in files.items():
         if name.startswith("_"):
             result.layers[name[1:]] = data
             continue
         decode(Name, name, Place(place.file))
-        service, components = _declare(name, data, place)
+        service, components = _declare(name, data, place, parts.get(name, {}))
         result.services[name] = service
         result.places[name] = place
         for one in components:

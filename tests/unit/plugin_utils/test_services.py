@@ -61,6 +61,36 @@ def test_component_merges_mappings_and_replaces_lists():
     assert parts["a_two"].merged.image.packages == ("a", "b")
 
 
+OWNED = """
+    description: Parts
+    image: {packages: [a]}
+    components: {a_one: {slot: 1}}
+    """
+
+
+def test_a_component_may_have_a_file_of_its_own():
+    found = known(a=OWNED, a_two="{component_of: a, slot: 2, zone: {memory: 512}}")
+    assert list(found.services) == ["a"] and list(found.services["a"].components) == ["a_one", "a_two"]
+    assert found.components["a_two"].service == "a"
+    assert found.components["a_two"].merged.image.packages == ("a",)
+    assert found.components["a_two"].merged.zone.memory == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a_two", "{component_of: b, slot: 2}", "services/a_two.yml: component_of: value 'b': name a service (known: a)"),
+        ("a_two", "{component_of: a}", "services/a_two.yml: slot: the key is missing and has no default"),
+        ("a_two", "{component_of: a, slot: 1}", "services/a_two.yml: slot: value 1: slot collision with 'a_one' (services/a.yml)"),
+        ("a_two", "{component_of: a, slot: 2, queue: true}", "services/a_two.yml: queue: value True: unknown key"),
+        ("a_one", "{component_of: a, slot: 2}", "services/a.yml: components.a_one: value 'a_one': services/a_one.yml declares it too"),
+    ],
+)
+def test_a_component_s_file_is_refused_with_its_own_place(name, text, message):
+    with pytest.raises(Refused, match=re.escape(message)):
+        known(**{"a": OWNED, name: text})
+
+
 def test_later_folder_replaces_a_file_of_the_same_name(tmp_path):
     for folder, slot in (("one", 1), ("two", 2)):
         (tmp_path / folder).mkdir()
