@@ -117,8 +117,10 @@ def render_config(spec: ZoneSpec, root: str, volumes: Path) -> str:
     for volume in spec.volumes:
         put("mount.entry", f"{volumes / volume.name} {volume.path[1:]} none bind,create=dir 0 0")
     for device in spec.devices:
-        put("mount.entry", f"{device} {device[1:]} none bind,create=file 0 0")
         number = _device_number(device)
+        if number is None:
+            continue
+        put("mount.entry", f"{device} {device[1:]} none bind,create=file 0 0")
         put("cgroup.devices.allow", f"{number} rwm")
         put("cgroup2.devices.allow", f"{number} rwm")
     if "all" in spec.capabilities:
@@ -134,11 +136,14 @@ def render_config(spec: ZoneSpec, root: str, volumes: Path) -> str:
 COMMON_DROPPED = ("mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio")
 
 
-def _device_number(device: str) -> str:
+def _device_number(device: str) -> str | None:
+    """A device of this host as the kernel knows it; none where there is no such device."""
     try:
         info = os.stat(device)
     except OSError:
-        return "a 0:0"  # check() has refused, or will refuse, a device that is not there
+        return None
+    if not stat.S_ISCHR(info.st_mode) and not stat.S_ISBLK(info.st_mode):
+        return None
     kind = "b" if stat.S_ISBLK(info.st_mode) else "c"
     return f"{kind} {os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
 
@@ -176,8 +181,13 @@ class LxcBackend:
                 self._lock = None
 
     def effective(self, want: ZoneSpec) -> ZoneSpec:
-        """Plain directories and overlays have no quota of their own; only btrfs and zfs can hold a zone to one."""
-        return want if STORES[want.store].has_quota else replace(want, quota=None)
+        """What this host can give of it.
+
+        Plain directories and overlays have no quota of their own; only btrfs and zfs can hold a zone to one. Of the devices,
+        a host without KVM, for one, has not all: who needs one in the zone finds it missing there.
+        """
+        here = replace(want, devices=tuple(device for device in want.devices if _device_number(device)))
+        return here if STORES[want.store].has_quota else replace(here, quota=None)
 
     def read(self, name: str, uuid: str) -> Current:
         """Read zone.json, config, the volumes and, of a running zone, its cgroup; one call of lxc-info at most."""
@@ -341,10 +351,6 @@ class LxcBackend:
                 )
         for volume in want.volumes:
             self._owner(want, volume, layers)
-        for device in want.devices:
-            mode = os.stat(device).st_mode if os.path.exists(device) else 0
-            if not stat.S_ISCHR(mode) and not stat.S_ISBLK(mode):
-                raise ZoneError(f"zone {want.name!r}: devices: {device!r} is no device of this host")
         if not self.lxc_path.stat().st_mode & stat.S_IXOTH:
             raise ZoneError(
                 f"zone {want.name!r}: the users of a zone cannot pass through {self.lxc_path} to its files; run chmod o+x "

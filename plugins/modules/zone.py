@@ -118,7 +118,7 @@ options:
     type: bool
     default: false
   devices:
-    description: Devices of the host that the zone may use, by path. Only with O(privileged=true).
+    description: Devices of the host that the zone may use, by path, where the host has them. Only with O(privileged=true).
     type: list
     elements: str
     default: []

@@ -71,6 +71,11 @@ def test_config_of_a_privileged_zone_maps_no_users():
     assert lines[-2:] == ["lxc.cap.drop = ", "lxc.cap.drop = mac_admin mac_override sys_module sys_rawio"]
 
 
+def test_devices_that_the_host_does_not_have_are_left_out():
+    want = replace(SPEC, privileged=True, devices=("/dev/null", "/dev/nosuch", "/dev/shm"))
+    assert LxcBackend().effective(want).devices == ("/dev/null",)
+
+
 def test_config_without_limits_has_none():
     assert not [line for line in config(memory=None, cpu_cap=None) if "lxc.cgroup" in line]
 
