@@ -68,6 +68,7 @@ lxc.mount.auto =
 lxc.mount.auto = cgroup:rw:force proc:rw sys:rw
 lxc.mount.entry = /dev/net/tun dev/net/tun none bind,create=file,optional 0 0
 lxc.mount.entry = /dev/fuse dev/fuse none bind,create=file,optional 0 0
+lxc.mount.entry = /dev/kvm dev/kvm none bind,create=file,optional 0 0
 # The zones' overlays cannot have their upper directories on this container's own overlay.
 lxc.mount.entry = {home}/lxc var/lib/lxc none bind,create=dir 0 0
 lxc.tty.max = 0
