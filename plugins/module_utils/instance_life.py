@@ -59,7 +59,7 @@ def wait_for(
 
 def user_data(token: str) -> str:
     """A script that the guest runs when it boots for the first time: what it writes proves that user-data arrived."""
-    return f"#!/bin/sh\necho {token} >{MARK}-{token}\n"
+    return f"#!/bin/sh\necho {token} >{MARK}-{token}\necho zonestack-verify {token} >/dev/console\n"
 
 
 def leftovers(things: t.Mapping[str, t.Iterable[t.Any]]) -> list[str]:
@@ -277,7 +277,7 @@ class Life:
         facts = self.notes.read()
         conn = self.user(facts)
         server = self.server(conn, facts["servers"][0])
-        self.console_log(conn, server)
+        self.console_log(conn, server, facts["marks"][0])
         url = self.console_page(conn, server)
 
         conn.compute.stop_server(server)
@@ -389,14 +389,15 @@ class Life:
             "mark": MARK,
         }
 
-    def console_log(self, conn: t.Any, server: t.Any) -> None:
-        """What the guest writes to its serial port must come out of the API."""
+    def console_log(self, conn: t.Any, server: t.Any, mark: str) -> None:
+        """What the guest's user-data wrote to the console must come out of the API."""
 
         def look() -> tuple[str | None, str]:
             text = conn.compute.get_server_console_output(server, length=400)["output"] or ""
-            return (text if "Linux version" in text else None), f"{len(text)} characters, and no kernel's first line among them"
+            last = (text.strip().splitlines() or ["nothing"])[-1]
+            return (text if mark in text else None), f"{len(text)} characters without the line of its user-data; the last one: {last[:200]}"
 
-        wait_for(f"the console log of instance {server.id}", look, 20, ["nova_compute"])
+        wait_for(f"the console log of instance {server.id}", look, 30, ["nova_compute"])
 
     def console_page(self, conn: t.Any, server: t.Any) -> str:
         """The address that Nova gives for the screen must answer with a page, and lead to the instance's screen."""

@@ -226,7 +226,9 @@ class Run:
     def verification(self, check: bool) -> None:
         """What is proved now."""
         said, proof = self.record.said, Proof(self.deployment).words()
-        if verified := said.get("verified"):
+        if tempest := said.get("tempest"):
+            self.say(f"verified: {tempest}")
+        elif verified := said.get("verified"):
             self.say(f"verified: {verified}")
         elif left_out := said.get("left_out"):
             self.say(f"verified: every front end serves; {left_out}")

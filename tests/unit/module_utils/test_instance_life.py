@@ -48,7 +48,7 @@ def test_leftovers_name_kind_name_and_id():
 
 
 def test_user_data_is_a_script_of_its_mark():
-    assert user_data("abc") == "#!/bin/sh\necho abc >/root/zonestack-verify-abc\n"
+    assert user_data("abc") == "#!/bin/sh\necho abc >/root/zonestack-verify-abc\necho zonestack-verify abc >/dev/console\n"
 
 
 def flavor(name: str, ram: int, disk: int) -> SimpleNamespace:
