@@ -25,6 +25,7 @@ OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
+    parser.addoption("--every-zone", action="store_true", help="rebuild every zone in turn, not only the telling ones")
     parser.addoption("--keep-hosts", action="store_true", help="leave the host containers for a look (tests/host/host.py)")
 
 

@@ -33,8 +33,13 @@ RUN_LIMIT = 900.0
 ZONES = {
     "aio1-galera-1", "aio1-galera-2", "aio1-galera-3",
     "aio1-rabbit-mq-1", "aio1-rabbit-mq-2", "aio1-rabbit-mq-3",
-    "aio1-keystone-1", "aio1-keystone-2",
+    "aio1-ovn-1", "aio1-ovn-2", "aio1-ovn-3",
     "aio1-haproxy-1", "aio1-memcached-1", "aio1-log-1", "aio1-utility-1",
+    "aio1-keystone-1", "aio1-keystone-2", "aio1-horizon-1", "aio1-horizon-2",
+    "aio1-glance-1", "aio1-placement-1", "aio1-placement-2",
+    "aio1-nova-api-1", "aio1-nova-api-2", "aio1-nova-metadata-1", "aio1-nova-conductor-1", "aio1-nova-scheduler-1",
+    "aio1-nova-novncproxy-1", "aio1-nova-compute-1",
+    "aio1-neutron-api-1", "aio1-neutron-api-2", "aio1-neutron-workers-1",
 }  # fmt: skip
 """The zones of the all-in-one, as its documentation promises them."""
 
@@ -249,6 +254,18 @@ class Deployed:
             sizes.append(len(json.loads(done.out)["running_nodes"]) if done.rc == 0 else 0)
         return sizes
 
+    def raft_sizes(self) -> dict[str, list[int]]:
+        """Return the number of servers of each OVN database as each node sees it; 0 for one that is no connected member."""
+        sizes: dict[str, list[int]] = {}
+        for database, socket in (("OVN_Northbound", "ovnnb_db"), ("OVN_Southbound", "ovnsb_db")):
+            for number in (1, 2, 3):
+                command = f"ovs-appctl -t /run/ovn/{socket}.ctl cluster/status {database}"
+                done = self.inside(f"aio1-ovn-{number}", command, check=False)
+                member = done.rc == 0 and "Status: cluster member" in done.out and re.search(r"^Leader: (?!unknown)", done.out, re.MULTILINE)
+                servers = re.findall(r"^    \w+ \(\w+ at ", done.out, re.MULTILINE)
+                sizes.setdefault(database, []).append(len(servers) if member else 0)
+        return sizes
+
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def file(self, path: str) -> Path:
@@ -273,9 +290,9 @@ class Deployed:
         collect("", yaml.safe_load(self.file(f"{CHECKOUT}/inventory/aio/secrets.yml").read_text()))
         return found
 
-    def override(self, text: str | None) -> None:
-        """Write the operator's own file of group variables for Keystone, or with None remove it."""
-        path = f"{CHECKOUT}/inventory/aio/group_vars/keystone.yml"
+    def override(self, text: str | None, group: str = "keystone") -> None:
+        """Write the operator's own file of variables of a group, or with None remove it."""
+        path = f"{CHECKOUT}/inventory/aio/group_vars/{group}.yml"
         if text is None:
             self.host.exec(["rm", "-f", path])
         else:

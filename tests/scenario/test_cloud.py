@@ -1,0 +1,181 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cloud boots instances, and they live through what happens to the zones around them. The order counts, see conftest.py."""
+
+from __future__ import annotations
+
+import re
+import secrets as random
+
+import pytest
+
+from deployed import ZONES, Deployed, Run, until
+from host import CHECKOUT
+from instance import Instance
+
+COMPUTE = "aio1-nova-compute-1"
+"""The zone in which instances run: the one whose rebuild stops them."""
+
+IN_CI = ["aio1-nova-api-1", "aio1-neutron-api-1", "aio1-ovn-1", "aio1-glance-1", COMPUTE]
+"""Zones whose rebuild is worth its time in every run of the suite; ``--every-zone`` takes all."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Rebuild what ``--every-zone`` says."""
+    if "rebuilt" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--every-zone")
+        # the compute zone last: the instance has to run on while the others go
+        zones = sorted(ZONES - {COMPUTE}) + [COMPUTE] if every else IN_CI
+        metafunc.parametrize("rebuilt", zones)
+
+
+@pytest.fixture(scope="session")
+def instances() -> dict[str, Instance]:
+    """The instance of each suite, by its name."""
+    return {}
+
+
+@pytest.fixture
+def instance(cloud: Deployed, suite: str, instances: dict[str, Instance]) -> Instance:
+    """An instance that answers, the same for all scenarios of a suite."""
+    if suite not in instances:
+        instances[suite] = Instance.make(cloud, f"lives-{random.token_hex(3)}", "zs.tiny")
+    instances[suite].wait()
+    return instances[suite]
+
+
+@pytest.mark.every_suite
+def test_the_one_command_ended_with_a_verified_instance(fresh: tuple[Deployed, Run]) -> None:
+    """The summary of the first run says that an instance was booted and reached."""
+    _cloud, run = fresh
+    assert re.search(r"verified.*instance.*floating IP", run.out, re.IGNORECASE), run.said
+
+
+def test_second_run_leaves_instances_alone(cloud: Deployed, instance: Instance) -> None:
+    """A run with an instance in the cloud changes nothing, and the instance is not started anew."""
+    boot, before = instance.boot_id(), cloud.starts()
+    run = cloud.converge()
+    assert {name: count for name, count in run.changes.items() if count} == {}
+    assert cloud.starts() == before
+    assert instance.boot_id() == boot
+
+
+# -- overrides and bad input ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("group", "file", "section", "key", "value", "zone"),
+    [
+        ("nova", "nova.conf", "filter_scheduler", "host_subset_size", "3", "aio1-nova-scheduler-1"),
+        ("neutron", "ml2_conf.ini", "ml2_type_geneve", "vni_ranges", "1:4000", "aio1-neutron-api-1"),
+    ],
+)
+def test_override_of_the_services(cloud: Deployed, group: str, file: str, section: str, key: str, value: str, zone: str) -> None:
+    """A key from group_vars stands in the service's file and outranks ours; one that the service does not know is refused."""
+    text = f"service_conf:\n  {file}:\n    {section}:\n      {key}: '{value}'\n"
+    try:
+        cloud.override(text, group)
+        cloud.converge()
+        written = cloud.inside(zone, f"find /etc/{group} -name {file} -exec cat {{}} +").out
+        assert re.search(rf"^{key} = {re.escape(value)}$", written, re.MULTILINE), written
+        cloud.override(text.replace(f"{key}:", f"{key}x:"), group)
+        refused = cloud.run()
+        assert refused.rc != 0
+        assert f"{key}x" in refused.out, refused.said
+        assert f"{key}x" not in cloud.inside(zone, f"find /etc/{group} -name {file} -exec cat {{}} +").out
+    finally:
+        cloud.override(None, group)
+    cloud.converge()
+
+
+BAD = {
+    "flavor without RAM": ("cloud:\n", "cloud:\n  flavors: {broken: {vcpus: 1, disk: 1}}\n", r"cloud\.flavors\.broken\.ram: the key is missing"),
+    "provider network over the zones'": (
+        r"public: \{cidr: [\d./]+",
+        "public: {cidr: 10.77.4.0/24",
+        r"cloud\.networks\.public\.cidr: .*overlaps network 'zone'",
+    ),
+    "unknown release": (r'release: "[\d.]+"', 'release: "2031.1"', r"release: value '2031\.1': .*known: 2026\.2"),
+    "image with a wrong checksum": (
+        "cloud:\n",
+        "cloud:\n  images: {broken: {file: /etc/os-release, disk_format: raw, checksum: 'sha256:" + "0" * 64 + "'}}\n",
+        r"broken.*sha256",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_refused_before_anything_changes(cloud: Deployed, what: str) -> None:
+    """What is wrong in topology.yml ends the run at once, names the key and the fix, and nothing has changed."""
+    pattern, instead, said = BAD[what]
+    path = f"{CHECKOUT}/inventory/aio/topology.yml"
+    good = cloud.host.exec(["cat", path]).out
+    bad = re.sub(pattern, lambda _found: instead, good, count=1)
+    assert bad != good, f"the topology has nothing like {pattern!r}"
+    before = cloud.starts()
+    try:
+        cloud.host.exec(f"cat > {path}", input=bad)
+        run = cloud.run()
+    finally:
+        cloud.host.exec(f"cat > {path}", input=good)
+    assert run.rc != 0
+    assert re.search(said, run.out), run.said
+    assert sum(run.changes.values()) == 0
+    assert cloud.starts() == before
+
+
+# -- from here on zones die ----------------------------------------------------------------------------------------------
+
+
+def test_rebuild_under_an_instance(cloud: Deployed, instance: Instance, rebuilt: str) -> None:
+    """A zone that was destroyed is back after a run; the API answers, and the instance has not noticed.
+
+    That of the compute zone itself comes back: the same disk, started again.
+    """
+    boot = instance.boot_id()
+    mark = random.token_hex(8)
+    instance.ssh(f"echo {mark} | sudo tee /data/mark && sync")
+    cloud.destroy(rebuilt)
+    cloud.converge()
+    assert cloud.zones(running=True) == ZONES
+    assert instance.state() == "ACTIVE"
+    instance.wait()
+    assert instance.ssh("cat /data/mark").strip() == mark
+    assert (instance.boot_id() == boot) is (rebuilt != COMPUTE)
+    assert "zonestack-test" in {image["Name"] for image in cloud.openstack("image", "list")}
+
+
+def test_power_loss_with_an_instance(cloud: Deployed, instance: Instance) -> None:
+    """Every zone is killed at once; after one run the old instance runs, with its data, and the clusters are whole."""
+    mark = random.token_hex(8)
+    instance.ssh(f"echo {mark} | sudo tee /data/mark && sync")
+    cloud.host.exec("for z in $(lxc-ls -1 --running); do lxc-stop -k -n $z & done; wait")
+    cloud.converge()
+    until(lambda: instance.state() == "ACTIVE", "Nova says that the instance runs", 120)
+    instance.wait()
+    assert instance.ssh("cat /data/mark").strip() == mark
+    assert cloud.galera_sizes() == [3, 3, 3]
+    assert cloud.rabbit_sizes() == [3, 3, 3]
+    assert cloud.raft_sizes() == {"OVN_Northbound": [3, 3, 3], "OVN_Southbound": [3, 3, 3]}
+
+
+# -- what all of it left in the logs -------------------------------------------------------------------------------------
+
+
+def test_logs_are_clean(cloud: Deployed) -> None:
+    """No traceback, no CRITICAL, no killed process and no daemon in a loop, in any zone, since its last start."""
+    found: dict[str, list[str]] = {}
+    for zone in sorted(ZONES):
+        text = cloud.inside(zone, "journalctl --boot --no-pager -o short-unix", timeout=120).out
+        bad = [line for line in text.splitlines() if re.search(r"Traceback \(most recent call|\bCRITICAL\b|Out of memory|oom-kill", line)]
+        loops = cloud.inside(
+            zone, "systemctl list-units --type=service --plain --no-legend | cut -d ' ' -f 1 | xargs systemctl show --property=Id,NRestarts"
+        ).out
+        bad += [f"{unit} was restarted {count} times" for unit, count in re.findall(r"Id=(\S+)\nNRestarts=(\d+)", loops) if int(count) > 3]
+        bad += [f"failed: {line}" for line in cloud.inside(zone, "systemctl --failed --plain --no-legend").out.splitlines()]
+        if bad:
+            found[zone] = bad
+    assert found == {}, "\n".join(f"{zone}: {line}" for zone, lines in found.items() for line in lines[:20])
+
+
