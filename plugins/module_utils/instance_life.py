@@ -11,7 +11,6 @@ verification left is what that project owns, and nobody else's things can be mea
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import secrets
@@ -203,8 +202,8 @@ class Life:
         return request
 
     def user(self, facts: Fact) -> t.Any:
-        """The ordinary user's connection."""
-        return self.connect(**facts["auth"], global_request_id=self.request())
+        """The ordinary user's connection, out of nothing but his own login."""
+        return self.connect(**facts["auth"], load_yaml_config=False, load_envvars=False, global_request_id=self.request())
 
     # Steps
 
@@ -307,12 +306,17 @@ class Life:
         """Delete everything as the user who made it, then the user; see that nothing is left."""
         admin = self.admin()
         servers: list[str] = []
-        with contextlib.suppress(Failed):  # without notes there is no user's connection: the administrator removes it all
+        refused: Exception | None = None
+        try:
             facts = self.notes.read()
             servers = facts.get("servers", [])
             self.words += servers
             Belongings(self.user(facts), facts["project"], facts["user"], admin=False).remove(self.limit)
+        except Exception as why:  # whatever it was, the administrator removes the rest before it is told
+            refused = why
         self.remove_project(admin)
+        if refused:
+            raise refused
         # Placement answers for every consumer id, with an empty set when it holds nothing.
         held = [server for server in servers if admin.placement.get(f"/allocations/{server}").json().get("allocations")]
         if held:

@@ -125,7 +125,7 @@ def options(cloud: Cloud) -> Options:
         },
         "image": {"endpoint_type": "internalURL", "region": cloud.region},
         "image-feature-enabled": {"import_image": "glance-direct" in cloud.import_methods},
-        "placement": {"endpoint_type": "internalURL", "region": cloud.region},
+        "placement": {"endpoint_type": "internal", "region": cloud.region},
         "validation": {"run_validation": True, "connect_method": "floating", "image_ssh_user": "root", "ssh_timeout": 180},
         "scenario": {"dhcp_client": "udhcpc"},
     }
@@ -136,9 +136,28 @@ def options(cloud: Cloud) -> Options:
     return {section: {name: value for name, value in values.items() if value is not None} for section, values in found.items()}
 
 
-def unknown(wanted: Options, known: t.Mapping[str, t.Container[str]]) -> list[str]:
-    """``section.option`` of everything that this Tempest does not have, which it would ignore without a word."""
-    return [f"{section}.{name}" for section, values in wanted.items() for name in values if name not in known.get(section, ())]
+def shown(value: t.Any) -> str:
+    """A value as it stands in the file."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def problems(wanted: Options, known: t.Mapping[str, t.Mapping[str, t.Callable[[str], t.Any]]]) -> list[str]:
+    """What this Tempest would not take, or would ignore without a word.
+
+    :param known: section to option to what makes a value of its text, and raises ``ValueError`` for one that is none.
+    """
+    found = []
+    for section, values in wanted.items():
+        for name, value in values.items():
+            take = known.get(section, {}).get(name)
+            if take is None:
+                found.append(f"{section}.{name} is no option of it")
+                continue
+            try:
+                take(shown(value))
+            except ValueError as why:
+                found.append(f"{section}.{name} cannot be {shown(value)!r} ({why})")
+    return found
 
 
 def text(wanted: Options) -> str:
@@ -149,8 +168,7 @@ def text(wanted: Options) -> str:
     for section, values in wanted.items():
         parser.add_section(section)
         for name, value in values.items():
-            shown = str(value).lower() if isinstance(value, bool) else str(value)
-            parser.set(section, name, shown.replace("$", "$$"))
+            parser.set(section, name, shown(value).replace("$", "$$"))
     out = io.StringIO()
     parser.write(out)
     return out.getvalue()

@@ -116,6 +116,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.instance_life 
 
 try:
     import openstack
+    from keystoneauth1.exceptions import ClientException
     from openstack.exceptions import SDKException
 
     MISSING = None
@@ -145,9 +146,10 @@ def main() -> None:
         result = getattr(life, step)()
     except Failed as why:
         module.fail_json(msg=f"step {step}: {why}", suspects=why.suspects, words=sorted(set(life.words)), since=since)
-    except SDKException as why:
-        # An HttpException's text is the API's own words with address and status.
-        module.fail_json(msg=f"step {step}: {type(why).__name__}: {why}", suspects=[], words=sorted(set(life.words)), since=since)
+    except (SDKException, ClientException) as why:
+        # The text is the API's own words, with address and status.
+        words = {*life.words, getattr(why, "request_id", None)} - {None}
+        module.fail_json(msg=f"step {step}: {type(why).__name__}: {why}", suspects=[], words=sorted(words), since=since)
     # Not changed: what the first step makes the last one removes, and the deployment is as it was.
     module.exit_json(changed=False, **result)
 

@@ -70,8 +70,10 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cli import Com
 
 LONGEST = 400
 """Characters of a line that are shown."""
-BAD = re.compile(r"\b(ERROR|CRITICAL)\b|Traceback \(most recent|(?i:\berror\b.*:|\bfailed\b)")
-DOUBTFUL = re.compile(r"\bWARN(ING)?\b|\|WARN\|")
+BAD = re.compile(r"\b(ERROR|CRITICAL)\b|Traceback \(most recent")
+DOUBTFUL = re.compile(r"(?i)\bwarn(ing)?\b|\berror\b|\bfailed\b|\brefused\b")
+HARMLESS = ("systemd-tmpfiles",)
+"""Daemons whose errors every zone's start has, because a container's file systems know no access lists."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Line:
     def weight(self, words: Iterable[str]) -> int:
         """How much it says about the failure: 0 is nothing."""
         named = any(word in self.text for word in words)
+        if self.daemon in HARMLESS:
+            return 0
         if self.priority <= 3 or BAD.search(self.text):
             return 3 if named else 2
         return 1 if named and DOUBTFUL.search(self.text) else 0

@@ -105,7 +105,9 @@ release:
 """
 
 import importlib.metadata
+import io
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -122,6 +124,7 @@ try:
     import openstack
     import subunit
     import testtools
+    from keystoneauth1.exceptions import ClientException
     from openstack.exceptions import SDKException
 
     MISSING = None
@@ -158,17 +161,17 @@ def cloud_of(conn: t.Any, p: t.Mapping[str, t.Any]) -> tempest_conf.Cloud:
     )
 
 
-def known_options() -> dict[str, set[str]]:
-    """Section to the names that this Tempest knows, of itself and of the libraries that read its file."""
+def known_options() -> dict[str, dict[str, t.Callable[[str], t.Any]]]:
+    """Section to the options that this Tempest knows, of itself and of the libraries that read its file, and their types."""
     import oslo_concurrency.opts
     import oslo_log._options
     import tempest.config
 
     groups = [*tempest.config.list_opts(), *oslo_concurrency.opts.list_opts(), *oslo_log._options.list_opts()]
-    known: dict[str, set[str]] = {}
+    known: dict[str, dict[str, t.Callable[[str], t.Any]]] = {}
     for group, found in groups:
         section = getattr(group, "name", group) or "DEFAULT"
-        known.setdefault(section, set()).update(option.dest for option in found)
+        known.setdefault(section, {}).update({option.dest: option.type for option in found})
     return known
 
 
@@ -225,8 +228,6 @@ def run_tests(folder: Path, concurrency: int, limit: float) -> bytes:
     done = run([str(bin_folder / "stestr"), "run", *lists, f"--concurrency={concurrency}"], env=environment, timeout=limit, check=False)
     if done.rc not in (0, 1):
         raise CommandError(["stestr", "run"], done.rc, done.err or done.out)
-    import subprocess
-
     stream = subprocess.run([str(bin_folder / "stestr"), "last", "--subunit"], env={**os.environ, **environment}, capture_output=True, timeout=300, check=False).stdout
     if not stream:
         raise CommandError(["stestr", "run"], done.rc, f"no results: {done.out[-2000:]}{done.err[-2000:]}")
@@ -235,8 +236,6 @@ def run_tests(folder: Path, concurrency: int, limit: float) -> bytes:
 
 def read_stream(stream: bytes) -> list[Test]:
     """The tests in a stream of subunit."""
-    import io
-
     found: list[Test] = []
 
     def take(record: t.Mapping[str, t.Any]) -> None:
@@ -279,9 +278,9 @@ def main() -> None:
         tests = [line for line in tests if line and not line.startswith("#")]
         conn = openstack.connect(cloud=p["cloud"])
         wanted = tempest_conf.options(cloud_of(conn, p))
-        strange = tempest_conf.unknown(wanted, known_options())
+        strange = tempest_conf.problems(wanted, known_options())
         if strange:
-            raise tempest_conf.Refused(f"Tempest {release} has no option {', '.join(strange)}: see https://docs.openstack.org/tempest/latest/sampleconf.html")
+            raise tempest_conf.Refused(f"tempest.conf of Tempest {release}: {'; '.join(strange)}: see https://docs.openstack.org/tempest/latest/sampleconf.html")
         remove_leftovers(conn, 120)
         prepare(folder, tempest_conf.text(wanted), tests, left_out)
         concurrency = p["concurrency"] or min(4, len(os.sched_getaffinity(0)))
@@ -289,7 +288,7 @@ def main() -> None:
         stream = run_tests(folder, concurrency, p["wait"])
         seconds = time.time() - started
         results = read_stream(stream)
-    except (tempest_conf.Refused, SDKException) as why:
+    except (tempest_conf.Refused, SDKException, ClientException) as why:
         module.fail_json(msg=str(why))
     except CommandError as why:
         module.fail_json(msg=last_words(why, 30))

@@ -12,10 +12,10 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.tempest_conf i
     Cloud,
     Refused,
     options,
+    problems,
     project_network,
     skips,
     text,
-    unknown,
 )
 
 FILES = Path(__file__).resolve().parents[3] / "playbooks/files/tempest"
@@ -74,9 +74,14 @@ def test_text_is_read_back():
     assert parser["DEFAULT"]["debug"] == "true"
 
 
-def test_unknown_options_are_named():
-    known = {"compute": {"image_ref"}}
-    assert unknown({"compute": {"image_ref": 1, "imgae_ref": 2}, "nowhere": {"x": 3}}, known) == ["compute.imgae_ref", "nowhere.x"]
+def test_options_that_tempest_would_not_take_are_named():
+    known = {"compute": {"image_ref": str, "min_compute_nodes": int}}
+    wanted = {"compute": {"image_ref": 1, "imgae_ref": 2, "min_compute_nodes": "two"}, "nowhere": {"x": 3}}
+    assert problems({"compute": {"image_ref": 1, "min_compute_nodes": 2}}, known) == []
+    unknown, value, section = problems(wanted, known)
+    assert unknown == "compute.imgae_ref is no option of it"
+    assert value.startswith("compute.min_compute_nodes cannot be 'two' (")
+    assert section == "nowhere.x is no option of it"
 
 
 def test_skip_needs_a_reason():

@@ -40,3 +40,8 @@ def test_systemds_failures_count_by_priority_and_bytes_are_text():
 
 def test_long_lines_are_cut():
     assert len(str(Line(0, "z", "d", "x" * 1000, 3))) < 430
+
+
+def test_errors_of_every_zones_start_are_left_out():
+    assert not Line(0, "z", "systemd-tmpfiles", "Setting access ACL failed: Invalid argument", 3).weight([])
+    assert Line(0, "z", "systemd", "Failed to start nova-compute.service", 3).weight([])
