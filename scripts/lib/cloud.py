@@ -35,7 +35,7 @@ class Cloud:
     zones: dict[str, Zone]
     privileged: list[str]
     endpoints: dict[str, str]
-    """Public URL of each service with an API."""
+    """Public URL of each service with an API, and of what people open in a browser."""
 
 
 def compute(topology: Path) -> Any:
@@ -72,4 +72,8 @@ def load(deployment: Deployment) -> Cloud:
         for name in groups[component]
     ]
     endpoints = {name: urls["public"] for name, urls in computed.stack["endpoint"].items()}
+    for service in computed.stack["services"].values():
+        for name, listen in service["listen"].items():
+            if listen["mode"] == "http" and listen["public"] and listen["port"] == 443:
+                endpoints[name] = f"https://{computed.stack['vip']['external']}/"
     return Cloud(computed.stack["deployment"], list(hosts), groups, zones, privileged, endpoints)
