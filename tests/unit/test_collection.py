@@ -100,7 +100,7 @@ def test_archive_holds_the_collection_and_nothing_private(installed: Installed) 
         assert [text for text in texts if text and text.read() == b"private\n"] == []
     assert names & set(PRIVATE) == set()
     assert {"inventory/examples/aio/topology.yml", "locks/2026.2.txt", "services/_base.yml", "group_vars/zones.yml"} <= names
-    heavy = ("molecule/", "bench/", "tests/host/", "tests/integration/", "tests/scenario/")
+    heavy = ("molecule/", "bench/", "tests/browser/", "tests/host/", "tests/integration/", "tests/scenario/")
     assert sorted(name for name in names if name.startswith(heavy)) == []
 
 
