@@ -18,6 +18,17 @@ import typing as t
 import uuid
 from dataclasses import dataclass, field
 
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.cloud import (
+    FLAVORS,
+    IMAGES,
+    CloudImage,
+    Flavor,
+    Quota,
+    Title,
+    flavor_facts,
+    image_facts,
+    quota_facts,
+)
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, base_image, service_image
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import (
     Label,
@@ -142,6 +153,9 @@ class Contents:
     """What the cloud holds for its users, kept so by every run. What users make themselves is not touched."""
 
     networks: t.Annotated[dict[Label, ProviderNetwork], "Provider networks, by name"] = field(default_factory=dict)
+    images: t.Annotated[dict[Title, CloudImage], "Images, by name; default the built-in `zonestack-test`"] = field(default_factory=IMAGES.copy)
+    flavors: t.Annotated[dict[Title, Flavor], "Flavors, by name; default tiny, mini, small, medium and large"] = field(default_factory=FLAVORS.copy)
+    quotas: t.Annotated[dict[Title, Quota], "Quotas of projects, by name of the project; `default` is for all that have none of their own"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -801,7 +815,12 @@ def compute(
         "region": topology.region,
         "release": topology.release,
         "networks": facts,
-        "cloud": {"networks": provider},
+        "cloud": {
+            "networks": provider,
+            "images": image_facts(topology.cloud.images, place.at("cloud").at("images")),
+            "flavors": flavor_facts(topology.cloud.flavors, place.at("cloud").at("flavors")),
+            "quotas": quota_facts(topology.cloud.quotas, place.at("cloud").at("quotas")),
+        },
         "vip": vip,
         "endpoint": _endpoints(placed, vip),
         "hosts": {
