@@ -115,8 +115,8 @@ class Recipe:
     :param packages: Debian packages.
     :param python: requirement names for the virtualenv ``venv``, at the versions and hashes of ``lock`` (its text).
     :param user: system user that the image's daemons run as.
-    :param commands: shell commands run as root in the image, after packages and virtualenv.
     :param files: contents by absolute path, mode 0644.
+    :param commands: shell commands run as root in the image, after packages, virtualenv and files.
     :param suite: Debian release of a base image.
     :param ca_certificates: PEM texts by file name that a base image trusts beside Debian's.
     """
@@ -575,10 +575,10 @@ class Builder:
             self.step("create the user", f"getent passwd {user} > /dev/null || {add}")
         if recipe.python:
             self.install_python(recipe)
-        for number, command in enumerate(recipe.commands, 1):
-            self.step(f"run command {number}", command)
         for path, content in recipe.files.items():
             self.write(path, content)
+        for number, command in enumerate(recipe.commands, 1):
+            self.step(f"run command {number}", command)
         self.step("finish", FINISH)
 
     def install_python(self, recipe: Recipe) -> None:
