@@ -195,10 +195,11 @@ def tables(schema: t.Any, first: t.Iterable[type]) -> str:
 def pictures() -> dict[Path, str]:
     """Every generated picture: those of the examples, and that of an instance's network."""
     sys.path.insert(0, str(ROOT / "scripts/lib"))
+    import networking
     from layout import draw
     from plan import read_plan
 
-    return {
+    return {ROOT / "docs/networking.svg": networking.draw().svg()} | {
         ROOT / f"docs/topology-{name}.svg": draw(read_plan(ROOT / f"inventory/examples/{name}/topology.yml")).svg()
         for name in ("aio", "production")
     }

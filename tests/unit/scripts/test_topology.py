@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import networking
 import svg
 from cloud import compute
 from deployment import ROOT
@@ -94,11 +95,28 @@ def test_everything_is_inside_what_it_belongs_to(plan: Plan) -> None:
         assert [box.name for box in of(scene, "zone") if not lane[box.name].holds(box)] == []
 
 
+def test_parts_of_the_network_picture_lie_apart_and_hold_their_texts() -> None:
+    scene = networking.draw()
+    assert [(a.name, b.name) for a, b in itertools.combinations(of(scene, "part"), 2) if a.meets(b)] == []
+    for group in (item for item in scene.items if isinstance(item, svg.Group) and item.box):
+        for text in (item for item in group.items if isinstance(item, svg.Text)):
+            size = 13 if "name" in text.look else 11
+            room = group.box.w if text.anchor == "middle" else group.box.w - 24
+            assert svg.width(text.text, size) <= room, text.text
+
+
 def test_every_text_is_on_the_sheet(plan: Plan) -> None:
-    scene = draw(plan)
+    on_the_sheet(draw(plan))
+
+
+def test_every_text_of_the_network_picture_is_on_the_sheet() -> None:
+    on_the_sheet(networking.draw())
+
+
+def on_the_sheet(scene: Scene) -> None:
     for text in ElementTree.fromstring(scene.svg()).iter("{http://www.w3.org/2000/svg}text"):
         look = text.get("class", "")
-        size = 28 if "h1" in look else 17 if "h2" in look else 14 if "h3" in look else 13 if "name" in look else 12
+        size = 28 if "h1" in look else 17 if "h2" in look else 14 if "h3" in look else 13 if "name" in look else 11 if "small" in look else 12
         wide = svg.width(text.text or "", size, mono="mono" in look)
         start = float(text.get("x", "0")) - {"end": wide, "middle": wide / 2}.get(text.get("text-anchor", ""), 0)
         assert start >= 0 and start + wide <= scene.width, text.text
@@ -134,7 +152,8 @@ def test_svg_is_whole_and_accessible_and_needs_nothing(plan: Plan) -> None:
 def test_every_class_has_a_look(plan: Plan) -> None:
     """A misspelt class would be black on black at night."""
     known = set(re.findall(r"\.([a-z0-9-]+)", svg.STYLE))
-    used = {word for words in re.findall(r'class="([^"]*)"', draw(plan).svg()) for word in words.split()}
+    text = draw(plan).svg() + networking.draw().svg()
+    used = {word for words in re.findall(r'class="([^"]*)"', text) for word in words.split()}
     assert used - known == set()
 
 
