@@ -132,6 +132,10 @@ except ImportError:
     MISSING = traceback.format_exc()
 
 
+TEST_LIMIT = 900
+"""Seconds that a single test may take, so that one that hangs does not take the whole time."""
+
+
 def cloud_of(conn: t.Any, p: t.Mapping[str, t.Any]) -> tempest_conf.Cloud:
     """Ask the cloud."""
     config = conn.config.config
@@ -220,6 +224,7 @@ def run_tests(folder: Path, concurrency: int, limit: float) -> bytes:
     """Run what is prepared; the stream of results."""
     bin_folder = Path(sys.executable).parent
     environment = {"TEMPEST_CONFIG_DIR": str(folder), "TEMPEST_CONFIG": "tempest.conf", "PYTHON": sys.executable, "HOME": str(folder)}
+    environment["OS_TEST_TIMEOUT"] = str(TEST_LIMIT)
     environment["PATH"] = f"{bin_folder}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
     os.chdir(folder)
     if not (folder / ".stestr").exists():
