@@ -173,7 +173,7 @@ def tier_of(service: dict[str, Any]) -> str:
         return "compute"
     shown = any(listen["public"] for listen in service["listen"].values())
     serves = service["api"] or service["identity"] or service["database"] or service["queue"] or shown
-    return "control" if service["role"] == "openstack_service" and serves else "base"
+    return "control" if serves else "base"
 
 
 def networks_of(computed: Any) -> list[Network]:
