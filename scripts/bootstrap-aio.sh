@@ -26,7 +26,9 @@ TEXT
 network=() check_only=
 while (($#)); do
   case $1 in
-    --network) network=(--network "${2:?--network needs a value, for example 10.99.0.0/21}"); shift 2 ;;
+    --network)
+      (($# > 1)) || { echo "error: --network needs a value, for example 10.99.0.0/21" >&2; exit 2; }
+      network=(--network "$2"); shift 2 ;;
     --network=*) network=(--network "${1#*=}"); shift ;;
     --check) check_only=1; shift ;;
     -h | --help) usage; exit 0 ;;
@@ -70,7 +72,7 @@ preflight() {
 }
 
 stop() {
-  say "$1" >&2
+  say "error: $1" >&2
   exit 1
 }
 

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The secrets of a deployment: inventory/<deployment>/secrets.yml.
 
-    scripts/deployment-secrets.py ensure --deployment inventory/aio
+    scripts/deployment-secrets.py ensure --deployment aio
         Generate what the deployed services need and the file lacks. Never touches a value that is there; says what it
         added, by name; says nothing when nothing was missing.
-    scripts/deployment-secrets.py rotate fernet keystone.fernet_keys --deployment inventory/aio
+    scripts/deployment-secrets.py rotate fernet keystone.fernet_keys --deployment aio
         Rotate a repository of fernet keys. Deploy afterwards, and before the next rotation. After rotating keystone's
         credential_keys and deploying, run `keystone-manage credential_migrate` in a Keystone zone as well: what the old
         keys have encrypted stays in the database, and the oldest keys go.
-    scripts/deployment-secrets.py show-path --deployment inventory/aio
+    scripts/deployment-secrets.py show-path --deployment aio
         Print the path of the file.
 
 A file that ansible-vault has encrypted stays so; give --vault-password-file (or set ANSIBLE_VAULT_PASSWORD_FILE).
@@ -19,6 +19,7 @@ Exit code 0 when all is well, 1 with one line on stderr otherwise.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import tempfile
@@ -26,6 +27,13 @@ import typing as t
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# An operator's command runs with the checkout's own packages, whichever Python it is started with.
+PYTHON = ROOT / ".venv/bin/python"
+if importlib.util.find_spec("ansible") is None:
+    if not PYTHON.exists() or Path(sys.prefix) == PYTHON.parents[1]:
+        sys.exit("error: this checkout is not set up: run scripts/bootstrap-aio.sh")
+    os.execv(PYTHON, [PYTHON, *sys.argv])
 
 # A collection's modules are found by its folder's name, so the checkout gets the name that it has when installed.
 with tempfile.TemporaryDirectory() as folder:
@@ -47,11 +55,18 @@ with tempfile.TemporaryDirectory() as folder:
     sys.path.remove(folder)
 
 
+def folder_of(text: str) -> Path:
+    """The folder of a deployment: below ``inventory/`` by its name, as for every command, or by its path."""
+    return ROOT / "inventory" / text if "/" not in text else Path(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     summary, _, rest = (__doc__ or "").partition("\n\n")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--deployment", required=True, type=Path, metavar="DIR", help="folder with topology.yml, such as inventory/aio")
+    common.add_argument(
+        "--deployment", default="aio", type=folder_of, metavar="NAME", help="folder below inventory/, or a path to one (default: aio)"
+    )
     common.add_argument("--vault-password-file", metavar="FILE", default=os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE"))
     made = argparse.ArgumentParser(
         prog="scripts/deployment-secrets.py", description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -100,7 +115,7 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     topology = options.deployment / "topology.yml"
     try:
         if not topology.is_file():
-            raise SecretsError(f"{topology}: no such file: --deployment takes the folder of a deployment, such as inventory/aio")
+            raise SecretsError(f"{topology}: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path")
         file = SecretsFile(options.deployment / "secrets.yml", options.vault_password_file)
         if options.command == "ensure":
             ensure(file, topology)

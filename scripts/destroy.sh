@@ -4,5 +4,6 @@
 set -euo pipefail
 # shellcheck source=scripts/lib/env.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
+answer_help destroy "$@"
 need_venv
 exec "$PYTHON" "$ROOT/scripts/lib/destroy.py" "$@"

@@ -218,7 +218,9 @@ def pages() -> dict[Path, str]:
 
 def main() -> int:
     """Write or check; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/render-docs.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a page is not current")
     options = parser.parse_args()
     stale = 0

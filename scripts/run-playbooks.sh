@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/env.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
 
-[[ " $* " == *" --help "* || " $* " == *" -h "* ]] && exec python3 "$ROOT/scripts/lib/options.py" --help
+answer_help run-playbooks "$@"
 
 # A checkout that is not set up becomes an all-in-one host, unless another deployment is asked for. One without root or on
 # another system is told so by the bootstrap.

@@ -8,6 +8,8 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+  echo 'usage: scripts/update-control-lock.sh [UV OPTIONS]'
+  echo
   sed -n '3,6s/^# \{0,1\}//p' "$0"
   exit 0
 fi

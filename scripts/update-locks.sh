@@ -29,7 +29,7 @@ EOF
 }
 
 die() {
-    echo "update-locks.sh: $*" >&2
+    echo "error: $*" >&2
     exit 1
 }
 

@@ -37,6 +37,18 @@ class Cloud:
     endpoints: dict[str, str]
     """Public URL of each service with an API, and of what people open in a browser."""
 
+    def named(self, name: str) -> list[str]:
+        """The zones that a name stands for: one, or those of a service or component; an error lists the choices."""
+        if name in self.zones:
+            return [name]
+        if members := self.groups.get(name) or self.groups.get(name.replace("-", "_")):
+            return members
+        problem = f"there is no service or zone '{name}' in" if name else "name a zone or a service of"
+        raise DeploymentError(
+            f"{problem} deployment '{self.deployment}'.\n"
+            f"services: {', '.join(sorted(self.groups))}\nzones: {', '.join(self.zones)}"
+        )
+
 
 def compute(topology: Path) -> Any:
     """The inventory's own ``Cloud``; a topology that is refused raises a DeploymentError with the plugin's message."""

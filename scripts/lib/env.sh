@@ -32,6 +32,16 @@ unset system_ca
 # True when the virtualenv is complete and as the lock says.
 venv_is_current() { [[ -x $PYTHON ]] && cmp -s "$CONTROL_LOCK" "$VENV_STAMP"; }
 
+# Answer --help of a command with any Python, before anything is installed. What follows `--` is not the command's own.
+answer_help() {
+  local command=$1 word
+  shift
+  for word in "$@"; do
+    [[ $word != -- ]] || return 0
+    [[ $word != --help && $word != -h ]] || exec python3 -B "$ROOT/scripts/lib/options.py" "$command"
+  done
+}
+
 # Run a program of scripts/lib in the virtualenv; bootstrap first where this checkout has none yet.
 need_venv() {
   venv_is_current && [[ -e $LINK_PARENT/openstack ]] && return

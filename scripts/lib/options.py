@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What scripts/run-playbooks.sh takes. Standard library only, so that its help needs nothing to be installed."""
+"""What the operator's commands take. Standard library only, so that --help is answered before anything is installed.
+
+``python3 scripts/lib/options.py COMMAND`` prints the help of scripts/COMMAND.sh.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+
+from plan import STATES
 
 STEPS = {
     "hosts": "packages, kernel settings, bridges and NAT on the physical hosts",
@@ -16,16 +23,38 @@ STEPS = {
 """The steps in their order, each the playbook of its name, and what it makes so."""
 
 
-def parser() -> argparse.ArgumentParser:
-    lines = "\n".join(f"  {name:<15} {text}" for name, text in STEPS.items())
+def command(name: str, description: str, epilog: str, usage: str | None = None) -> argparse.ArgumentParser:
+    """The beginning of every command: its name, its words, and which deployment it is about."""
     made = argparse.ArgumentParser(
-        prog="scripts/run-playbooks.sh",
-        description="Deploy, or converge, a deployment. On a fresh machine, prepare the all-in-one host first.",
-        epilog=f"steps:\n{lines}\n\nexit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted",
+        prog=f"scripts/{name}.sh",
+        usage=usage,
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
+    return made
+
+
+def parser() -> argparse.ArgumentParser:
+    """scripts/run-playbooks.sh"""
+    made = command(
+        "run-playbooks",
+        "Deploy, or converge, a deployment. On a fresh machine, prepare the all-in-one host first.",
+        f"""\
+steps:
+{listed(STEPS, 15)}
+
+examples:
+  scripts/run-playbooks.sh                      everything
+  scripts/run-playbooks.sh --check --diff       what would it do?
+  scripts/run-playbooks.sh --service keystone   only the zones of one service
+  scripts/run-playbooks.sh --step zones..       from one step on
+
+exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted
+""",
+    )
     made.add_argument(
         "--step", action="append", default=[], metavar="STEP", help="only this step, or FROM..TO; repeatable"
     )
@@ -49,5 +78,118 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def destroy() -> argparse.ArgumentParser:
+    """scripts/destroy.sh"""
+    made = command(
+        "destroy",
+        "Remove zones, services or a whole deployment. Data stays unless --purge is given; a run brings the zones back.",
+        """\
+examples:
+  scripts/destroy.sh aio1-keystone-1      one zone
+  scripts/destroy.sh keystone             all zones of a service
+  scripts/destroy.sh --all                every zone of the deployment, and its bridges
+  scripts/destroy.sh --all --purge        and all data
+Images stay: they are made from the topology and are needed again. inventory/<deployment>/ stays as well.
+""",
+    )
+    made.add_argument("names", nargs="*", metavar="ZONE|SERVICE", help="what to remove")
+    made.add_argument("--all", action="store_true", help="the whole deployment")
+    made.add_argument("--purge", action="store_true", help="remove the data as well; asks first")
+    made.add_argument("--yes", action="store_true", help="do not ask")
+    made.add_argument("--check", action="store_true", help="say what would be removed, remove nothing")
+    return made
+
+
+def zone_shell() -> argparse.ArgumentParser:
+    """scripts/zone-shell.sh"""
+    made = command(
+        "zone-shell",
+        "Open a shell in a zone, or run a command there, by the name of its service.",
+        """\
+examples:
+  scripts/zone-shell.sh utility                               a shell in the utility zone
+  scripts/zone-shell.sh galera 2                              in the second Galera zone
+  scripts/zone-shell.sh aio1-keystone-1 -- journalctl -n 20   a command in one zone
+The exit code is the command's.
+""",
+        "%(prog)s [-h] [--deployment NAME] ZONE|SERVICE [NUMBER] [-- COMMAND ...]",
+    )
+    made.add_argument("name", metavar="ZONE|SERVICE", nargs="?", default="", help="a zone, a service or a component")
+    made.add_argument(
+        "number", metavar="NUMBER", nargs="?", type=int, default=1, help="which zone of the service (default: 1)"
+    )
+    return made
+
+
+def verify() -> argparse.ArgumentParser:
+    """scripts/verify.sh"""
+    made = command(
+        "verify",
+        "Prove that a deployment serves: an instance's whole life as an ordinary user, or Tempest. Leaves nothing behind.",
+        """\
+Without --tempest: every front end has its servers; then a user of its own makes network, router, security group, key, instance
+and floating IP, the instance is reached by ping and SSH from the host, its metadata, user-data, console log and screen are seen,
+it is stopped, copied and started, its copy is booted; all of it is deleted, and it is seen that nothing is left.
+
+With --tempest: the tests that OpenStack itself is accepted by, from the utility zone. Results lie in logs/<deployment>/tempest/:
+report.html to read, junit.xml for a CI system, tempest.subunit with all details. What is skipped and why is in
+playbooks/files/tempest/skips.txt. docs/verification.md says more.
+
+examples:
+  scripts/verify.sh
+  scripts/verify.sh --tempest                                smoke tests and the scenarios
+  scripts/verify.sh --tempest --tests 'tempest.scenario.test_network_basic_ops'
+exit code: 0 when everything passed, Ansible's (1, 2, 4) when not, 130 when interrupted
+""",
+    )
+    made.add_argument("--tempest", action="store_true", help="run Tempest instead")
+    made.add_argument(
+        "--tests", action="append", default=[], metavar="REGEX", help="with --tempest: only these tests; repeatable"
+    )
+    made.add_argument(
+        "--concurrency", type=int, default=0, metavar="N", help="with --tempest: tests at a time (default: by cores)"
+    )
+    made.add_argument("--verbose", "-v", action="count", default=0, help="show Ansible's results")
+    return made
+
+
+def topology() -> argparse.ArgumentParser:
+    """scripts/topology.sh"""
+    made = command(
+        "topology",
+        "Draw a deployment from its topology.yml: hosts, zones by service, networks, addresses and the way in.",
+        f"""\
+examples:
+  scripts/topology.sh                                   logs/aio/topology.svg and .html, from the topology alone
+  scripts/topology.sh --live                            with the state of every zone, and what HAProxy thinks of it
+  scripts/topology.sh --deployment examples/production  the picture of the production example
+  scripts/topology.sh --output /var/www/html            the two files somewhere else
+
+Without --live nothing is asked of any host, nothing needs to be deployed, and the same topology gives the same bytes.
+The page holds the picture and a table of all zones to search and sort; neither loads anything from anywhere.
+
+states:
+{listed(STATES, 9)}
+""",
+    )
+    made.add_argument("--live", action="store_true", help="ask the hosts for the state of the zones, and colour them")
+    made.add_argument(
+        "--output", type=Path, metavar="DIR", help="where topology.svg and topology.html go (default: logs/NAME)"
+    )
+    return made
+
+
+def listed(words: dict[str, str], wide: int) -> str:
+    return "\n".join(f"  {name:<{wide}} {text}" for name, text in words.items())
+
+
+COMMANDS = {
+    "run-playbooks": parser,
+    "destroy": destroy,
+    "zone-shell": zone_shell,
+    "verify": verify,
+    "topology": topology,
+}
+
 if __name__ == "__main__":
-    parser().parse_args()
+    COMMANDS[sys.argv[1]]().print_help()

@@ -3,30 +3,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from cloud import compute
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
 from layout import draw
+from options import topology
 from page import page
-from plan import STATES, Live, plan_of
-
-EPILOG = """\
-examples:
-  scripts/topology.sh                                   logs/aio/topology.svg and .html, from the topology alone
-  scripts/topology.sh --live                            with the state of every zone, and what HAProxy thinks of it
-  scripts/topology.sh --deployment examples/production  the picture of the production example
-  scripts/topology.sh --output /var/www/html            the two files somewhere else
-
-Without --live nothing is asked of any host, nothing needs to be deployed, and the same topology gives the same bytes.
-The page holds the picture and a table of all zones to search and sort; neither loads anything from anywhere.
-
-states:
-"""
+from plan import Live, plan_of
 
 
 def wanted(zone: Any, image: str, found: dict[str, Any] | None, state: str) -> str:
@@ -87,25 +73,8 @@ def ask(deployment: Deployment, computed: Any) -> Live:
     return answers.live(computed, time.strftime("%Y-%m-%d %H:%M %Z"))
 
 
-def parser() -> argparse.ArgumentParser:
-    states = "\n".join(f"  {state:<9} {text}" for state, text in STATES.items())
-    made = argparse.ArgumentParser(
-        prog="scripts/topology.sh",
-        description=(__doc__ or "").strip(),
-        epilog=EPILOG + states,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
-    made.add_argument("--live", action="store_true", help="ask the hosts for the state of the zones, and colour them")
-    made.add_argument(
-        "--output", type=Path, metavar="DIR", help="where topology.svg and topology.html go (default: logs/NAME)"
-    )
-    return made
-
-
 def main() -> int:
-    options = parser().parse_args()
+    options = topology().parse_args()
     deployment = Deployment(options.deployment).require()
     computed = compute(deployment.topology)
     plan = plan_of(computed, ask(deployment, computed) if options.live else None)

@@ -3,32 +3,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
 
 from cloud import Cloud, Zone, load
-from deployment import Deployment, DeploymentError
-
-EPILOG = """\
-examples:
-  scripts/zone-shell.sh utility                             a shell in the utility zone
-  scripts/zone-shell.sh galera 2                            in the second Galera zone
-  scripts/zone-shell.sh aio1-keystone-1 -- journalctl -n 20 a command in one zone
-"""
+from deployment import Deployment, DeploymentError, command
+from options import zone_shell
 
 
 def find(cloud: Cloud, name: str, number: int) -> Zone:
     """The zone of that name, or the ``number``-th of a service or component; else an error that lists the choices."""
-    if name in cloud.zones:
+    members = cloud.named(name)
+    if members == [name]:
         return cloud.zones[name]
-    members = cloud.groups.get(name) or cloud.groups.get(name.replace("-", "_"))
-    if members is None:
-        raise DeploymentError(
-            f"there is no service or zone '{name}' in deployment '{cloud.deployment}'.\n"
-            f"services: {', '.join(sorted(cloud.groups))}\nzones: {', '.join(cloud.zones)}"
-        )
     if not 1 <= number <= len(members):
         raise DeploymentError(f"{name} has {len(members)} zones, 1 to {len(members)}: {', '.join(members)}")
     return cloud.zones[members[number - 1]]
@@ -55,26 +43,12 @@ def command_for(zone: Zone, command: list[str], terminal: bool, local_user: int,
     return [*ssh, f"{zone.user}@{zone.address}" if zone.user else zone.address, "--", shlex.join(enter)]
 
 
-def main() -> None:
+def main() -> int:
     arguments, command = sys.argv[1:], []
     if "--" in arguments:
         split = arguments.index("--")
         arguments, command = arguments[:split], arguments[split + 1 :]
-    parser = argparse.ArgumentParser(
-        prog="scripts/zone-shell.sh",
-        description=(__doc__ or "").strip(),
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [-h] [--deployment NAME] SERVICE|ZONE [NUMBER] [-- COMMAND ...]",
-    )
-    parser.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
-    parser.add_argument(
-        "name", metavar="SERVICE|ZONE", nargs="?", default="", help="a service, a component or a zone's name"
-    )
-    parser.add_argument(
-        "number", metavar="NUMBER", nargs="?", type=int, default=1, help="which zone of the service (default: 1)"
-    )
-    options = parser.parse_args(arguments)
+    options = zone_shell().parse_args(arguments)
     cloud = load(Deployment(options.deployment).require())
     zone = find(cloud, options.name, options.number)
     if zone.backend != "lxc":
@@ -89,8 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DeploymentError as why:
-        print(f"error: {why}", file=sys.stderr)
-        sys.exit(1)
+    command(main)

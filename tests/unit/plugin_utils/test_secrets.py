@@ -216,7 +216,7 @@ def test_command_rotate(deployment: Path) -> None:
 
 def test_command_refuses_what_is_no_deployment(tmp_path: Path) -> None:
     said = command("ensure", "--deployment", tmp_path, rc=1)
-    assert said == f"error: {tmp_path}/topology.yml: no such file: --deployment takes the folder of a deployment, such as inventory/aio\n"
+    assert said == f"error: {tmp_path}/topology.yml: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path\n"
     (tmp_path / "topology.yml").write_text("networks: {}\nnonsense: 1\n")
     assert "nonsense" in command("ensure", "--deployment", tmp_path, rc=1)
     assert not (tmp_path / "secrets.yml").exists()

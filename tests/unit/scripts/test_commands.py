@@ -95,6 +95,7 @@ def test_destroy_takes_zones_services_or_all() -> None:
         ("run-playbooks.sh", [sys.executable, ROOT / "scripts/lib/run.py"]),
         ("zone-shell.sh", [sys.executable, ROOT / "scripts/lib/zone_shell.py"]),
         ("destroy.sh", [sys.executable, ROOT / "scripts/lib/destroy.py"]),
+        ("verify.sh", [sys.executable, ROOT / "scripts/lib/verify.py"]),
         ("topology.sh", [sys.executable, ROOT / "scripts/lib/topology.py"]),
     ],
 )
@@ -112,19 +113,24 @@ def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_
     assert f"scripts/{script}" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["run-playbooks.sh", "zone-shell.sh", "destroy.sh", "topology.sh"])
+@pytest.mark.parametrize("script", ["run-playbooks", "zone-shell", "destroy", "verify", "topology"])
 def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_path: Path) -> None:
+    """A newcomer's first question is answered before anything is installed."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run(
-        [tmp_path / "scripts" / script, "--help"],
-        env={"PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if script == "run-playbooks.sh":  # a newcomer's first question is answered before anything is installed
-        assert done.returncode == 0 and "--resume" in done.stdout
-    else:
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [tmp_path / f"scripts/{script}.sh", *arguments]
+        return subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+
+    done = call("--deployment", "east", "--help")
+    assert done.returncode == 0 and f"usage: scripts/{script}.sh" in done.stdout and "examples:" in done.stdout
+    if script != "run-playbooks":
+        done = call("utility", "--", "--help")
         assert done.returncode == 1 and done.stderr.endswith("run scripts/bootstrap-aio.sh\n")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_name_is_asked_for_when_none_is_given() -> None:
+    with pytest.raises(DeploymentError, match="name a zone or a service of deployment 'test'"):
+        find(CLOUD, "", 1)
