@@ -14,7 +14,7 @@ STYLE = """
 @media screen and (prefers-color-scheme:dark){:root{--ground:#0e1320;--ink:#e9edf6;--soft:#a9b4ca;--edge:#2d3850;--tint:#171f30;--link:#69a8ff}}
 body{margin:0 auto;max-width:1520px;padding:0 16px 48px;background:var(--ground);color:var(--ink);font:15px/1.5 Inter,"Segoe UI","DejaVu Sans",Roboto,Arial,sans-serif}
 figure{margin:0;overflow-x:auto}figure svg{display:block;max-width:100%;height:auto;margin:0 auto}
-figure [data-zone]{cursor:pointer}figure [data-zone].chosen>:first-child,figure [data-zone]:hover>:first-child{stroke:var(--link);stroke-width:3}
+figure [data-zone]{cursor:pointer}figure [data-zone].chosen rect,figure [data-zone]:hover rect{stroke:var(--link);stroke-width:2}
 h2{font-size:20px;margin:40px 0 12px}
 .tools{display:flex;gap:16px;align-items:center;margin-bottom:12px;color:var(--soft)}
 input{font:inherit;color:inherit;background:var(--ground);border:1px solid var(--soft);border-radius:8px;padding:6px 12px;width:min(420px,100%)}
