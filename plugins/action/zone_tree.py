@@ -112,6 +112,10 @@ class ActionModule(ActionBase):
         elif raw.get("content") is not None:
             self.file(path, self.template(raw["content"]), entry)
         else:
+            # Loading all of a service's options takes seconds of each zone, so it is done for what a user changes; that our own
+            # are right is what the tests are for.
+            if not any(self.overrides(variable).get(os.path.basename(path)) for variable in ("service_conf", "zone_conf")):
+                entry["validate"] = []
             try:
                 self.file(path, render(self.layers(path, raw), "Written by zonestack; change it through service_conf or zone_conf."), entry)
             except OsloError as error:
@@ -182,6 +186,9 @@ class ActionModule(ActionBase):
         self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"))
         if self.template(trust_as_template("{{ stack.members.log | default([]) }}")):
             self.file("/etc/systemd/journal-upload.conf", self.from_template("journal-upload.conf.j2"))
+        if self.service.get("steps"):
+            guard = COLLECTION / "roles" / "openstack_service" / "files" / "zonestack-schema"
+            self.file("/usr/local/bin/zonestack-schema", guard.read_text(encoding="utf-8"), {"mode": "0755"})
 
     def declared_daemons(self) -> dict[str, t.Any]:
         """The daemons of every zone and those of the service, in the order in which they start."""

@@ -105,6 +105,14 @@ def database_accounts(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.An
     ]
 
 
+def database_url(database: str, stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> str:
+    """The URL of a database for SQLAlchemy: through HAProxy, by the user of its name, TLS checked against the deployment's CA."""
+    return (
+        f"mysql+pymysql://{database}:{secrets['database'][database]}@{stack['vip']['internal']}:3306/{database}"
+        "?charset=utf8mb4&ssl_ca=/etc/zonestack/tls/ca.crt"
+    )
+
+
 def queue_users(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     """A queue user for each service with ``queue: true``: its own name, its own virtual host, no other."""
     return [
@@ -139,5 +147,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Names of the filters."""
-        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, queue_users, identity)
+        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, database_url, queue_users, identity)
         return {function.__name__: function for function in functions}

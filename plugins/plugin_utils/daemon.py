@@ -83,6 +83,8 @@ def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int, health: str
     return (
         f"{venv}/bin/uwsgi --module {daemon['wsgi']} --uwsgi-socket /run/{name}/uwsgi.sock --chmod-socket=660"
         f" --master --need-app --die-on-term --enable-threads --processes {workers} --buffer-size 65535 --vacuum"
+        # A client that does not wait for its answer is no error of the service.
+        " --ignore-sigpipe --ignore-write-errors --disable-write-exception"
         f" --log-x-forwarded-for --route-uri '^{health}$ donotlog:' --procname-prefix-spaced {name}"
     )
 

@@ -7,6 +7,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.zonestack.openstack.plugins.filter.stack import (
     builder_network,
     database_accounts,
+    database_url,
     front_ends,
     identity,
     queue_users,
@@ -119,3 +120,8 @@ def test_the_catalog_and_the_service_users():
 def test_builders_use_the_hosts_own_addresses():
     made = builder_network(STACK, {"name": "h1", "builders": ["10.0.3.248"]})
     assert (made["addresses"], made["gateway"]) == (["10.0.3.248"], "10.0.2.1")
+
+
+def test_a_database_url_leads_through_the_load_balancer_with_tls():
+    url = database_url("nova_api", STACK, SECRETS)
+    assert url == "mysql+pymysql://nova_api:d2@10.0.0.5:3306/nova_api?charset=utf8mb4&ssl_ca=/etc/zonestack/tls/ca.crt"
