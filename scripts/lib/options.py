@@ -18,6 +18,7 @@ STEPS = {
     "zones": "every zone exists, with its image, addresses and limits, and runs",
     "infrastructure": "files and daemons in the zones; database, queue and load balancer",
     "services": "OpenStack: schemas, daemons, catalog, users",
+    "contents": "the cloud's images, flavors, provider networks and quotas",
     "verify": "every front end serves; when something has changed, an instance is booted, reached, copied and removed",
 }
 """The steps in their order, each the playbook of its name, and what it makes so."""

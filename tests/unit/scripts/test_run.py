@@ -75,7 +75,7 @@ def run(deployment: Small, *playbooks: Path, mask: runner.Mask | None = None) ->
         (["zones"], ["zones"]),
         (["verify", "hosts"], ["hosts", "verify"]),
         (["zones..services"], ["zones", "infrastructure", "services"]),
-        (["services.."], ["services", "verify"]),
+        (["services.."], ["services", "contents", "verify"]),
         (["..images"], ["hosts", "images"]),
     ],
 )
