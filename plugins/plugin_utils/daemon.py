@@ -77,12 +77,14 @@ def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int, health: str
 
     TLS ends in nginx, because uWSGI's wheel is built without it. One thread a process: the services load policies and
     plugins lazily and without locks, and two first requests at once were seen to be refused with 403. The application is
-    loaded once and then forked, so that a start costs one import.
+    loaded once and then forked, so that a start costs one import; unless it is ``lazy``, because it holds threads or
+    connections from its start, which do not survive a fork.
     https://uwsgi-docs.readthedocs.io/en/latest/Options.html
     """
+    lazy = " --lazy-apps" if daemon.get("lazy") else ""
     return (
         f"{venv}/bin/uwsgi --module {daemon['wsgi']} --uwsgi-socket /run/{name}/uwsgi.sock --chmod-socket=660"
-        f" --master --need-app --die-on-term --enable-threads --processes {workers} --buffer-size 65535 --vacuum"
+        f" --master --need-app{lazy} --die-on-term --enable-threads --processes {workers} --buffer-size 65535 --vacuum"
         # A client that does not wait for its answer is no error of the service.
         " --ignore-sigpipe --ignore-write-errors --disable-write-exception"
         f" --log-x-forwarded-for --route-uri '^{health}$ donotlog:' --procname-prefix-spaced {name}"
@@ -110,7 +112,8 @@ def render_systemd(
         user = daemon.get("user") or service["image"].get("user") or "root"
         venv = f"/opt/{service['name']}"
         if daemon.get("wsgi"):
-            workers = int(daemon.get("workers") or 2 * service["zone"]["vcpus"])
+            # A lazy application shares no memory between its processes, so there are fewer of them.
+            workers = int(daemon.get("workers") or (1 if daemon.get("lazy") else 2) * service["zone"]["vcpus"])
             command = wsgi_command(name, daemon, venv, workers, (service.get("api") or {}).get("health") or "/")
             kind = [f"User={user}", "Group=www-data", f"SupplementaryGroups={user}", f"RuntimeDirectory={name}",
                     "RuntimeDirectoryMode=0750", "Type=notify", "NotifyAccess=all", "KillMode=mixed"]

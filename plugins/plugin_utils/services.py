@@ -164,7 +164,8 @@ class Daemon:
     command: t.Annotated[str | None, "Command line"] = None
     unit: t.Annotated[str | None, "Unit that a distribution package brings"] = None
     port: t.Annotated[Port | None, "Port on which a WSGI application is served"] = None
-    workers: t.Annotated[int | None, "Processes of a WSGI application; default two for each of the zone's vcpus", at_least(1)] = None
+    workers: t.Annotated[int | None, "Processes of a WSGI application; default two for each of the zone's vcpus, one of a lazy application", at_least(1)] = None
+    lazy: t.Annotated[bool, "Whether each process loads the WSGI application itself, because it holds threads or connections from its start"] = False
     type: t.Annotated[t.Literal["simple", "exec", "forking", "notify", "oneshot"] | None, "systemd.service(5) Type="] = None
     user: t.Annotated[str | None, "User; default the image's"] = None
     reads: t.Annotated[tuple[Absolute, ...] | None, "Files and directories read at start: a change restarts the daemon"] = None

@@ -50,6 +50,13 @@ def test_a_wsgi_daemon_runs_as_the_service_s_user_with_two_workers_a_processor()
     assert "WantedBy=multi-user.target" in made.text
 
 
+def test_a_lazy_wsgi_daemon_loads_its_application_in_each_of_fewer_processes():
+    made = render_systemd("neutron-api", {"wsgi": "neutron.wsgi.api:application", "lazy": True}, SERVICE, {})
+    assert " --lazy-apps " in made.text
+    assert "--processes 2 " in made.text
+    assert "--lazy-apps" not in render_systemd("k", {"wsgi": "m:a"}, SERVICE, {}).text
+
+
 def test_an_environment_value_reaches_the_daemon_as_it_is():
     made = render_systemd("x", {"command": "/bin/x", "environment": {"A": 'say "100%" \\o/'}}, SERVICE, {})
     assert r'Environment="A=say \"100%%\" \\o/"' in made.text
