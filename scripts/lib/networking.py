@@ -24,7 +24,7 @@ FLOWS = (
     )),
     (METADATA, "To the metadata service", (
         "169.254.169.254 is answered in the compute zone: the agent has a small HAProxy for each network,",
-        "adds who asks, and passes it on to nova-metadata. DHCP needs nobody: br-int itself answers.",
+        "adds who asks, and passes it on to nova-metadata. DHCP is answered by ovn-controller.",
     )),
     ("control", "Who decides", (
         "The Neutron API writes what networks there shall be, northd makes of it what each hypervisor has",
