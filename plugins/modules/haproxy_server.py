@@ -39,7 +39,8 @@ options:
   others:
     description:
       - With O(state=drained), how many other servers of each of its front ends must be up first, so that a cluster keeps its
-        quorum and an API a server. They are waited for as long as O(others_wait) says; too few are an error.
+        quorum and an API a server. They are waited for as long as O(others_wait) says; too few are an error. Those that
+        an earlier run took out of rotation, and ended before it put them back, are put back first.
     type: int
     default: 0
   others_wait:
@@ -145,6 +146,17 @@ def too_few(haproxy: Haproxy, name: str, others: int) -> str:
     return ""
 
 
+def left_behind(haproxy: Haproxy, name: str) -> list[str]:
+    """Other servers of the front ends of ``name`` that are out of rotation, as front end/server.
+
+    One zone is changed at a time, so a run that ended too early has left them there.
+    """
+    rows = haproxy.servers("")
+    fronts = {row["pxname"] for row in rows if row["svname"] == name}
+    others = {label(row) for row in rows if row["pxname"] in fronts and row["svname"] != name}
+    return sorted(others & haproxy.out_of_rotation())
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -165,6 +177,8 @@ def main() -> None:
         out = haproxy.out_of_rotation()
         wrong = [row for row in rows if state != "up" and (label(row) in out) != (state == "drained")]
         if state == "drained" and module.params["others"] and not module.check_mode:
+            for server in left_behind(haproxy, name):
+                haproxy.ask(f"set server {server} state ready")
             deadline = time.monotonic() + module.params["others_wait"]
             while reason := too_few(haproxy, name, module.params["others"]):
                 if time.monotonic() > deadline:

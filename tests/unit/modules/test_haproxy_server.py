@@ -3,7 +3,12 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.modules.haproxy_server import Haproxy, missing, too_few
+from ansible_collections.zonestack.openstack.plugins.modules.haproxy_server import (
+    Haproxy,
+    left_behind,
+    missing,
+    too_few,
+)
 
 STAT = """# pxname,svname,status,scur,last_chk
 mysql,FRONTEND,OPEN,3,
@@ -50,6 +55,11 @@ def test_a_drained_server_is_found_also_while_it_is_down():
 )
 def test_nobody_goes_while_too_few_others_serve(name, others, expected):
     assert too_few(Canned("x"), name, others) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("g1", ["mysql/g3"]), ("g3", []), ("k1", ["keystone/k2"]), ("unknown", [])])
+def test_what_a_broken_run_left_out_of_rotation_is_found(name, expected):
+    assert left_behind(Canned("x"), name) == expected
 
 
 def test_what_is_not_up_is_named_with_its_check():
