@@ -15,6 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import daemon as daemons
+from ansible_collections.zonestack.openstack.plugins.plugin_utils import python_settings
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.oslo import Layer, OsloError, render
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ class ActionModule(ActionBase):
                 "mode": entry.get("mode") or "0644",
                 "owner": entry.get("owner") or "root",
                 "group": entry.get("group") or "root",
-                "validate": self.validator(entry.get("validate") or []),
+                "validate": entry.get("check") or self.validator(entry.get("validate") or []),
             }
         )
 
@@ -105,7 +106,7 @@ class ActionModule(ActionBase):
             for name, content in self.template(raw["keys"]).items():
                 self.file(f"{path}/{name}", content, {**entry, "secret": True, "exact": True})
         elif raw.get("template") is not None:
-            self.file(path, self.from_template(raw["template"]), entry)
+            self.file(path, self.from_template(raw["template"]) + self.settings(path, raw), entry)
         elif raw.get("file") is not None:
             source = COLLECTION / "roles" / self.service["role"] / "files" / raw["file"]
             self.file(path, source.read_text(encoding="utf-8"), {"exact": True, **entry})
@@ -120,6 +121,14 @@ class ActionModule(ActionBase):
                 self.file(path, render(self.layers(path, raw), "Written by zonestack; change it through service_conf or zone_conf."), entry)
             except OsloError as error:
                 raise AnsibleActionFail(f"{self.zone['name']}: {path}: {error}") from None
+
+    def settings(self, path: str, raw: dict[str, t.Any]) -> str:
+        """The user's settings for a file in Python; the last assignment holds there."""
+        given = [(variable, self.overrides(variable).get(os.path.basename(path))) for variable in ("service_conf", "zone_conf")]
+        try:
+            return "".join(python_settings.render(variable, mine) for variable, mine in given if mine and raw.get("settings"))
+        except python_settings.SettingsError as error:
+            raise AnsibleActionFail(f"{self.zone['name']}: {path}: {error}") from None
 
     def layers(self, path: str, raw: dict[str, t.Any]) -> list[Layer]:
         """The layers of an oslo.config file, from the most general to the most particular."""
@@ -149,7 +158,11 @@ class ActionModule(ActionBase):
     def refuse_unused_overrides(self) -> None:
         """An override for a file that the service does not have is a typing mistake, not a wish."""
         config = self.service.get("config") or {}
-        names = sorted(os.path.basename(path) for path, entry in config.items() if entry.get("oslo") is not None or entry.get("options") is not None)
+        names = sorted(
+            os.path.basename(path)
+            for path, entry in config.items()
+            if entry.get("settings") or entry.get("oslo") is not None or entry.get("options") is not None
+        )
         for variable in ("service_conf", "zone_conf"):
             for name in self.overrides(variable):
                 if name not in names:

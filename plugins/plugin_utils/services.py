@@ -144,6 +144,8 @@ class File:
     secret: t.Annotated[bool, "Whether the file is never shown, not even as a diff"] = False
     exact: t.Annotated[bool, "Whether no newline is put at the end of the text"] = False
     validate: t.Annotated[tuple[str, ...] | None, "Namespaces for oslo-config-validator"] = None
+    check: t.Annotated[tuple[str, ...] | None, "Command that exits with 0 when the file at `{path}` is good; tried before anything is changed"] = None
+    settings: t.Annotated[bool, "Whether it is Python, and `service_conf` and `zone_conf` add settings at its end: `{file name: {NAME: value}}`"] = False
 
 
 @dataclass(frozen=True)

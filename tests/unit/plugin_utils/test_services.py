@@ -38,6 +38,7 @@ def test_variable_has_every_key_of_the_first_level_and_no_empty_ones_below():
     # what a file holds is told by the key that it has, so absent ones must be absent
     assert variable["config"]["/etc/a.conf"] == {
         "template": "a.j2", "mode": "0640", "owner": "root", "group": "root", "secret": False, "exact": False,
+        "settings": False,
     }  # fmt: skip
     assert variable["ports"]["main"]["from"] == ["zones"]
     assert "components" not in variable
