@@ -18,7 +18,8 @@ Run what every change must pass; without a PART all of them, in this order:
   scenario     whole deployments in fresh Debian 13 and 12 host containers: fresh, second run, rebuild, broken run,
                power loss, override, secrets, isolation, check mode
 
-lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap and nftables; .ci/run
+lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap, nftables, chromium and
+certutil (libnss3-tools); .ci/run
 installs all of it first. A part that cannot run here fails and says why: nothing is skipped silently.
 
 The tools come from locks/control-dev.txt and lie in .cache/venv-test; logs of failed scenarios in tests/output/.
@@ -93,7 +94,7 @@ lint_ansible() { ANSIBLE_INVENTORY=inventory/examples/aio/topology.yml ansible-l
 lint_types() {
   local program rc=0
   mypy plugins tests/host scripts/lib || rc=1
-  for program in scripts/*.py bench/*.py; do
+  for program in scripts/*.py bench/*.py tests/browser/*.py; do
     mypy "$program" || rc=1
   done
   return $rc

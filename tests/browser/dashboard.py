@@ -6,14 +6,15 @@
 
 Logs in over https, looks at pages, opens an instance's console, logs out; anything that the browser or a server calls an
 error on the way fails it. Debian's Chromium is driven, so that no browser is downloaded. The password comes on standard
-input. Run it where the deployment's address is reached, for instance in the network namespace of its host:
+input. The browser may run in the network namespace of the deployment's host, where its address is reached without a route:
 
-    nsenter --net --target PID tests/browser/dashboard.py https://10.77.0.5/ --ca ca.crt --instance web --pictures out
+    tests/browser/dashboard.py https://10.77.0.5/ --ca ca.crt --namespace PID --instance web --pictures out
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -116,13 +117,25 @@ def trust(home: Path, ca: Path) -> None:
         subprocess.run(["certutil", "-d", f"sql:{store}", *arguments], check=True, timeout=30)
 
 
+def program(home: Path, chromium: str, namespace: int) -> str:
+    """The browser's program: itself, or one that enters the network namespace of a process first."""
+    if not namespace:
+        return chromium
+    wrapper = home / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net --target {namespace} {chromium} "$@"\n')
+    wrapper.chmod(0o755)
+    return str(wrapper)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Use the dashboard with a real browser. The password comes on standard input.")
     parser.add_argument("url")
     parser.add_argument("--ca", type=Path, required=True, help="the CA that the dashboard's certificate must come from")
     parser.add_argument("--user", default="admin")
     parser.add_argument("--instance", help="a running instance to look at, in the user's project")
+    parser.add_argument("--then", metavar="COMMAND", help="shell command to run once logged in, such as one that stops a server")
     parser.add_argument("--pictures", type=Path, required=True, help="folder for a picture of each step")
+    parser.add_argument("--namespace", metavar="PID", type=int, default=0, help="process whose network the browser is to use")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     options = parser.parse_args()
     password = sys.stdin.readline().rstrip("\n")
@@ -130,10 +143,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         trust(Path(home), options.ca)
         # Root needs --no-sandbox; only the deployment under test is visited.
-        browser = playwright.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"], env={"HOME": home})
+        path = program(Path(home), options.chromium, options.namespace)
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], env={"HOME": home, "PATH": os.environ["PATH"]})
         visit = Visit(browser, options.url, options.pictures)
         try:
             visit.log_in(options.user, password)
+            if options.then:
+                subprocess.run(options.then, shell=True, check=True, timeout=60)
             visit.see_identity()
             if options.instance:
                 visit.see_instance(options.instance)

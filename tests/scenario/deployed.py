@@ -10,6 +10,7 @@ in its own /proc and their files below the host's directory, so that nothing it 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import shlex
 import signal
 import stat
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import typing as t
@@ -26,6 +29,8 @@ from pathlib import Path
 import yaml
 
 from host import CHECKOUT, Done, Host
+
+TESTS = Path(__file__).resolve().parents[1]
 
 RUN_LIMIT = 900.0
 """Seconds after which a run of the playbooks counts as hung; a cold one takes about 150 on two idle cores."""
@@ -200,6 +205,28 @@ class Deployed:
         """Whether Keystone, its database and HAProxy together can issue a token."""
         line = ["lxc-attach", "-n", "aio1-utility-1", "--", "/bin/bash", "-lc", "openstack --os-cloud aio token issue -f value -c id"]
         return self.host.exec(line, timeout=60, check=False).rc == 0
+
+    def up(self, zone: str) -> bool:
+        """Whether HAProxy sees the zone up behind each of its front ends."""
+        ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); s.sendall(b'show stat\\n'); print(s.makefile().read())"
+        rows = csv.DictReader(self.inside("aio1-haproxy-1", f'python3 -c "{ask}"').out.lstrip("# ").splitlines())
+        states = [row["status"] for row in rows if row["svname"] == zone]
+        return bool(states) and all(state.startswith("UP") for state in states)
+
+    def browse(self, *arguments: str) -> str:
+        """Use the dashboard with a real browser in the host's network, tests/browser/dashboard.py; return what it says.
+
+        Its pictures are kept in tests/output/dashboard.
+        """
+        secrets = yaml.safe_load(self.file(f"{CHECKOUT}/inventory/aio/secrets.yml").read_text())["secrets"]
+        with tempfile.NamedTemporaryFile("w", suffix=".crt") as ca:
+            ca.write(secrets["pki"]["ca_certificate"])
+            ca.flush()
+            line = [sys.executable, str(TESTS / "browser/dashboard.py"), "https://10.77.0.5/", "--ca", ca.name]
+            line += ["--namespace", str(self.host.pid), "--pictures", str(TESTS / "output/dashboard"), *arguments]
+            done = subprocess.run(line, input=secrets["keystone"]["admin_password"], text=True, capture_output=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     # -- zones ---------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets as random
+import shlex
 
 import pytest
 
@@ -59,6 +60,39 @@ def test_second_run_leaves_instances_alone(cloud: Deployed, instance: Instance) 
     assert {name: count for name, count in run.changes.items() if count} == {}
     assert cloud.starts() == before
     assert instance.boot_id() == boot
+
+
+# -- the dashboard, in a real browser ------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_shows_the_instance(cloud: Deployed, instance: Instance) -> None:
+    """A person logs in over https, sees the instance, its console and its network, and logs out; nothing says error."""
+    said = cloud.browse("--instance", instance.name)
+    assert re.findall(r"^(\w+): ok$", said, re.MULTILINE) == ["login", "projects", "overview", "instances", "console", "topology", "logout"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_session_outlives_either_zone_of_the_dashboard(cloud: Deployed, number: int) -> None:
+    """Whoever is logged in stays so when one of the dashboard's zones is gone."""
+    zone = f"aio1-horizon-{number}"
+    try:
+        assert "projects: ok" in cloud.browse("--then", shlex.join(cloud.host.argv(["lxc-stop", "-k", "-n", zone])))
+    finally:
+        cloud.host.exec(["lxc-start", "-n", zone], check=False)
+    until(lambda: cloud.up(zone), f"HAProxy sees {zone} up", 60)
+
+
+def test_dashboard_setting_that_nobody_reads_is_refused(cloud: Deployed) -> None:
+    """A misspelt setting is named, with the right one, before anything is changed."""
+    before = cloud.starts()
+    try:
+        cloud.override("service_conf:\n  local_settings.py: {SITE_BRANDNG: My cloud}\n", "horizon")
+        run = cloud.run()
+    finally:
+        cloud.override(None, "horizon")
+    assert run.rc != 0
+    assert "did you mean SITE_BRANDING?" in run.out, run.said
+    assert cloud.starts() == before
 
 
 # -- overrides and bad input ---------------------------------------------------------------------------------------------
