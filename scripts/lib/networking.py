@@ -120,7 +120,7 @@ def control(scene: Scene) -> None:
         )
         scene.add(group)
     scene.add(
-        box(46, top + 34, 132, 46, "neutron-api", "two zones", "control"),
+        box(46, top + 34, 132, 46, "neutron-api", "behind HAProxy", "control"),
         box(190, top + 34, 146, 46, "neutron-workers", "RPC, maintenance", "control"),
         Text(189, top + 102, "users' networks, routers, floating addresses", "soft small", "middle"),
         Path(f"M336 {top + 57}H406", "line control double"),
