@@ -48,9 +48,11 @@ lease() {
   udhcpc -i "$name" -p "/run/udhcpc.$name.pid" -s /usr/lib/zonestack/dhcp -O 26 -O 121 "$@" >/dev/null 2>&1
 }
 
-# DHCP's events, see busybox's udhcpc. Who gives static routes means them instead of the router (RFC 3442).
+# DHCP's events; udhcpc gives what it was told in variables. Who gives static routes means them instead of the router (RFC 3442).
+# shellcheck disable=SC2154
 dhcp() {
-  case $1 in
+  event=$1
+  case $event in
     deconfig)
       ip addr flush dev "$interface"
       ip link set "$interface" up
@@ -62,14 +64,18 @@ dhcp() {
         # shellcheck disable=SC2086
         set -- $staticroutes
         while [ $# -ge 2 ]; do
-          [ "$2" = 0.0.0.0 ] && ip route replace "$1" dev "$interface" || ip route replace "$1" via "$2" dev "$interface"
+          if [ "$2" = 0.0.0.0 ]; then
+            ip route replace "$1" dev "$interface"
+          else
+            ip route replace "$1" via "$2" dev "$interface"
+          fi
           shift 2
         done
       elif [ -n "$router" ]; then
         ip route replace default via "${router%% *}" dev "$interface"
       fi
       for server in $dns; do echo "nameserver $server"; done >/run/resolv.conf
-      [ "$reason" = renew ] || say "$interface has $ip/$mask${staticroutes:+, routes $staticroutes}${mtu:+, MTU $mtu}"
+      [ "$event" = renew ] || say "$interface has $ip/$mask${staticroutes:+, routes $staticroutes}${mtu:+, MTU $mtu}"
       ;;
   esac
 }
@@ -110,11 +116,11 @@ know_myself() {
   hostname >$state/hostname
   # Keys: "public_keys": {"name": "ssh-ed25519 AAAA... comment\n"}
   for folder in /root $home; do
-    mkdir -p $folder/.ssh
+    mkdir -p "$folder/.ssh"
     sed -n 's/.*"public_keys": *{\([^}]*\)}.*/\1/p' /run/metadata/meta_data.json |
-      grep -oE '(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^"\\]*)?' >$folder/.ssh/authorized_keys
-    chmod 0700 $folder $folder/.ssh
-    chmod 0600 $folder/.ssh/authorized_keys
+      grep -oE '(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^"\\]*)?' >"$folder/.ssh/authorized_keys"
+    chmod 0700 "$folder" "$folder/.ssh"
+    chmod 0600 "$folder/.ssh/authorized_keys"
   done
   chown -R zonestack:zonestack $home/.ssh
   # A snapshot of this machine is another machine: what identifies it is made anew, and its user-data runs.
@@ -153,7 +159,7 @@ shut_down() {
 # What people and Tempest ask a machine for and busybox has not, as far as they ask it.
 find_drives() {
   modprobe -a ata_piix ahci virtio_scsi sr_mod isofs 2>/dev/null
-  for device in $(sed -n 's/.* \([shv][rd][a-z0-9]*\)$/\1/p' /proc/partitions); do
+  sed -n 's/.* \([shv][rd][a-z0-9]*\)$/\1/p' /proc/partitions | while read -r device; do
     [ "$(findfs LABEL=config-2 2>/dev/null)" = "/dev/$device" ] && echo "/dev/$device: LABEL=\"config-2\" TYPE=\"iso9660\""
     [ "$(findfs LABEL=zonestack 2>/dev/null)" = "/dev/$device" ] && echo "/dev/$device: LABEL=\"zonestack\" TYPE=\"ext4\""
   done
@@ -173,6 +179,7 @@ as_root() {
     case $1 in -[nEHSik]) shift ;; *) break ;; esac
   done
   [ "$(id -u)" -ne 0 ] || exec "$@"
+  # shellcheck disable=SC2016
   exec su root -c 'exec "$0" "$@"' -- "$@"
 }
 
