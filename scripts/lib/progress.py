@@ -98,7 +98,7 @@ class Record:
         self.step_seconds: dict[str, float] = {}
         self.pairs = 0
         self.skipped = 0
-        self.said: dict[str, str] = {}
+        self.said: dict[str, Any] = {}
         """What plays say about the whole run, by ``set_stats``."""
         self.last_words: deque[str] = deque(maxlen=40)
         self._task_by_uuid: dict[str, TaskRun] = {}

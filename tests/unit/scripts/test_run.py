@@ -262,6 +262,13 @@ def test_what_plays_say_reaches_the_record(small: Small) -> None:
     assert (rc, record.said) == (0, {"verified": "reached in 9 s"})
 
 
+def test_what_hypervisors_found_is_put_together(small: Small) -> None:
+    tasks = "    - ansible.builtin.set_stats: {data: {hypervisors: \"{{ {inventory_hostname: {'virt_type': 'qemu'}} }}\"}}\n"
+    rc, record, _output = run(small, play(small, "services", tasks), play(small, "verify", tasks.replace("}} }", "}, 'z9': {}} }")))
+    assert rc == 0 and record.said["hypervisors"].pop("z9") == {}
+    assert record.said["hypervisors"] and all(one == {"virt_type": "qemu"} for one in record.said["hypervisors"].values())
+
+
 def test_steps_without_verification() -> None:
     assert chosen_steps([], verify=False) == [step for step in STEPS if step != "verify"]
     assert chosen_steps(["verify"], verify=False) == ["verify"]
