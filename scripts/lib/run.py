@@ -221,6 +221,9 @@ class Run:
         )
         if not check:
             self.verification()
+        for zone, found in sorted(record.said.get("hypervisors", {}).items()):
+            for what in ("virt_type", "datapath"):
+                self.say(f"{zone}: {what} {found[what]}: {found['why'][what]}")
         if self.cloud.privileged:
             self.say(f"Privileged zones (root there is root on the host): {', '.join(self.cloud.privileged)}")
 
