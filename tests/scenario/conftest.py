@@ -25,7 +25,7 @@ OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
-    parser.addoption("--every-zone", action="store_true", help="rebuild every zone in turn, not only the telling ones")
+    parser.addoption("--long", action="store_true", help="on every Debian, rebuild every zone in turn, kill a run at ten points")
     parser.addoption("--keep-hosts", action="store_true", help="leave the host containers for a look (tests/host/host.py)")
 
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
-        suites = metafunc.config.getoption("--suite") or list(SUITES)
+        suites = metafunc.config.getoption("--suite") or list(SUITES if metafunc.config.getoption("--long") else SUITES[:1])
         if not metafunc.definition.get_closest_marker("every_suite"):
             suites = suites[:1]
         # One worker for all: a host's scenarios share it, and two deployments at once would only wait for one another.
