@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -109,6 +110,16 @@ def limit_of(options: argparse.Namespace, cloud: Cloud) -> str | None:
     if options.service and options.limit:
         raise DeploymentError("give --service or --limit, not both")
     return ",".join([*options.service, "zone_hosts"]) if options.service else options.limit
+
+
+def ensure_secrets(deployment: Deployment) -> None:
+    """Generate the secrets of services that were added to the topology since the last run, and say which."""
+    program = [sys.executable, str(ROOT / "scripts/deployment-secrets.py"), "ensure", "--deployment", str(deployment.folder)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise DeploymentError(done.stderr.strip().removeprefix("error: "))
+    if done.stdout:
+        print(done.stdout, end="", flush=True)
 
 
 def ansible_arguments(options: argparse.Namespace, limit: str | None) -> list[str]:
@@ -274,6 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print("The last run ended well: running all steps.")
         cloud = load(deployment)
         limit = limit_of(options, cloud) or limit
+        if not options.check:
+            ensure_secrets(deployment)
         playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in steps]
         shown = {"runner_on_file_diff"} if options.diff else set()
         if options.verbose:
