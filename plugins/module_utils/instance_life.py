@@ -118,9 +118,11 @@ class Belongings:
         return list(self.conn.compute.keypairs(user_id=self.user) if self.admin else self.conn.compute.keypairs())
 
     def security_groups(self) -> list[t.Any]:
-        # Every project has a group named default, which its user cannot delete: it goes with the project.
-        found = self.conn.network.security_groups(project_id=self.project)
-        return [group for group in found if self.admin or group.name != "default"]
+        # Every project has a group named default, which its user cannot delete: it goes with the project. To ask for a project's
+        # groups would make it again, so an administrator asks for all and picks.
+        if self.admin:
+            return [group for group in self.conn.network.security_groups() if group.project_id == self.project]
+        return [group for group in self.conn.network.security_groups(project_id=self.project) if group.name != "default"]
 
     def networking(self) -> dict[str, list[t.Any]]:
         network = self.conn.network
@@ -379,7 +381,7 @@ class Life:
             if now.status == "ERROR":
                 fault = (now.fault or {}).get("message", "no fault recorded")
                 raise Failed(f"instance {now.id} is in ERROR while it should become {status}: {fault}", ["nova_conductor", "nova_scheduler", "nova_compute"])
-            state = f"{now.status}, task {now.task_state}, on {now.hypervisor_hostname or 'no host yet'}"
+            state = f"{now.status}, task {now.task_state}"
             return (now if now.status == status and not now.task_state else None), state
 
         return wait_for(f"instance {server.id} to become {status}", look, self.limit, ["nova_compute", "nova_conductor", "nova_scheduler"])

@@ -76,6 +76,10 @@ HARMLESS = ("systemd-tmpfiles",)
 """Daemons whose errors every zone's start has, because a container's file systems know no access lists."""
 
 
+TRACE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \d+ [A-Z]+ [\w.]+ ")
+"""How oslo.log begins each line of one traceback: the same time, process, level and module."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a journal."""
@@ -116,10 +120,23 @@ def parse(text: str) -> t.Iterator[Line]:
         )
 
 
+def shortened(lines: Iterable[Line]) -> t.Iterator[Line]:
+    """The lines with each traceback cut to its first and its last line, which names the exception."""
+    groups: dict[tuple[str, str, str], list[Line]] = {}
+    for number, line in enumerate(lines):
+        begin = TRACE.match(f"{line.text} ")
+        if not begin or f"{line.text} "[begin.end() :].strip(" ~^"):    # what only points at code says nothing
+            groups.setdefault((line.zone, line.daemon, begin[0] if begin else str(number)), []).append(line)
+    for group in groups.values():
+        yield group[0]
+        if len(group) > 1:
+            yield group[-1]
+
+
 def choose(lines: Iterable[Line], words: list[str], count: int) -> list[Line]:
     """The ``count`` lines that say most, in the order of time; what repeats is taken once."""
     weighed: dict[tuple[str, str], tuple[int, Line]] = {}
-    for line in lines:
+    for line in shortened(lines):
         weight = line.weight(words)
         if weight:
             weighed.setdefault((line.zone, re.sub(r"[0-9a-f-]{8,}|\d+", "#", line.text)), (weight, line))

@@ -45,3 +45,10 @@ def test_long_lines_are_cut():
 def test_errors_of_every_zones_start_are_left_out():
     assert not Line(0, "z", "systemd-tmpfiles", "Setting access ACL failed: Invalid argument", 3).weight([])
     assert Line(0, "z", "systemd", "Failed to start nova-compute.service", 3).weight([])
+
+
+def test_traceback_is_cut_to_its_ends():
+    begin = "2026-11-21 09:40:12.960 563 ERROR ovsdbapp.event"
+    said = ["[-] Unexpected exception in loop", "Traceback (most recent call last):", "  File x", "    ~~~^^^", "neutron_lib.exceptions.Boom: iptables-save", ""]
+    text = "\n".join(row(1, "compute", f"{begin} {words}") for words in said)
+    assert [line.text.removeprefix(f"{begin} ") for line in choose(parse(text), [], 20)] == [said[0], said[4]]
