@@ -33,7 +33,7 @@ PYTHON = ROOT / ".venv/bin/python"
 if importlib.util.find_spec("ansible") is None:
     if not PYTHON.exists() or Path(sys.prefix) == PYTHON.parents[1]:
         sys.exit("error: this checkout is not set up: run scripts/bootstrap-aio.sh")
-    os.execv(PYTHON, [PYTHON, *sys.argv])
+    os.execv(PYTHON, [str(PYTHON), *sys.argv])
 
 # A collection's modules are found by its folder's name, so the checkout gets the name that it has when installed.
 with tempfile.TemporaryDirectory() as folder:
