@@ -78,8 +78,7 @@ def options(cloud: Cloud) -> Options:
             "admin_domain_name": "Default",
         },
         "identity": {
-            "uri": cloud.auth["auth_url"],
-            "auth_version": "v3",
+            "uri_v3": cloud.auth["auth_url"],
             "v3_endpoint_type": "internalURL",
             "region": cloud.region,
             "ca_certificates_file": cloud.ca,

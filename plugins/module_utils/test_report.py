@@ -68,9 +68,17 @@ def counts(tests: t.Iterable[Test]) -> dict[str, int]:
 
 
 def cause(test: Test) -> str:
-    """A failure in one line: the last line of its traceback that names the exception."""
-    lines = [line for line in test.words.splitlines() if re.match(r"^[\w.]+(Error|Exception|Timeout|Failed|Fault|Found|Conflict|Mismatch|[A-Z]\w+): ?", line)]
-    return (lines[-1] if lines else next(iter(test.words.splitlines()), "no words"))[:300]
+    """A failure in one line: the last exception of its traceback, with Tempest's details."""
+    lines = test.words.splitlines()
+    found = [number for number, line in enumerate(lines) if _EXCEPTION.match(line)]
+    if not found:
+        return next(iter(lines), "no words")[:300]
+    more = lines[found[-1] + 1 : found[-1] + 2]
+    return " ".join([lines[found[-1]], *(line for line in more if line.startswith("Details:"))])[:500]
+
+
+_EXCEPTION = re.compile(r"^[a-z_]\w*(\.\w+)*\.[A-Z]\w+(: |$)|^[A-Z]\w*(Error|Exception|Timeout)(: |$)")
+"""How the last line of a traceback begins: an exception's name, most often with its module."""
 
 
 # A character that XML 1.0 cannot hold at all, even escaped (https://www.w3.org/TR/xml/#charsets); guests' consoles have them.

@@ -298,7 +298,7 @@ def main() -> None:
     except CommandError as why:
         module.fail_json(msg=last_words(why, 30))
     about = {
-        "cloud": f"{p['cloud']}, {wanted['identity']['uri']}",
+        "cloud": f"{p['cloud']}, {wanted['identity']['uri_v3']}",
         "tempest": release,
         "when": time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(started)),
         "took": f"{seconds:.0f} s, {concurrency} at a time",

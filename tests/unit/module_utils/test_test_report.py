@@ -50,6 +50,9 @@ def test_a_test_that_never_ended_has_failed():
 def test_cause_is_the_exception():
     assert cause(TESTS[1]).startswith("tempest.lib.exceptions.SSHTimeout: Connection to 10.78.0.9")
     assert cause(Test("a", "failed", 0)) == "no words"
+    details = "  File x\ntempest.lib.exceptions.IdentityError: Got identity error\nDetails: None\n"
+    assert cause(Test("a", "failed", 0, details)) == "tempest.lib.exceptions.IdentityError: Got identity error Details: None"
+    assert cause(Test("a", "failed", 0, "t:\nAssertionError: 1 != 2\n")) == "AssertionError: 1 != 2"
 
 
 def test_counts_have_every_outcome():
