@@ -13,7 +13,8 @@ import os
 import pathlib
 import typing as t
 import urllib.error
-import urllib.request
+
+from ansible.module_utils.urls import open_url
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
@@ -67,9 +68,8 @@ class Cache:
     def _download(self, name: str, url: str, file: t.BinaryIO) -> None:
         """Append what is missing of ``url``; begin anew where the server cannot go on in the middle."""
         have = file.tell()
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         try:
-            with urllib.request.urlopen(request, timeout=STALL) as answer:
+            with open_url(url, headers={"Range": f"bytes={have}-"} if have else {}, timeout=STALL) as answer:
                 if have and answer.status != 206:
                     file.truncate(0)
                 while chunk := answer.read(CHUNK):

@@ -199,7 +199,7 @@ class Life:
 
     def request(self) -> str:
         """An id of this step's own, which services write to their logs beside each line that it causes."""
-        request = f"req-{secrets.token_hex(4)}-{'-'.join(secrets.token_hex(2) for _ in range(3))}-{secrets.token_hex(6)}"
+        request = f"req-{secrets.token_hex(4)}-{'-'.join(secrets.token_hex(2) for part in range(3))}-{secrets.token_hex(6)}"
         self.words.append(request)
         return request
 

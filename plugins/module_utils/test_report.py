@@ -113,7 +113,8 @@ def junit(tests: t.Sequence[Test], name: str) -> str:
 STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; border-bottom: 1px solid #ddd }
-td.seconds { text-align: right; white-space: nowrap } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; background: #f5f5f5; padding: .5rem }
+td.seconds { text-align: right; white-space: nowrap }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; background: #f5f5f5; padding: .5rem }
 .failed { color: #a00 } .skipped { color: #765 } .passed { color: #060 } code { overflow-wrap: anywhere }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #262626 } td, th { border-color: #444 }
  .failed { color: #f77 } .skipped { color: #cb9 } .passed { color: #7c7 } }
@@ -144,7 +145,8 @@ def page(tests: t.Sequence[Test], title: str, about: t.Mapping[str, str], left_o
                 words = f"<details><summary>{text(cause(test))}</summary><pre>{text(test.words)}</pre></details>"
             else:
                 words = text(test.words)
-            parts.append(f'<tr><td><code>{text(test.suite)}.<b>{text(test.short)}</b></code></td><td>{words}</td><td class="seconds">{test.seconds:.1f} s</td></tr>')
+            name = f"<code>{text(test.suite)}.<b>{text(test.short)}</b></code>"
+            parts.append(f'<tr><td>{name}</td><td>{words}</td><td class="seconds">{test.seconds:.1f} s</td></tr>')
         parts.append("</table>")
     if left_out:
         parts.append("<h2>Left out by the skip list</h2><table>")

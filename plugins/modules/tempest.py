@@ -233,7 +233,8 @@ def run_tests(folder: Path, concurrency: int, limit: float) -> bytes:
     done = run([str(bin_folder / "stestr"), "run", *lists, f"--concurrency={concurrency}"], env=environment, timeout=limit, check=False)
     if done.rc not in (0, 1):
         raise CommandError(["stestr", "run"], done.rc, done.err or done.out)
-    stream = subprocess.run([str(bin_folder / "stestr"), "last", "--subunit"], env={**os.environ, **environment}, capture_output=True, timeout=300, check=False).stdout
+    last = [str(bin_folder / "stestr"), "last", "--subunit"]
+    stream = subprocess.run(last, env={**os.environ, **environment}, capture_output=True, timeout=300, check=False).stdout
     if not stream:
         raise CommandError(["stestr", "run"], done.rc, f"no results: {done.out[-2000:]}{done.err[-2000:]}")
     return stream
@@ -285,7 +286,8 @@ def main() -> None:
         wanted = tempest_conf.options(cloud_of(conn, p))
         strange = tempest_conf.problems(wanted, known_options())
         if strange:
-            raise tempest_conf.Refused(f"tempest.conf of Tempest {release}: {'; '.join(strange)}: see https://docs.openstack.org/tempest/latest/sampleconf.html")
+            where = "https://docs.openstack.org/tempest/latest/sampleconf.html"
+            raise tempest_conf.Refused(f"tempest.conf of Tempest {release}: {'; '.join(strange)}: see {where}")
         remove_leftovers(conn, 120)
         prepare(folder, tempest_conf.text(wanted), tests, left_out)
         concurrency = p["concurrency"] or min(4, len(os.sched_getaffinity(0)))

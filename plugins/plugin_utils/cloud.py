@@ -23,6 +23,7 @@ Title = t.Annotated[str, matching(r"\S(.{0,253}\S)?", "write a name of 1 to 255 
 _CHECKSUM = matching(r"sha256:[0-9a-f]{64}", "write sha256: and 64 hexadecimal digits, as sha256sum(1) prints them")
 _URL = matching(r"https?://[^\s/]+/\S+", "write an http or https address of a file")
 _LIMIT = Rule(lambda value: value >= -1, "give 0 or more, or -1 for no limit")
+_DiskFormat = t.Literal["raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", "iso", "ploop", "aki", "ari", "ami"]
 
 
 # A key is one line.
@@ -34,8 +35,8 @@ class CloudImage:
     file: t.Annotated[str | None, "Path on the control machine, relative to this file"] = None
     url: t.Annotated[str | None, "Where the control machine fetches it, once for each checksum", _URL] = None
     built_in: t.Annotated[t.Literal["zonestack-test"] | None, "An image that the deployment makes itself"] = None
-    checksum: t.Annotated[str | None, "`sha256:` and the digest of the content; must be given with `file` and `url`. It says which content is meant: another one makes another image", _CHECKSUM] = None
-    disk_format: t.Annotated[t.Literal["raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", "iso", "ploop", "aki", "ari", "ami"] | None, "What the content is; default `qcow2`, of a built-in image `raw`"] = None
+    checksum: t.Annotated[str | None, "`sha256:` and the digest of the content, given with `file` and `url`; another one means another image", _CHECKSUM] = None
+    disk_format: t.Annotated[_DiskFormat | None, "What the content is; default `qcow2`, of a built-in image `raw`"] = None
     container_format: t.Annotated[t.Literal["bare", "ovf", "ova", "docker", "compressed", "aki", "ari", "ami"], "What is around it"] = "bare"
     min_disk: t.Annotated[int, "Disk in GiB that a flavor must have", at_least(0, "GiB")] = 0
     min_ram: t.Annotated[int, "Memory in MiB that a flavor must have", at_least(0, "MiB")] = 0

@@ -191,6 +191,10 @@ class Step:
     timeout: t.Annotated[int, "Seconds that it may take", at_least(1, "s")] = 900
 
 
+#: As soon as they are configured; once Keystone knows all services; or last.
+_Phase = t.Literal["infrastructure", "control", "compute"]
+
+
 @dataclass(frozen=True)
 class Component:
     """What may differ between the components of one service; laid over the service's own."""
@@ -199,7 +203,7 @@ class Component:
     count: t.Annotated[int, "Zones in a deployment that does not say otherwise", at_least(1)] = 1
     quorum: t.Annotated[bool, "Whether members vote, so that their number must be odd"] = False
     role: t.Annotated[str, "Role that configures the zone"] = "openstack_service"
-    phase: t.Annotated[t.Literal["infrastructure", "control", "compute"] | None, "When its daemons start in a run: as soon as they are configured; once Keystone knows all services; or last. Default `control` for what has an API, steps or a queue, otherwise `infrastructure`"] = None
+    phase: t.Annotated[_Phase | None, "When its daemons start in a run; default `control` for what has an API, steps or a queue, or `infrastructure`"] = None
     networks: t.Annotated[tuple[Label, ...], "Networks beside `zone`"] = ()
     provider: t.Annotated[bool, "Whether the zone has an interface, without an address, in each of the cloud's provider networks"] = False
     zone: t.Annotated[ZoneSize, "What the zone may use"] = ZoneSize()

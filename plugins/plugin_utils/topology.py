@@ -78,6 +78,7 @@ def _cidr(value: str) -> bool:
     return "/" in value
 
 
+_INTERFACE = matching(r"[^\s/]{1,15}", "write the name of a network interface, such as eth1")
 _ADDRESS = Rule(_ipv4, "write an IPv4 address, such as 192.0.2.10")
 _REACHABLE = matching(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*",
@@ -138,10 +139,10 @@ class ProviderNetwork:
 
     cidr: t.Annotated[str, "The whole network, such as `10.78.0.0/24`", Rule(_cidr, "write an IPv4 network whose host bits are 0, such as 10.78.0.0/24")]
     gateway: t.Annotated[str | None, "Router of the network; default its first address", _ADDRESS] = None
-    gateway_host: t.Annotated[str | None, "Host of this deployment that has the gateway's address on its bridge and masquerades; without it, a router of the site has it"] = None
+    gateway_host: t.Annotated[str | None, "Host that has the gateway's address on its bridge and masquerades; without it, a router of the site has it"] = None
     pool: t.Annotated[tuple[str, ...] | None, "First and last address that instances and floating IPs get; default the upper half"] = None
     bridge: t.Annotated[str | None, "Bridge on each host; default `zs-<deployment>-<network>`", _BRIDGE] = None
-    interface: t.Annotated[str | None, "Interface of each host that is made a port of the bridge, such as `eth1`; none where the host itself is the gateway", matching(r"[^\s/]{1,15}", "write the name of a network interface")] = None
+    interface: t.Annotated[str | None, "Interface of each host that is a port of the bridge; none where the host is the gateway", _INTERFACE] = None
     mtu: t.Annotated[int, "Largest packet in bytes", Rule(lambda value: 1280 <= value <= 9216, "give 1280 to 9216 bytes")] = 1500
     dns: t.Annotated[tuple[str, ...], "Name servers that instances in it are told"] = ()
     external: t.Annotated[bool, "Whether routers may lead to it, and floating IPs are of it"] = True
@@ -155,7 +156,7 @@ class Contents:
     networks: t.Annotated[dict[Label, ProviderNetwork], "Provider networks, by name"] = field(default_factory=dict)
     images: t.Annotated[dict[Title, CloudImage], "Images, by name; default the built-in `zonestack-test`"] = field(default_factory=IMAGES.copy)
     flavors: t.Annotated[dict[Title, Flavor], "Flavors, by name; default tiny, mini, small, medium and large"] = field(default_factory=FLAVORS.copy)
-    quotas: t.Annotated[dict[Title, Quota], "Quotas of projects, by name of the project; `default` is for all that have none of their own"] = field(default_factory=dict)
+    quotas: t.Annotated[dict[Title, Quota], "Quotas by project; `default` is for all that have none of their own"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
