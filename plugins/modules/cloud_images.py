@@ -20,6 +20,7 @@ attributes:
     description: Users' files are checked; nothing is downloaded.
   diff_mode:
     support: none
+    description: Only the cache of the control machine changes.
 options:
   images:
     description: >-
