@@ -184,11 +184,18 @@ as_root() {
 }
 
 copy_url() {
-  output=-
-  for word; do
-    case $word in http*) url=$word ;; -*) ;; *) output=$word ;; esac
+  output=- post='' url=''
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -o) output=$2 && shift ;;
+      -d) post=$2 && shift ;;
+      -X) shift ;;
+      -*) ;;
+      *) url=$1 ;;
+    esac
+    shift
   done
-  exec wget -q -T 30 -O "$output" "$url"
+  exec wget -q -T 30 -O "$output" ${post:+--post-data "$post"} "$url"
 }
 
 case $0 in
