@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from deployed import Deployed, Run  # noqa: E402
+from deployed import CORE, CORE_TOPOLOGY, WHOLE, ZONES, Deployed, Run  # noqa: E402
 from host import CHECKOUT, SUITES, Host  # noqa: E402
 
 OUTPUT = Path(__file__).resolve().parents[1] / "output"
@@ -25,11 +25,14 @@ OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
-    parser.addoption("--long", action="store_true", help="on every Debian, rebuild every zone in turn, kill a run at ten points")
+    parser.addoption("--long", action="store_true", help="the whole cloud with instances, every zone rebuilt, every Debian; hours")
     parser.addoption("--keep-hosts", action="store_true", help="leave the host containers for a look (tests/host/host.py)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: wants the whole cloud, and so --long")
+    if config.getoption("--long"):
+        ZONES.update(WHOLE)
     config.addinivalue_line("markers", "every_suite: on each Debian; other scenarios run on the first one only")
 
 
@@ -41,6 +44,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # One worker for all: a host's scenarios share it, and two deployments at once would only wait for one another.
         marked = [pytest.param(suite, marks=pytest.mark.xdist_group("scenario")) for suite in suites]
         metafunc.parametrize("suite", marked, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what wants the whole cloud, unless it is there."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="wants the whole cloud: --long"))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -64,6 +75,8 @@ def fresh(suite: str, request: pytest.FixtureRequest) -> t.Iterator[tuple[Deploy
     """A fresh host, and the first run of the one command on it, whatever came of it."""
     host = Host(f"scenario-{suite}").create(suite)
     host.copy_project(worktree=True)
+    if ZONES == CORE:
+        host.exec(f"cd {CHECKOUT} && {CORE_TOPOLOGY}")
     cloud = Deployed(host)
     with cloud.argv:
         run = cloud.run()
