@@ -15,8 +15,9 @@ Run what every change must pass; without a PART all of them, in this order:
   unit         pure functions and modules' logic; a minute, anywhere
   integration  plugins against real LXC on this machine
   molecule     the zone module: check, converge, idempotence, verify, in real LXC
-  scenario     whole deployments in fresh Debian 13 and 12 host containers: fresh, second run, rebuild, broken run,
-               power loss, override, secrets, isolation, check mode
+  scenario     the all-in-one without instances in a fresh Debian 13 host container: fresh, second run, rebuild, broken
+               run, power loss, override, secrets, isolation, check mode. With `-- --long` the whole cloud: all of it
+               with instances, the dashboard in a browser, every zone rebuilt, and all again on Debian 12; hours
 
 lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap, nftables, chromium and
 certutil (libnss3-tools); .ci/run
@@ -27,7 +28,8 @@ The last line is pytest's; the exit code is 0 only when every part passed.
 
 examples:
   scripts/run-tests.sh lint unit
-  scripts/run-tests.sh scenario -- --suite trixie -k rebuild
+  scripts/run-tests.sh scenario -- -k rebuild
+  scripts/run-tests.sh scenario -- --long --suite trixie
 TEXT
 }
 
