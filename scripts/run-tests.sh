@@ -20,8 +20,8 @@ Run what every change must pass; without a PART all of them, in this order:
                with instances, the dashboard in a browser, every zone rebuilt, and all again on Debian 12; hours
 
 lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap, nftables, chromium and
-certutil (libnss3-tools); .ci/run
-installs all of it first. A part that cannot run here fails and says why: nothing is skipped silently.
+certutil (libnss3-tools); .ci/run installs all of it first. A part that cannot run here fails and says why: nothing is
+skipped silently.
 
 The tools come from locks/control-dev.txt and lie in .cache/venv-test; logs of failed scenarios in tests/output/.
 The last line is pytest's; the exit code is 0 only when every part passed.
