@@ -74,6 +74,14 @@ def test_nova_must_not_give_away_what_lies_beyond_the_zone(program):
     assert program.reserved_memory(2000, 4096) == program.OWN_MEMORY
 
 
+def test_the_machine_has_what_its_nodes_have(program, tmp_path):
+    for node, kib in enumerate((8 * 2**20, 4 * 2**20)):
+        (tmp_path / f"node{node}").mkdir()
+        (tmp_path / f"node{node}" / "meminfo").write_text(f"Node {node} MemTotal:       {kib} kB\nNode {node} MemFree:  1 kB\n")
+    assert program.machine_memory(tmp_path) == 12 * 1024
+    assert program.machine_memory(tmp_path / "none") > 256
+
+
 @pytest.mark.parametrize(("virt_type", "model"), [("kvm", "host-model"), ("qemu", "custom")])
 def test_options_for_nova(program, virt_type, model):
     lines = program.options(virt_type, 1024).splitlines()
