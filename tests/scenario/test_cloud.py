@@ -141,13 +141,13 @@ def test_rebuild_under_an_instance(cloud: Deployed, instance: Instance, rebuilt:
     """
     boot = instance.boot_id()
     mark = random.token_hex(8)
-    instance.ssh(f"echo {mark} | sudo tee /data/mark && sync")
+    instance.ssh(f"echo {mark} > mark && sync")
     cloud.destroy(rebuilt)
     cloud.converge()
     assert cloud.zones(running=True) == ZONES
     assert instance.state() == "ACTIVE"
     instance.wait()
-    assert instance.ssh("cat /data/mark").strip() == mark
+    assert instance.ssh("cat mark").strip() == mark
     assert (instance.boot_id() == boot) is (rebuilt != COMPUTE)
     assert "zonestack-test" in {image["Name"] for image in cloud.openstack("image", "list")}
 
@@ -155,12 +155,12 @@ def test_rebuild_under_an_instance(cloud: Deployed, instance: Instance, rebuilt:
 def test_power_loss_with_an_instance(cloud: Deployed, instance: Instance) -> None:
     """Every zone is killed at once; after one run the old instance runs, with its data, and the clusters are whole."""
     mark = random.token_hex(8)
-    instance.ssh(f"echo {mark} | sudo tee /data/mark && sync")
+    instance.ssh(f"echo {mark} > mark && sync")
     cloud.host.exec("for z in $(lxc-ls -1 --running); do lxc-stop -k -n $z & done; wait")
     cloud.converge()
     until(lambda: instance.state() == "ACTIVE", "Nova says that the instance runs", 120)
     instance.wait()
-    assert instance.ssh("cat /data/mark").strip() == mark
+    assert instance.ssh("cat mark").strip() == mark
     assert cloud.galera_sizes() == [3, 3, 3]
     assert cloud.rabbit_sizes() == [3, 3, 3]
     assert cloud.raft_sizes() == {"OVN_Northbound": [3, 3, 3], "OVN_Southbound": [3, 3, 3]}
