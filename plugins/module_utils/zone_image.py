@@ -16,6 +16,7 @@ import configparser
 import contextlib
 import ctypes
 import fcntl
+import inspect
 import json
 import os
 import pathlib
@@ -31,6 +32,7 @@ import time
 import typing as t
 from dataclasses import asdict, dataclass, field
 
+from ansible_collections.zonestack.openstack.plugins.module_utils import bytecode
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
 
 SHIFT = 100_000
@@ -489,13 +491,13 @@ class Builder:
         self._lxc = ["-P", str(store.builders), "-n", self.name]
         self.home.mkdir(mode=0o755)
         inside = self.home / "build"
-        for path in (self.home / "rootfs", inside, inside / "uv-cache"):
+        for path in (self.home / "rootfs", inside, inside / "uv-cache", inside / "bytecode"):
             path.mkdir(mode=0o755)
             os.chown(path, SHIFT, SHIFT)
         (inside / "apt.conf").write_text(apt_settings(), encoding="utf-8")
         (inside / "resolv.conf").write_text(resolver(), encoding="utf-8")
         (inside / "uv").touch()
-        for shared in (store.cache / "uv", store.cache / "apt"):
+        for shared in (store.cache / "uv", store.cache / "apt", store.cache / "bytecode"):
             shared.mkdir(exist_ok=True)
             os.chown(shared, SHIFT, SHIFT)
         uv = shutil.which(settings.uv)
@@ -506,6 +508,7 @@ class Builder:
             "tmpfs var/cache/apt tmpfs mode=0755 0 0",
             f"{inside} run/build none bind,ro,create=dir 0 0",
             f"{store.cache}/uv run/build/uv-cache none bind,create=dir 0 0",
+            f"{store.cache}/bytecode run/build/bytecode none bind,create=dir 0 0",
             f"{store.cache}/apt var/lib/apt/lists none bind 0 0",
             f"{inside}/resolv.conf etc/resolv.conf none bind,ro 0 0",
             *([f"{uv} run/build/uv none bind,ro,create=file 0 0"] if uv else []),
@@ -584,8 +587,7 @@ class Builder:
     def install_python(self, recipe: Recipe) -> None:
         """Make the virtualenv: the named requirements and what they need, at the lock's versions and hashes only.
 
-        Byte code is compiled here because a zone's unprivileged daemons cannot write it, and start slowly without; not that
-        of the packages' own tests, a quarter of all files. What is no Python for this interpreter (templates) stays as it is.
+        Byte code is compiled here because a zone's unprivileged daemons cannot write it, and start slowly without.
         """
         directory = t.cast(str, recipe.venv)
         venv = shlex.quote(directory)
@@ -595,10 +597,8 @@ class Builder:
         self.step("write the requirements", "cat > /tmp/requirements.txt", requirements)
         options = "--require-hashes --no-progress -r /tmp/requirements.txt -c /tmp/lock.txt"
         self.step("install Python packages", f"/run/build/uv pip install --python {venv}/bin/python {options}")
-        # Called from Python because its command cannot tell a file that does not compile from a compiler that does not run.
-        call = f"compile_dir({directory + '/lib'!r}, quiet=2, workers=0, rx=re.compile('/tests?/'))"
-        program = shlex.quote(f"import compileall, re; compileall.{call}")
-        self.step("compile byte code", f"{venv}/bin/python -c {program}")
+        program = inspect.getsource(bytecode)
+        self.step("compile byte code", f"{venv}/bin/python - {venv}/lib /run/build/bytecode", program)
 
 
 def pinned(requirement: str, recipe: Recipe) -> str:
