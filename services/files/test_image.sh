@@ -159,10 +159,12 @@ shut_down() {
 # What people and Tempest ask a machine for and busybox has not, as far as they ask it.
 find_drives() {
   modprobe -a ata_piix ahci virtio_scsi sr_mod isofs 2>/dev/null
+  [ "$1" != -L ] || { findfs "LABEL=$2"; return; }
   sed -n 's/.* \([shv][rd][a-z0-9]*\)$/\1/p' /proc/partitions | while read -r device; do
     [ "$(findfs LABEL=config-2 2>/dev/null)" = "/dev/$device" ] && echo "/dev/$device: LABEL=\"config-2\" TYPE=\"iso9660\""
     [ "$(findfs LABEL=zonestack 2>/dev/null)" = "/dev/$device" ] && echo "/dev/$device: LABEL=\"zonestack\" TYPE=\"ext4\""
   done
+  return 0
 }
 
 list_disks() {
@@ -205,7 +207,7 @@ case $0 in
   */dhcp) dhcp "$@" ;;
   */00000080) say "the power button was pressed" && poweroff ;;
   */sudo) as_root "$@" ;;
-  */blkid) [ "$(id -u)" -eq 0 ] || exec sudo blkid "$@" && find_drives ;;
+  */blkid) [ "$(id -u)" -eq 0 ] || exec sudo blkid "$@" && find_drives "$@" ;;
   */lsblk) list_disks ;;
   */mkfs.ext4) exec mke2fs "$@" ;;
   */curl) copy_url "$@" ;;
