@@ -1,40 +1,85 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Render a zone's whole tree from the inventory's nouns and send it in one round trip; see the module of the same name."""
+"""Render a zone's whole tree from the inventory's nouns and send it in one round trip; see the module of the same name.
+
+What applies the tree is no Ansible module: it would carry the module's framework into each zone, which costs more there than
+all the rest. It is a program of the standard library alone (module_utils/zone_tree.py), sent to the zone's Python over
+standard input with what it is to do, so that nothing of that is in an argument, a file or a log.
+"""
 
 from __future__ import annotations
 
-import base64
+import ast
+import functools
 import hashlib
+import json
 import os
+import shlex
 import typing as t
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import connection_loader, filter_loader, shell_loader, test_loader
 from ansible.template import trust_as_template
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import daemon as daemons
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import python_settings
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.oslo import Layer, OsloError, render
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import CONNECTIONS
 
 COLLECTION = Path(__file__).resolve().parents[2]
+PROGRAM = COLLECTION / "plugins" / "module_utils" / "zone_tree.py"
 TLS = "/etc/zonestack/tls"
+OVERRIDES = ("service_conf", "zone_conf")
+
+#: What the zone's Python is told in its arguments: the rest comes over standard input, first so many bytes of program, then
+#: the request. Request and answer are literals of Python, because json costs as much as everything else there.
+BOOTSTRAP = "import sys; read = sys.stdin.buffer.read; exec(compile(read({size}), 'zone_tree.py', 'exec')); print(ascii(apply(eval(read()))))"
+
+OPTIONS = {
+    "start": {"type": "bool", "default": True},
+    "restart": {"type": "bool", "default": False},
+    "wait": {"type": "int", "default": 300},
+}
+
+
+@functools.cache
+def shared_layers() -> dict[str, t.Any]:
+    """The layers of services/_oslo.yml."""
+    found: dict[str, t.Any] = DataLoader().load_from_file(str(COLLECTION / "services" / "_oslo.yml"), trusted_as_template=True)
+    return found
+
+
+def load_once() -> None:
+    """Load what every zone needs. Ansible imports an action in the process from which it then forks a worker for each zone, and
+    each worker would otherwise load it anew: cryptography alone takes half as long as rendering a zone."""
+    shared_layers()
+    filter_loader.get("ansible.builtin.mandatory")  # any of Ansible's own stands for all of them
+    test_loader.get("ansible.builtin.match")
+    filter_loader.get("zonestack.openstack.zone_certificate")
+    filter_loader.get("zonestack.openstack.source_match")
+    for name in CONNECTIONS.values():
+        connection_loader.get(name, class_only=True)
+    shell_loader.get("sh", class_only=True)
 
 
 class ActionModule(ActionBase):
-    """Turns ``zone``, ``service``, ``stack`` and ``secrets`` into the module's files and daemons."""
+    """Turns ``zone``, ``service``, ``stack`` and ``secrets`` into directories, files and daemons, and has the zone apply them."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Render, then call the module with what was rendered."""
+        """Render, then have the zone apply what was rendered."""
         super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(OPTIONS)
         self.vars = task_vars or {}
         self.zone: dict[str, t.Any] = self.value("zone")
         self.service: dict[str, t.Any] = self.value("service", evaluate=False)
+        self.overrides = {variable: self.read_overrides(variable) for variable in OVERRIDES}
         self.plain: list[dict[str, t.Any]] = []
         self.secret: list[dict[str, t.Any]] = []
         self.exclusive: list[str] = []
@@ -46,20 +91,42 @@ class ActionModule(ActionBase):
         for path, entry in (self.service.get("config") or {}).items():
             self.config(path, entry)
         self.refuse_unused_overrides()
-        return self._execute_module(
-            module_name="zonestack.openstack.zone_tree",
-            module_args={
-                "directories": self.directories,
-                "files": self.plain,
-                "secret_files": [
-                    {**entry, "content": base64.b64encode(entry["content"].encode()).decode()} for entry in self.secret
-                ],
-                "exclusive": self.exclusive,
-                "daemons": self.daemons(),
-                **self._task.args,
-            },
-            task_vars=task_vars,
+        units = self.daemons()
+        files = [{**entry, "secret": secret} for secret, entries in ((False, self.plain), (True, self.secret)) for entry in entries]
+        return self.apply({"check": bool(self._task.check_mode), **options, "directories": self.directories, "files": files,
+                           "exclusive": self.exclusive, "daemons": units})
+
+    def apply(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Have the zone's Python do what is asked for: ``apply`` in module_utils/zone_tree.py.
+
+        No failure carries what was sent: that holds secrets.
+        """
+        program = PROGRAM.read_bytes()
+        interpreter = str(self.template(self.vars.get("ansible_python_interpreter") or "auto"))
+        if interpreter.startswith("auto"):
+            interpreter = "/usr/bin/python3"
+        # Neither the environment nor site-packages are looked at, which takes time and may change what the program finds.
+        argv = [*shlex.split(interpreter), "-IS", "-c", BOOTSTRAP.format(size=len(program))]
+        plain = json.loads(json.dumps(request))  # without Ansible's own kinds of text and containers
+        done = self._low_level_execute_command(
+            f"{self._compute_environment_string()} {shlex.join(argv)}".strip(), in_data=program + ascii(plain).encode(), executable=False
         )
+        if done["rc"] == 0:
+            try:
+                return dict(ast.literal_eval(done["stdout"].strip()))
+            except (ValueError, SyntaxError):
+                why = "its answer cannot be read"
+        elif done["rc"] in (126, 127):
+            why = f"{interpreter} cannot be run there; set ansible_python_interpreter, or have the image install Python"
+        else:
+            why = f"exit code {done['rc']}, {(done['stderr_lines'] or ['no message on stderr'])[-1]}"
+        return {
+            "failed": True,
+            "msg": f"zone {self.zone['name']}: the program that applies the zone's files did not come to its end: {why}",
+            "rc": done["rc"],
+            "module_stdout": done["stdout"],
+            "module_stderr": done["stderr"],
+        }
 
     def value(self, name: str, evaluate: bool = True) -> t.Any:
         """A variable of the zone; a missing noun means that the host is no zone."""
@@ -115,7 +182,7 @@ class ActionModule(ActionBase):
         else:
             # Loading all of a service's options takes seconds of each zone, so it is done for what a user changes; that our own
             # are right is what the tests are for.
-            if not any(self.overrides(variable).get(os.path.basename(path)) for variable in ("service_conf", "zone_conf")):
+            if not any(mine.get(os.path.basename(path)) for mine in self.overrides.values()):
                 entry["validate"] = []
             try:
                 self.file(path, render(self.layers(path, raw), "Written by zonestack; change it through service_conf or zone_conf."), entry)
@@ -124,7 +191,7 @@ class ActionModule(ActionBase):
 
     def settings(self, path: str, raw: dict[str, t.Any]) -> str:
         """The user's settings for a file in Python; the last assignment holds there."""
-        given = [(variable, self.overrides(variable).get(os.path.basename(path))) for variable in ("service_conf", "zone_conf")]
+        given = [(variable, mine.get(os.path.basename(path))) for variable, mine in self.overrides.items()]
         try:
             return "".join(python_settings.render(variable, mine) for variable, mine in given if mine and raw.get("settings"))
         except python_settings.SettingsError as error:
@@ -132,7 +199,7 @@ class ActionModule(ActionBase):
 
     def layers(self, path: str, raw: dict[str, t.Any]) -> list[Layer]:
         """The layers of an oslo.config file, from the most general to the most particular."""
-        shared = self.shared_layers()
+        shared = shared_layers()
         found = []
         for name in raw.get("oslo") or []:
             if name not in shared:
@@ -142,13 +209,13 @@ class ActionModule(ActionBase):
             found.append(Layer(f"services/_oslo.yml {name}", self.template(shared[name])))
         if raw.get("options"):
             found.append(Layer(f"services/{self.service['name']}.yml", self.template(raw["options"])))
-        for variable in ("service_conf", "zone_conf"):
-            mine = self.overrides(variable).get(os.path.basename(path))
+        for variable, files in self.overrides.items():
+            mine = files.get(os.path.basename(path))
             if mine and not raw.get("secret"):
                 found.append(Layer(variable, mine))
         return found
 
-    def overrides(self, variable: str) -> dict[str, t.Any]:
+    def read_overrides(self, variable: str) -> dict[str, t.Any]:
         """The user's layer: ``{file name: {section: {key: value}}}``."""
         value = self.template(self.vars.get(variable) or {})
         if not isinstance(value, dict):
@@ -163,17 +230,13 @@ class ActionModule(ActionBase):
             for path, entry in config.items()
             if entry.get("settings") or entry.get("oslo") is not None or entry.get("options") is not None
         )
-        for variable in ("service_conf", "zone_conf"):
-            for name in self.overrides(variable):
+        for variable, files in self.overrides.items():
+            for name in files:
                 if name not in names:
                     raise AnsibleActionFail(
                         f"{variable}.{name}: {self.service['name']} has no such file (known: {', '.join(names) or 'none'}); "
                         "write {file name: {section: {key: value}}}"
                     )
-
-    def shared_layers(self) -> dict[str, t.Any]:
-        """The layers of services/_oslo.yml."""
-        return self._loader.load_from_file(str(COLLECTION / "services" / "_oslo.yml"), trusted_as_template=True)
 
     def from_template(self, name: str) -> str:
         """The text of a template of the service's role, of the common role, or of a folder of the user's services."""
@@ -197,7 +260,7 @@ class ActionModule(ActionBase):
         self.file("/usr/local/share/ca-certificates/zonestack.crt", pair["ca"])
         self.file("/etc/hosts", self.from_template("hosts.j2"))
         self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"))
-        if self.template(trust_as_template("{{ stack.members.log | default([]) }}")):
+        if self.value("stack", evaluate=False)["members"].get("log"):
             self.file("/etc/systemd/journal-upload.conf", self.from_template("journal-upload.conf.j2"))
         if self.service.get("steps"):
             guard = COLLECTION / "roles" / "openstack_service" / "files" / "zonestack-schema"
@@ -218,18 +281,21 @@ class ActionModule(ActionBase):
         return found
 
     def daemons(self) -> list[dict[str, t.Any]]:
-        """Render the units, and give the module what it needs to know of each daemon."""
+        """Render the units, and say what there is to know of each daemon; see ``apply`` in module_utils/zone_tree.py."""
         declared = self.declared_daemons()
         prints = {
             entry["path"]: hashlib.sha256(repr(sorted(entry.items())).encode()).hexdigest() for entry in [*self.plain, *self.secret]
         }
+        service = self.template({key: self.service[key] for key in ("name", "description", "image", "zone", "api")})
         found = []
         for name, entry in declared.items():
-            made = daemons.render_systemd(name, entry, self.template(
-                {key: self.service[key] for key in ("name", "description", "image", "zone", "api")}), prints, [TLS])
+            made = daemons.render_systemd(name, entry, service, prints, [TLS])
             self.file(made.path, made.text)
             ready = {key: value for key, value in (entry.get("ready") or {}).items() if value is not None}
             if "tcp" in ready:
                 ready.setdefault("address", self.zone["address"])
             found.append({"unit": made.unit, "digest": made.digest, "clustered": bool(entry.get("clustered")), "ready": ready})
         return found
+
+
+load_once()

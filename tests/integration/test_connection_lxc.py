@@ -26,8 +26,11 @@ import uuid
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play_context import PlayContext
-from ansible.plugins.loader import connection_loader
+from ansible.playbook.task import Task
+from ansible.plugins.loader import action_loader, connection_loader
+from ansible.template import Templar
 
 import ansible_collections.zonestack.openstack as openstack
 
@@ -431,3 +434,58 @@ def test_playbook_delegates_to_a_zone(zone: str, tmp_path: pathlib.Path) -> None
       loop: [other, {zone}, other]
     """
     play(tmp_path, zone, {}, tasks, hosts="other")
+
+
+# What the action zone_tree asks of it; what it renders is tested without a zone.
+
+
+def tree(connection: t.Any, **variables: t.Any) -> t.Any:
+    """The action, ready to have the zone behind ``connection`` apply a tree."""
+    loader = DataLoader()
+    action = action_loader.get(
+        "zonestack.openstack.zone_tree", task=Task(), connection=connection, play_context=PlayContext(), loader=loader,
+        templar=Templar(loader=loader, variables=variables), shared_loader_obj=None,
+    )
+    action.vars, action.zone = variables, {"name": connection.get_option("zone_name")}
+    return action
+
+
+def files(**contents: str) -> dict[str, t.Any]:
+    """A request for files of root; one whose name begins with ``secret`` is one."""
+    entries = [
+        {"path": f"/root/tree/{name}", "content": content, "mode": "0600", "owner": "root", "group": "root", "validate": [],
+         "secret": name.startswith("secret")}
+        for name, content in contents.items()
+    ]
+    return {"check": False, "directories": [], "files": entries, "exclusive": ["/root/tree"], "daemons": [], "start": True,
+            "restart": False, "wait": 5}
+
+
+def test_zone_tree_writes_and_then_finds_nothing_to_do(connection: t.Any) -> None:
+    wanted = files(plain="it's \u20ac \\ \0 \"\n", secret="hunter2\n", **{f"n{index}": "x" * 50000 for index in range(10)})
+    first = tree(connection).apply(wanted)
+    assert "failed" not in first and len(first["written"]) == 12
+    assert "hunter2" not in str(first)
+    assert connection.exec_command("cat /root/tree/plain /root/tree/secret")[1] == wanted["files"][0]["content"].encode() + b"hunter2\n"
+    assert tree(connection).apply(wanted)["changed"] is False
+    assert len(tree(connection).apply(files())["written"]) == 12
+    assert connection.exec_command("ls -A /root/tree")[1] == b""
+
+
+def test_zone_tree_without_systemd_says_so(connection: t.Any) -> None:
+    daemon = {"unit": "a.service", "digest": "0", "clustered": False, "ready": {}}
+    result = tree(connection).apply({**files(), "daemons": [daemon]})
+    assert result["failed"] and "`systemctl show" in result["msg"]
+
+
+def test_zone_tree_without_its_python_says_what_to_set(connection: t.Any, zone: str) -> None:
+    result = tree(connection, ansible_python_interpreter="/opt/none/python").apply(files(secret="hunter2"))
+    assert result["failed"] and result["msg"].startswith(f"zone {zone}: ")
+    assert "/opt/none/python cannot be run there; set ansible_python_interpreter" in result["msg"]
+    assert "hunter2" not in str(result)
+
+
+def test_zone_tree_of_a_missing_zone_is_unreachable(connection: t.Any) -> None:
+    connection.set_option("zone_name", "conn-nonesuch")
+    with pytest.raises(AnsibleConnectionFailure, match="conn-nonesuch"):
+        tree(connection).apply(files())

@@ -1,0 +1,436 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a zone's files and daemons to a rendered state: the program that the action ``zone_tree`` runs inside the zone.
+
+It is sent and compiled anew for each call, and nearly always finds that there is nothing to do. So it needs the standard
+library alone, imports at its top only what is part of the interpreter, and the rest where it is used; subprocess or json
+would take as long as all that it does.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import select
+import stat
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import typing as t
+
+    Entry = dict[str, t.Any]
+
+RUN_DIRECTORY = "/run/zonestack"
+DIGEST_DIRECTORY = "/etc/zonestack/digests"
+SIGPIPE, SIGKILL = 13, 9
+
+
+class TreeError(Exception):
+    """A state that cannot be reached; the message says where, what, and what would be right."""
+
+
+def run(argv: list[str], check: bool = True, timeout: float = 60) -> tuple[int, str, str]:
+    """Run ``argv`` (no shell, nothing to read): exit code (negative: the signal that ended it), stdout, stderr.
+
+    What it writes goes into memory and not through pipes, so there is nothing to keep pace with, and a daemon that it leaves
+    behind holds nobody up.
+
+    :param check: raise :class:`TreeError` when the exit code is not 0.
+    :param timeout: seconds after which the command is killed (exit code 124, as timeout(1) reports it).
+    """
+    streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
+    late = ""
+    try:
+        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *((os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(streams, 1))]
+        # Python ignores SIGPIPE, and what it starts would do so too.
+        pid = os.posix_spawnp(argv[0], argv, {**os.environ, "LC_ALL": "C"}, file_actions=actions, setsigdef=[SIGPIPE])
+        ended = os.pidfd_open(pid)
+        try:
+            watch = select.poll()
+            watch.register(ended, select.POLLIN)
+            if not watch.poll(timeout * 1000):
+                late = f"still running after {timeout:g} s, killed. "
+                os.kill(pid, SIGKILL)
+        finally:
+            os.close(ended)
+            rc = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        out, err = (os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace") for fd in streams)
+    except FileNotFoundError:
+        rc, out, err = 127, "", f"{argv[0]} is not installed in this zone"
+    finally:
+        for fd in streams:
+            os.close(fd)
+    if late:
+        rc, err = 124, late + err
+    if check and rc != 0:
+        import shlex
+
+        raise TreeError(f"`{shlex.join(argv)}` ended with exit code {rc}: {(err or out).strip() or 'no message on stderr'}")
+    return rc, out, err
+
+
+class Tree:
+    """Compares the wanted files with those of the zone, then writes the difference.
+
+    :param check: only find out what would be done.
+    """
+
+    def __init__(self, check: bool) -> None:
+        self.check = check
+        self.written: list[str] = []
+        self.diffs: list[dict[str, str]] = []
+        self.known: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def owner(self, entry: Entry) -> tuple[int, int]:
+        """Numeric owner and group of an entry."""
+        names = entry["owner"], entry["group"]
+        try:
+            if names not in self.known:
+                self.known[names] = pwd.getpwnam(names[0]).pw_uid, grp.getgrnam(names[1]).gr_gid
+            return self.known[names]
+        except KeyError as missing:
+            raise TreeError(
+                f"{entry['path']}: owner {entry['owner']!r} or group {entry['group']!r} is not known in this zone ({missing}): "
+                "the service's image must create it (`user:` or `packages:` of its image)"
+            ) from None
+
+    def note(self, path: str, before: str, after: str) -> None:
+        """Record a change and its diff."""
+        self.written.append(path)
+        self.diffs.append({"before_header": path, "after_header": path, "before": before, "after": after})
+
+    def attributes(self, entry: Entry) -> tuple[str, str]:
+        """Attributes as they are and as they should be, as text; equal when nothing is to be done."""
+        uid, gid = self.owner(entry)
+        want = f"mode {int(entry['mode'], 8):04o} owner {uid}:{gid}"
+        try:
+            now = os.lstat(entry["path"])
+        except FileNotFoundError:
+            return "absent", want
+        return f"mode {stat.S_IMODE(now.st_mode):04o} owner {now.st_uid}:{now.st_gid}", want
+
+    def set_attributes(self, path: str, entry: Entry) -> None:
+        """Give ``path`` the owner and mode of ``entry``."""
+        os.chown(path, *self.owner(entry))
+        os.chmod(path, int(entry["mode"], 8))
+
+    def directory(self, entry: Entry) -> None:
+        """Make one directory so."""
+        path = entry["path"]
+        before, want = self.attributes(entry)
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise TreeError(f"{path} must be a directory but is a file; remove it, or change the declaration")
+        if before == want:
+            return
+        self.note(path, before + "\n", want + "\n")
+        if not self.check:
+            os.makedirs(path, exist_ok=True)
+            self.set_attributes(path, entry)
+
+    def candidate(self, entry: Entry, folder: str) -> str:
+        """The new content in a file of its own in ``folder``, never readable by more people than the target."""
+        import tempfile
+
+        handle, name = tempfile.mkstemp(dir=folder, prefix="." + os.path.basename(entry["path"]) + ".")
+        with open(handle, "wb") as stream:
+            stream.write(entry["content"].encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        return name
+
+    @staticmethod
+    def pending(entry: Entry) -> bool:
+        """Whether the file differs in content."""
+        try:
+            with open(entry["path"], "rb", buffering=0) as stream:
+                return stream.read() != entry["content"].encode()
+        except FileNotFoundError:
+            return True
+
+    def validate(self, entry: Entry) -> None:
+        """Try the candidate with the file's own validator, before anything is changed."""
+        if not entry["validate"] or not self.pending(entry):
+            return
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="zonestack-") as folder:
+            name = self.candidate(entry, folder)
+            argv = [word.replace("{path}", name) for word in entry["validate"]]
+            rc, out, err = run(argv, check=False, timeout=120)
+            if rc != 0:
+                said = (out + err).replace(name, entry["path"]).strip()
+                # A validator may chat; what it calls an error is what the reader needs.
+                said = "\n".join(line for line in said.splitlines() if "ERROR" in line) or said
+                raise TreeError(f"{entry['path']} is refused by {os.path.basename(argv[0])}; nothing was changed. {said}")
+
+    def file(self, entry: Entry) -> None:
+        """Make one file so."""
+        path = entry["path"]
+        if os.path.isdir(path):
+            raise TreeError(f"{path} must be a file but is a directory; remove it, or change the declaration")
+        before, want = self.attributes(entry)
+        if self.pending(entry):
+            if entry["secret"]:
+                self.note(path, f"{before}\n", f"{want}\n(new content, not shown)\n")
+            else:
+                old = b""
+                if before != "absent":
+                    with open(path, "rb") as stream:
+                        old = stream.read()
+                self.note(path, old.decode(errors="replace"), entry["content"])
+            if not self.check:
+                folder = os.path.dirname(path)
+                os.makedirs(folder, exist_ok=True)
+                name = self.candidate(entry, folder)
+                try:
+                    self.set_attributes(name, entry)
+                    os.rename(name, path)
+                except BaseException:
+                    os.unlink(name)
+                    raise
+        elif before != want:
+            self.note(path, before + "\n", want + "\n")
+            if not self.check:
+                self.set_attributes(path, entry)
+
+    def remove_others(self, folder: str, keep: set[str]) -> None:
+        """Remove from ``folder`` each file that nobody declared."""
+        if not os.path.isdir(folder):
+            return
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if path not in keep and os.path.isfile(path):
+                self.note(path, "present\n", "absent\n")
+                if not self.check:
+                    os.unlink(path)
+
+    def apply(self, directories: list[Entry], files: list[Entry], exclusive: list[str]) -> None:
+        """Validate everything, then write everything.
+
+        :param exclusive: directories that hold nothing but ``files``.
+        """
+        for entry in files:
+            self.owner(entry)
+            self.validate(entry)
+        for entry in directories:
+            self.directory(entry)
+        for entry in files:
+            self.file(entry)
+        declared = {entry["path"] for entry in files}
+        for folder in exclusive:
+            self.remove_others(folder, declared)
+
+
+class Systemd:
+    """Daemons as systemd units (systemctl(1))."""
+
+    def __init__(self, daemons: list[Entry]) -> None:
+        self.state: dict[str, dict[str, str]] = {}
+        if daemons:
+            self.read([daemon["unit"] for daemon in daemons])
+
+    def read(self, units: list[str]) -> None:
+        """Read what systemd knows of all units, in one call."""
+        out = run(["systemctl", "show", "--property=Id,ActiveState,SubState,UnitFileState,LoadState,NeedDaemonReload", *units])[1]
+        for block in out.split("\n\n"):
+            values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            if "Id" in values:
+                self.state[values["Id"]] = values
+
+    def active(self, unit: str) -> bool:
+        """Whether the unit runs or is on its way there."""
+        return self.state.get(unit, {}).get("ActiveState") in ("active", "activating", "reloading")
+
+    def enabled(self, unit: str) -> bool:
+        """Whether the unit starts with the zone. A static or generated unit has no such setting."""
+        return self.state.get(unit, {}).get("UnitFileState") in ("enabled", "static", "indirect", "generated", "alias", "enabled-runtime")
+
+    @property
+    def outdated(self) -> bool:
+        """Whether systemd itself finds that unit files have changed since it read them."""
+        return any(values.get("NeedDaemonReload") == "yes" for values in self.state.values())
+
+    @staticmethod
+    def running_digest(unit: str) -> str:
+        """The digest that the unit left when it started; empty when it never did."""
+        try:
+            with open(f"{RUN_DIRECTORY}/{unit}", encoding="utf-8") as stream:
+                return stream.read().strip()
+        except FileNotFoundError:
+            return ""
+
+    @staticmethod
+    def note_digest(unit: str, digest: str) -> None:
+        """Leave the wanted digest where the unit takes it from when it starts; bookkeeping, so it is no change."""
+        path = f"{DIGEST_DIRECTORY}/{unit}"
+        try:
+            with open(path, encoding="utf-8") as stream:
+                if stream.read().strip() == digest:
+                    return
+        except FileNotFoundError:
+            os.makedirs(DIGEST_DIRECTORY, mode=0o755, exist_ok=True)
+        with open(f"{path}.new", "w", encoding="utf-8") as stream:
+            stream.write(f"{digest}\n")
+        os.rename(f"{path}.new", path)
+
+    @staticmethod
+    def tail(unit: str) -> str:
+        """The unit's last journal lines, for an error message."""
+        return run(["journalctl", "--no-pager", "-o", "cat", "-n", "15", "-u", unit], check=False)[1].strip()
+
+
+def probe(ready: Entry) -> str:
+    """Try once whether a daemon serves; the empty string, or what is wrong."""
+    if "tcp" in ready:
+        import socket
+
+        address = ready.get("address", "127.0.0.1")
+        try:
+            with socket.create_connection((address, int(ready["tcp"])), timeout=2):
+                return ""
+        except OSError as error:
+            return f"port {ready['tcp']} of {address}: {error}"
+    if "http" in ready:
+        return probe_http(ready)
+    if "command" in ready:
+        try:
+            run(list(ready["command"]), timeout=30)
+        except TreeError as error:
+            return str(error)
+    return ""
+
+
+def probe_http(ready: Entry) -> str:
+    """Try once whether a URL answers; the empty string, or what is wrong."""
+    import http.client
+    import ssl
+    import urllib.parse
+
+    url = urllib.parse.urlsplit(ready["http"])
+    connection: http.client.HTTPConnection
+    if url.scheme == "https":
+        context = ssl.create_default_context(cafile=ready.get("ca"))
+        if ready.get("certificate"):
+            context.load_cert_chain(ready["certificate"], ready.get("key"))
+        connection = http.client.HTTPSConnection(url.hostname or "", url.port, timeout=5, context=context)
+    else:
+        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
+    try:
+        connection.request("GET", url.path or "/")
+        answer = connection.getresponse()
+        body = answer.read(300).decode(errors="replace").strip()
+        return "" if answer.status in (200, 300) else f"{ready['http']} answers {answer.status}: {body}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"{ready['http']}: {error}"
+    finally:
+        connection.close()
+
+
+def wait_ready(daemon: Entry, limit: int) -> None:
+    """Wait until the daemon serves, or fail with its own last words.
+
+    The interval between two probes grows from 50 ms to 1 s: most daemons are there after the first few.
+
+    :param limit: seconds.
+    """
+    deadline = time.monotonic() + limit
+    pause = 0.05
+    while True:
+        state = run(["systemctl", "is-active", daemon["unit"]], check=False)[1].strip()
+        # An old process may still answer while its stop is under way; the digest tells the new one from it.
+        if state == "active" and Systemd.running_digest(daemon["unit"]) == daemon["digest"]:
+            wrong = probe(daemon["ready"])
+            if not wrong:
+                return
+        else:
+            wrong = f"systemd calls it {state}"
+        failed = state == "failed"
+        if failed or time.monotonic() > deadline:
+            cause = "has failed" if failed else f"is not ready after {limit} s ({wrong})"
+            raise TreeError(f"{daemon['unit']} {cause}. Its last words:\n{Systemd.tail(daemon['unit'])}")
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)
+
+
+class Daemons:
+    """Starts what does not run, and finds out what runs with older files than there are.
+
+    :param request: what :func:`apply` was asked for.
+    """
+
+    def __init__(self, request: Entry) -> None:
+        self.request = request
+        self.check: bool = request["check"]
+        self.units: dict[str, list[str]] = {"started": [], "waiting": [], "restart": [], "restarted": []}
+
+    def apply(self, unit_files_changed: bool) -> None:
+        """Start and restart, then wait for what was begun."""
+        manager = Systemd(self.request["daemons"])
+        if not self.check and (unit_files_changed or manager.outdated):
+            run(["systemctl", "daemon-reload"])
+        begun = [daemon for daemon in self.request["daemons"] if self.begin(daemon, manager)]
+        if not self.check:
+            for daemon in begun:
+                if not daemon["clustered"] or daemon["unit"] in self.units["restarted"]:
+                    wait_ready(daemon, self.request["wait"])
+
+    def begin(self, daemon: Entry, manager: Systemd) -> bool:
+        """Start or restart one daemon where it takes that, without waiting; whether it did."""
+        unit = daemon["unit"]
+        if not self.check:
+            manager.note_digest(unit, daemon["digest"])
+        current = manager.running_digest(unit) == daemon["digest"]
+        if not manager.active(unit) or not manager.enabled(unit):
+            if not self.request["start"]:
+                self.units["waiting"].append(unit)
+                return False
+            self.units["started"].append(unit)
+            if not self.check:
+                run(["systemctl", "reset-failed", unit], check=False)
+                run(["systemctl", "enable", "--quiet", unit])
+                # A unit that was active before it was enabled may still run with older files.
+                run(["systemctl", "--no-block", "start" if current or not manager.active(unit) else "restart", unit])
+            return True
+        if current:
+            return False
+        # A daemon that does not serve has no turn to wait for: nobody would miss it, and others may wait for it.
+        if not self.request["restart"] and not probe(daemon["ready"]):
+            self.units["restart"].append(unit)
+            return False
+        self.units["restarted"].append(unit)
+        if not self.check:
+            run(["systemctl", "--no-block", "restart", unit])
+        return True
+
+
+def apply(request: Entry) -> Entry:
+    """Do what is asked for and return an Ansible result, also where it has failed.
+
+    :param request: ``check`` (bool), ``start``, ``restart`` and ``wait`` as the action documents them;
+        ``directories`` and ``files``: what must be there (``path``; ``mode``: octal, as text; ``owner``; ``group``), the
+        parents first; of files also ``content``, ``secret`` (bool: never to be shown) and ``validate`` (the command that
+        must succeed on the candidate, for whose path ``{path}`` stands; may be empty);
+        ``exclusive``: directories in which every other file is removed;
+        ``daemons``: in the order in which they start, ``unit``, ``digest`` of all that it reads at its start, ``clustered``
+        (bool: ready only together with its peers, so it is not waited for) and ``ready``: how to find out that it serves:
+        ``tcp`` is a port that must accept on the ``address`` beside it, ``http`` a URL that must answer 200 (with ``ca``,
+        ``certificate`` and ``key``), ``command`` an argument list that must exit with 0.
+    """
+    tree, daemons = Tree(request["check"]), Daemons(request)
+    result: Entry = {}
+    try:
+        tree.apply(request["directories"], request["files"], request["exclusive"])
+        daemons.apply(any(path.startswith("/etc/systemd/system/") for path in tree.written))
+    except (TreeError, OSError) as error:
+        result = {"failed": True, "msg": str(error)}
+    units = daemons.units
+    return {
+        **result,
+        "changed": bool(tree.written or units["started"] or units["restarted"]),
+        "diff": tree.diffs,
+        "written": tree.written,
+        **units,
+    }
