@@ -10,7 +10,6 @@ standard input with what it is to do, so that nothing of that is in an argument,
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
@@ -35,8 +34,8 @@ TLS = "/etc/zonestack/tls"
 OVERRIDES = ("service_conf", "zone_conf")
 
 #: What the zone's Python is told in its arguments: the rest comes over standard input, first so many bytes of program, then
-#: the request. Request and answer are literals of Python, because json costs as much as everything else there.
-BOOTSTRAP = "import sys; read = sys.stdin.buffer.read; exec(compile(read({size}), 'zone_tree.py', 'exec')); print(ascii(apply(eval(read()))))"
+#: the request.
+BOOTSTRAP = "import json, sys; read = sys.stdin.buffer.read; exec(compile(read({size}), 'zone_tree.py', 'exec')); print(json.dumps(apply(json.loads(read()))))"
 
 OPTIONS = {
     "start": {"type": "bool", "default": True},
@@ -107,14 +106,13 @@ class ActionModule(ActionBase):
             interpreter = "/usr/bin/python3"
         # Neither the environment nor site-packages are looked at, which takes time and may change what the program finds.
         argv = [*shlex.split(interpreter), "-IS", "-c", BOOTSTRAP.format(size=len(program))]
-        plain = json.loads(json.dumps(request))  # without Ansible's own kinds of text and containers
         done = self._low_level_execute_command(
-            f"{self._compute_environment_string()} {shlex.join(argv)}".strip(), in_data=program + ascii(plain).encode(), executable=False
+            f"{self._compute_environment_string()} {shlex.join(argv)}".strip(), in_data=program + json.dumps(request).encode(), executable=False
         )
         if done["rc"] == 0:
             try:
-                return dict(ast.literal_eval(done["stdout"].strip()))
-            except (ValueError, SyntaxError):
+                return dict(json.loads(done["stdout"]))
+            except ValueError:
                 why = "its answer cannot be read"
         elif done["rc"] in (126, 127):
             why = f"{interpreter} cannot be run there; set ansible_python_interpreter, or have the image install Python"

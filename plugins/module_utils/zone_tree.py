@@ -4,8 +4,7 @@
 """Bring a zone's files and daemons to a rendered state: the program that the action ``zone_tree`` runs inside the zone.
 
 It is sent and compiled anew for each call, and nearly always finds that there is nothing to do. So it needs the standard
-library alone, imports at its top only what is part of the interpreter, and the rest where it is used; subprocess or json
-would take as long as all that it does.
+library alone, and imports what is seldom needed where it is used.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import select
 import stat
 import time
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 RUN_DIRECTORY = "/run/zonestack"
 DIGEST_DIRECTORY = "/etc/zonestack/digests"
-SIGPIPE, SIGKILL = 13, 9
 
 
 class TreeError(Exception):
@@ -35,39 +32,23 @@ class TreeError(Exception):
 def run(argv: list[str], check: bool = True, timeout: float = 60) -> tuple[int, str, str]:
     """Run ``argv`` (no shell, nothing to read): exit code (negative: the signal that ended it), stdout, stderr.
 
-    What it writes goes into memory and not through pipes, so there is nothing to keep pace with, and a daemon that it leaves
-    behind holds nobody up.
-
     :param check: raise :class:`TreeError` when the exit code is not 0.
     :param timeout: seconds after which the command is killed (exit code 124, as timeout(1) reports it).
     """
-    streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
-    late = ""
+    import shlex
+    import subprocess
+
     try:
-        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *((os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(streams, 1))]
-        # Python ignores SIGPIPE, and what it starts would do so too.
-        pid = os.posix_spawnp(argv[0], argv, {**os.environ, "LC_ALL": "C"}, file_actions=actions, setsigdef=[SIGPIPE])
-        ended = os.pidfd_open(pid)
-        try:
-            watch = select.poll()
-            watch.register(ended, select.POLLIN)
-            if not watch.poll(timeout * 1000):
-                late = f"still running after {timeout:g} s, killed. "
-                os.kill(pid, SIGKILL)
-        finally:
-            os.close(ended)
-            rc = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        out, err = (os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace") for fd in streams)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout,
+            env={**os.environ, "LC_ALL": "C"}, check=False,
+        )  # fmt: skip
+        rc, out, err = done.returncode, done.stdout, done.stderr
     except FileNotFoundError:
         rc, out, err = 127, "", f"{argv[0]} is not installed in this zone"
-    finally:
-        for fd in streams:
-            os.close(fd)
-    if late:
-        rc, err = 124, late + err
+    except subprocess.TimeoutExpired:
+        rc, out, err = 124, "", f"still running after {timeout:g} s, killed"
     if check and rc != 0:
-        import shlex
-
         raise TreeError(f"`{shlex.join(argv)}` ended with exit code {rc}: {(err or out).strip() or 'no message on stderr'}")
     return rc, out, err
 
@@ -390,7 +371,8 @@ class Daemons:
             self.units["started"].append(unit)
             if not self.check:
                 run(["systemctl", "reset-failed", unit], check=False)
-                run(["systemctl", "enable", "--quiet", unit])
+                # Systemd needs to read all its units again (a second on a busy machine) only where some have changed; see apply().
+                run(["systemctl", "enable", "--quiet", "--no-reload", unit])
                 # A unit that was active before it was enabled may still run with older files.
                 run(["systemctl", "--no-block", "start" if current or not manager.active(unit) else "restart", unit])
             return True
