@@ -19,6 +19,7 @@ import re
 import shutil
 import stat
 import struct
+import threading
 import time
 import typing as t
 from dataclasses import dataclass
@@ -40,8 +41,14 @@ BTRFS_MAGIC, ZFS_MAGIC, FUSE_MAGIC = "btrfs", "zfs", "fuse"
 VFS_CAP_REVISION_MASK, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3 = 0xFF000000, 0x02000000, 0x03000000
 
 
-_HELD: list[int] = []
-"""Descriptors of the locks that this process holds."""
+class _Held(threading.local):
+    """Descriptors of the locks that this thread holds. Another zone's locks are not kept by what runs for this one."""
+
+    def __init__(self) -> None:
+        self.locks: list[int] = []
+
+
+_HELD = _Held()
 
 
 @contextlib.contextmanager
@@ -62,11 +69,11 @@ def locked(name: str, limit: float) -> t.Iterator[int]:
                         f"{name}: another call holds {lock.name} for more than {limit:g} s; see fuser(1)"
                     ) from None
                 time.sleep(0.02)
-        _HELD.append(lock.fileno())
+        _HELD.locks.append(lock.fileno())
         try:
             yield lock.fileno()
         finally:
-            _HELD.remove(lock.fileno())
+            _HELD.locks.remove(lock.fileno())
 
 
 def read_text(path: Path) -> str:
@@ -175,7 +182,7 @@ def _copy(argv: list[str]) -> None:
     """Run a cp(1) that may lose access control lists (acl(5)) where the target has none, and nothing else."""
     # When this process is killed the copy ends too, and keeps the locks until it has: the next call begins by removing
     # what it wrote.
-    done = run(["setpriv", "--pdeathsig", "KILL", *argv], timeout=COPY_LIMIT, check=False, pass_fds=_HELD)
+    done = run(["setpriv", "--pdeathsig", "KILL", *argv], timeout=COPY_LIMIT, check=False, pass_fds=_HELD.locks)
     lost = re.compile(r"cp: preserving permissions for .*: Operation not supported")
     if done.rc != 0 and not (done.err and all(lost.fullmatch(line) for line in done.err.splitlines())):
         raise CommandError(argv, done.rc, done.err)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ansible's door to module_utils/zone.py: documentation, argument spec, result."""
+"""Ansible's door to module_utils/zone.py: documentation and result."""
 
 from __future__ import annotations
 
@@ -214,81 +214,26 @@ pid:
   type: int
 """
 
-import typing as t
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
-    CommandError,
-)
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
-    STATES,
-    STORES,
     ZoneError,
-    ZoneSpec,
-    converge,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import (
-    LxcBackend,
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_options import (
+    OPTIONS,
+    make_so,
 )
-
-NETWORK = {
-    "name": {"type": "str", "required": True},
-    "bridge": {"type": "str", "required": True},
-    "mac": {"type": "str", "required": True},
-    "address": {"type": "str"},
-    "prefix": {"type": "int"},
-    "gateway": {"type": "str"},
-    "mtu": {"type": "int"},
-    "addresses": {"type": "list", "elements": "str", "default": []},
-}
-
-
-ARGUMENTS: dict[str, t.Any] = {
-    "name": {"type": "str", "required": True},
-    "uuid": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": list(STATES), "default": "present"},
-    "backend": {"type": "str", "choices": ["lxc"], "default": "lxc"},
-    "image": {"type": "str"},
-    "store": {"type": "str", "choices": list(STORES), "default": "overlay"},
-    "memory": {"type": "int"},
-    "cpu_cap": {"type": "int"},
-    "quota": {"type": "int"},
-    "networks": {"type": "list", "elements": "dict", "default": [], "options": NETWORK},
-    "volumes": {"type": "dict", "default": {}},
-    "privileged": {"type": "bool", "default": False},
-    "devices": {"type": "list", "elements": "str", "default": []},
-    "capabilities": {"type": "list", "elements": "str", "default": []},
-    "autostart": {"type": "bool", "default": True},
-    "idmap_base": {"type": "int", "default": 100000},
-    "metadata": {"type": "dict", "default": {}},
-    "disruptive": {"type": "bool", "default": True},
-    "purge": {"type": "bool", "default": False},
-    "start_timeout": {"type": "int", "default": 60},
-    "stop_timeout": {"type": "int", "default": 90},
-}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=ARGUMENTS,
+        argument_spec=OPTIONS,
         supports_check_mode=True,
     )
-    given = module.params
     try:
-        backend = LxcBackend(start_timeout=given["start_timeout"], stop_timeout=given["stop_timeout"])
-        result = converge(
-            backend,
-            ZoneSpec.from_dict(given),
-            given["state"],
-            disruptive=given["disruptive"],
-            purge=given["purge"],
-            check_mode=module.check_mode,
-        )
-    except (ZoneError, CommandError) as bad:
+        result = make_so(module.params, module.check_mode)
+    except ZoneError as bad:
         module.fail_json(msg=str(bad))
-    except OSError as bad:
-        module.fail_json(msg=f"zone {given['name']!r}: {bad}")
     module.exit_json(**result)
 
 

@@ -17,9 +17,11 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError, ZoneSpec, converge
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import LXC_PATH, LxcBackend, veth_name
+from ansible_collections.zonestack.openstack.plugins.modules import zones
 
 pytestmark = [
     pytest.mark.lxc,
@@ -256,6 +258,52 @@ def test_a_privileged_zone_sees_its_own_owners(zone):
         "0",
     ]
     assert make(image="zonetest-2", privileged=True, devices=["/dev/null"], capabilities=["all"])["changed"] is False
+
+
+SECOND, SECOND_UUID = "lxc-zonetest-2", "5a7e57ac-0000-5000-8000-00000000ab02"
+
+
+@pytest.fixture
+def together(zone, capsys):
+    """Call the module ``zones`` for the two zones of these tests and return its result."""
+
+    def call(first, second, check_mode=False):
+        """Each of ``first`` and ``second``: what is to be other than in :func:`spec`."""
+        network = {**spec().to_dict()["networks"][0], "mac": "02:5a:7e:57:ab:03", "address": "198.18.77.11"}
+        other = {"name": SECOND, "uuid": SECOND_UUID, "networks": [network]}
+        wanted = [{**spec().to_dict(), **first}, {**spec().to_dict(), **other, **second}]
+        with patch_module_args({"zones": wanted, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            zones.main()
+        return json.loads(capsys.readouterr().out)
+
+    yield call
+    call({"state": "absent", "purge": True}, {"state": "absent", "purge": True})
+    assert not (LXC_PATH / SECOND).exists()
+
+
+def test_zones_are_made_side_by_side(together):
+    # Both need the image with other owners, which is made once: they wait for one another there.
+    wanted = {"image": "zonetest-2", "privileged": True, "store": "dir"}
+    foretold = together(wanted, wanted, check_mode=True)
+    assert not (LXC_PATH / NAME).exists() and not (LXC_PATH / SECOND).exists()
+    made = together(wanted, wanted)
+    assert not made.get("failed"), made["msg"]
+    assert [one["actions"] for one in made["zones"].values()] == [["create", "start"]] * 2
+    assert made["diff"] == foretold["diff"] and [one["after_header"] for one in made["diff"]] == [NAME, SECOND]
+    again = together(wanted, wanted)
+    assert (again["changed"], again["diff"]) == (False, [])
+    assert {name: one["pid"] for name, one in again["zones"].items()} == {name: one["pid"] for name, one in made["zones"].items()}
+
+
+def test_a_zone_that_fails_stops_no_other(together):
+    result = together({"image": "nowhere"}, {})
+    assert result["failed"] and result["changed"]
+    assert result["msg"].startswith(f"1 of 2 zones failed\nzone '{NAME}': image 'nowhere' is not on this host")
+    assert result["zones"][SECOND]["actions"] == ["create", "start"]
+    assert [one["after_header"] for one in result["diff"]] == [SECOND]
+    waiting = together({}, {"image": "zonetest-2", "disruptive": False})
+    assert waiting["zones"][NAME]["actions"] == ["create", "start"]
+    assert waiting["zones"][SECOND]["pending"] == ["image: zonetest-1 -> zonetest-2; needs the zone to stop"]
 
 
 # Only where newuidmap(1) is installed does LXC insist on the ranges.

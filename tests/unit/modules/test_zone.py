@@ -11,14 +11,15 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneSpec
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_options import NETWORK, OPTIONS
 from ansible_collections.zonestack.openstack.plugins.modules import zone
 
-OPTIONS = yaml.safe_load(zone.DOCUMENTATION)["options"]
+DOCUMENTED = yaml.safe_load(zone.DOCUMENTATION)["options"]
 
 
 @pytest.mark.parametrize(
     ("spec", "documented"),
-    [(zone.ARGUMENTS, OPTIONS), (zone.NETWORK, OPTIONS["networks"]["suboptions"])],
+    [(OPTIONS, DOCUMENTED), (NETWORK, DOCUMENTED["networks"]["suboptions"])],
     ids=["module", "networks"],
 )
 def test_documentation_is_the_argument_spec(spec, documented):
@@ -31,8 +32,8 @@ def test_documentation_is_the_argument_spec(spec, documented):
 
 def test_every_field_of_a_zone_is_an_option_with_the_same_default():
     for field in fields(ZoneSpec):
-        assert field.name in zone.ARGUMENTS
-        default = zone.ARGUMENTS[field.name].get("default")
+        assert field.name in OPTIONS
+        default = OPTIONS[field.name].get("default")
         if isinstance(default, (bool, int, str)):
             assert field.default == default
 
