@@ -215,8 +215,9 @@ class InventoryModule(BaseInventoryPlugin):
         for component in cloud.zones:
             if component not in children:
                 self.inventory.add_child("zones", component)
-        # Zones that must stop for a change are put into the first by the run itself.
-        self._group("zones_stale", parent="zones")
+        # The run itself fills these: one zone of each host, and the zones that must stop for a change.
+        for group in ("zones_first", "zones_stale"):
+            self._group(group, parent="zones")
         phases = {"control": "openstack_services", "compute": "hypervisors"}
         for group in phases.values():
             self._group(group, parent="zones")

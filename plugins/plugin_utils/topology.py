@@ -553,7 +553,7 @@ def _claim_groups(placed: list[Placed], groups: dict[str, list[str]], topology: 
     owners = dict.fromkeys(
         (
             *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts"),
-            *("zones", "zones_stale", "openstack_services", "hypervisors"),
+            *("zones", "zones_first", "zones_stale", "openstack_services", "hypervisors"),
         ),
         "Ansible or this plugin",
     )

@@ -134,10 +134,16 @@ class Record:
         elif kind == "playbook_on_stats":
             self.said |= data.get("artifact_data") or {}
         elif kind in OUTCOMES:
-            self._add_result(OUTCOMES[kind], data)
+            result = data.get("res") or {}
+            if data.get("task_action") == "zonestack.openstack.zones" and result.get("zones"):
+                # one call, made for one zone of a host, has made them all: a result each
+                for zone, one in result["zones"].items():
+                    self._add_result("failed" if one.get("failed") else "ok", zone, one, data)
+            else:
+                self._add_result(OUTCOMES[kind], data["host"], result, data)
 
-    def _add_result(self, outcome: str, data: dict[str, Any]) -> None:
-        result, host, name = data.get("res") or {}, data["host"], plain_name(data.get("task") or "")
+    def _add_result(self, outcome: str, host: str, result: dict[str, Any], data: dict[str, Any]) -> None:
+        name = plain_name(data.get("task") or "")
         if outcome == "failed" and data.get("ignore_errors"):
             outcome = "ignored"
         if outcome == "ok" and result.get("changed"):

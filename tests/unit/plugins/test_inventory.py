@@ -117,7 +117,7 @@ def test_groups_and_hosts(tree):
     assert found["lxc_hosts"]["hosts"] == ["aio1", "lx-02"]
     assert set(found["zone_hosts"]["children"]) == {"lxc_hosts", "smartos_hosts"}
     assert found["control"]["hosts"] == ["lx-02"]
-    assert found["zones"]["children"] == ["nova", "galera", "keystone", "zones_stale", "openstack_services", "hypervisors"]
+    assert found["zones"]["children"] == ["nova", "galera", "keystone", "zones_first", "zones_stale", "openstack_services", "hypervisors"]
     assert found["nova"]["children"] == ["nova_api", "nova_conductor"]
     assert found["galera"]["hosts"] == ["aio1-galera-1", "lx-02-galera-1", "aio1-galera-2"]
     assert found["lx_02_zones"]["hosts"] == ["lx-02-galera-1", "lx-02-keystone-1"]
