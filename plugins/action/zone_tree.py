@@ -82,9 +82,9 @@ class ActionModule(ActionBase):
         self.plain: list[dict[str, t.Any]] = []
         self.secret: list[dict[str, t.Any]] = []
         self.exclusive: list[str] = []
+        declared = {"/etc/zonestack": {}, TLS: {}, **(self.service.get("directories") or {})}
         self.directories = [
-            {"path": path, "owner": "root", "group": "root", "mode": "0755", **self.template(entry or {})}
-            for path, entry in (self.service.get("directories") or {}).items()
+            {"path": path, "owner": "root", "group": "root", "mode": "0755", **self.template(entry or {})} for path, entry in declared.items()
         ]
         self.common()
         for path, entry in (self.service.get("config") or {}).items():
@@ -247,10 +247,6 @@ class ActionModule(ActionBase):
 
     def common(self) -> None:
         """What every zone has: its certificate, its firewall, its names, and the way of its journal to the log zone."""
-        self.directories[:0] = [
-            {"path": "/etc/zonestack", "mode": "0755"},
-            {"path": TLS, "mode": "0755"},
-        ]
         pair = self.template(trust_as_template("{{ __zone_certificate }}"))
         self.file(f"{TLS}/ca.crt", pair["ca"])
         self.file(f"{TLS}/zone.crt", pair["certificate"])
