@@ -84,7 +84,7 @@ def main(root: str, cache: str) -> None:
     # Forked: this program has no file that a fresh interpreter could read.
     with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
         compiled = sum(pool.map(functools.partial(give, cache=cache), paths, chunksize=64))
-    print(f"{len(paths)} modules, {compiled} compiled")
+    sys.stdout.write(f"{len(paths)} modules, {compiled} compiled\n")
 
 
 if __name__ == "__main__":
