@@ -239,12 +239,12 @@ def host_mirrors(listed: str, release: t.Mapping[str, str]) -> tuple[str, str]:
 
 
 def apt_settings() -> str:
-    """apt.conf(5) text for builders: the host's proxies and time limits, and no translations."""
+    """apt.conf(5) text for builders: the host's proxies and time limits, more retries, and no translations."""
     dump = run(["apt-config", "dump"]).out.splitlines()
     kept = [
         line for line in dump if re.match(r"Acquire::(https?|ftp)::(Proxy|Timeout)\b|Acquire::Retries\b", line, re.I)
     ]
-    return "\n".join([*kept, 'Acquire::Languages "none";', 'APT::Install-Recommends "false";', ""])
+    return "\n".join(['Acquire::Retries "8";', *kept, 'Acquire::Languages "none";', 'APT::Install-Recommends "false";', ""])
 
 
 def builder_environment(env: t.Mapping[str, str]) -> dict[str, str]:
@@ -274,6 +274,7 @@ def builder_environment(env: t.Mapping[str, str]) -> dict[str, str]:
         "UV_CACHE_DIR": "/run/build/uv-cache",
         "UV_LINK_MODE": "copy",  # the cache is another mount than the layer: no hard links across
         "UV_PYTHON_DOWNLOADS": "never",
+        "UV_HTTP_RETRIES": "8",  # an index that is away for a minute is no reason to begin again
         "UV_NO_PROGRESS": "1",
         "UV_NO_CONFIG": "1",
     }

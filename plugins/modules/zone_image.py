@@ -291,15 +291,18 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
+    # Of what it was given a result repeats no locks: megabytes, which the runner drops together with the message.
+    invocation = {"module_args": {**params, "images": [str(image.get("id")) for image in params["images"] or []]}}
     store = Store(params["store"])
     try:
         action = present if params["state"] == "present" else pruned
         result = action(store, params, module.check_mode)
     except (ImageError, CommandError, OSError) as error:
-        module.fail_json(msg=f"zone_image: {error}")
+        module.fail_json(msg=f"zone_image: {error}", invocation=invocation)
     before = result.pop("before")
     result["changed"] = before != result["present"] or bool(result["cleaned"])
     result["diff"] = {"before": listing(before), "after": listing(result["present"])}
+    result["invocation"] = invocation
     failed = result.pop("failed", [])
     if failed:
         module.fail_json(msg="zone_image: " + "\n\n".join(failed), **result)
