@@ -46,8 +46,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("suite", marked, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what wants the whole cloud, unless it is there."""
+    """Keep the order in which scenarios are written, one suite after the other; leave out what wants the whole cloud.
+
+    pytest would put the first cases of all scenarios before their second ones, because a fixture of the session has cases.
+    """
+    here = [item for item in items if isinstance(item, pytest.Function) and "suite" in item.fixturenames]
+    written = iter(sorted(here, key=lambda item: (SUITES.index(str(item.callspec.params["suite"])), item.location[:2])))
+    items[:] = [next(written) if item in here else item for item in items]
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):

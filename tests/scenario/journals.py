@@ -1,0 +1,58 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a deployment's journals say that nobody wants to read in them; docs/verification.md explains what is let pass."""
+
+from __future__ import annotations
+
+import re
+
+from deployed import ZONES, Deployed
+
+ERROR = re.compile(r"\b(?:ERROR|CRITICAL|FATAL|EMER)\b|Traceback \(most recent call last|Out of memory|oom-kill", re.ASCII)
+"""Lines that somebody should know about."""
+
+EXPLAINED: dict[str, str] = {
+    r"WSREP: Foreign key check fail": "two nodes change rows of one parent at once; Galera repeats the one that came later",
+    r"nova\.scheduler\.client\.report .*(?:placement\.concurrent_update|Failed to update inventory to .*'reserved')": (
+        "two requests change a hypervisor's resources at once; Placement refuses the later one, and Nova asks again"
+    ),
+}
+"""What is let pass, and why it is no fault: pattern of the line to reason."""
+
+RESTARTS = 3
+"""How often a daemon may have been started anew since its zone started, before that counts as a loop."""
+
+
+def explained(line: str) -> bool:
+    """Whether a line is one of those with a known, harmless cause."""
+    return any(re.search(pattern, line) for pattern in EXPLAINED)
+
+
+def findings(cloud: Deployed) -> list[str]:
+    """Return what is wrong in the journals of all zones since each one's last start, a line for each, the zone first.
+
+    Errors without an explanation, tracebacks, processes killed for memory, daemons in a loop or failed, and secrets.
+    """
+    found: list[str] = []
+    secrets = cloud.secrets()
+    for zone in sorted(ZONES):
+        text = cloud.inside(zone, "journalctl --boot --no-pager -o cat", timeout=120).out
+        found += dict.fromkeys(f"{zone}: {line[:400]}" for line in text.splitlines() if ERROR.search(line) and not explained(line))
+        found += [f"{zone}: shows the secret {name}" for name, value in secrets.items() if value in text]
+        command = "systemctl list-units --type=service --plain --no-legend | cut -d ' ' -f 1 | xargs systemctl show --property=Id,NRestarts"
+        shown = cloud.inside(zone, command).out
+        found += [f"{zone}: {unit} was started {count} times anew" for unit, count in loops(shown)]
+        found += [f"{zone}: failed: {line}" for line in cloud.inside(zone, "systemctl --failed --plain --no-legend").out.splitlines()]
+    return found
+
+
+def loops(shown: str) -> list[tuple[str, int]]:
+    """Units of ``systemctl show --property=Id,NRestarts`` that were restarted too often; systemd prints either first."""
+    found = []
+    for block in shown.split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        count = int(values.get("NRestarts") or 0)
+        if count > RESTARTS:
+            found.append((values["Id"], count))
+    return found
