@@ -194,9 +194,9 @@ class Deployed:
         self.outputs += [run.out, run.log]
         return run
 
-    def converge(self) -> Run:
+    def converge(self, *arguments: str) -> Run:
         """Run the playbooks, and insist that it ends well."""
-        run = self.run()
+        run = self.run(*arguments)
         assert run.rc == 0, run.said
         return run
 

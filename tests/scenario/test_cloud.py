@@ -150,9 +150,9 @@ def test_rebuild_under_an_instance(cloud: Deployed, instance: Instance, rebuilt:
     mark = random.token_hex(8)
     instance.ssh(f"echo {mark} > mark && sync")
     cloud.destroy(rebuilt)
-    cloud.converge()
+    cloud.converge("--no-verify")  # what matters is the instance that is there already
     assert cloud.zones(running=True) == ZONES
-    assert instance.state() == "ACTIVE"
+    until(lambda: instance.state() == "ACTIVE", "Nova says that the instance runs", 120)
     instance.wait()
     assert instance.ssh("cat mark").strip() == mark
     assert (instance.boot_id() == boot) is (rebuilt != COMPUTE)
