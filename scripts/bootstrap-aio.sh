@@ -12,7 +12,7 @@ Make this machine an all-in-one development host: check that it can be one, inst
 side into .venv, and write the deployment inventory/aio with its secrets. The host itself (LXC, kernel settings, bridge)
 is prepared by the first step of scripts/run-playbooks.sh, here as on every production host.
 
-Needs Debian 12 or 13, root, 6 GiB of memory and 12 GiB of disk. Run it as often as you like: what is there is kept.
+Needs Debian 12 or 13, root, 8 GiB of memory and 16 GiB of disk. Run it as often as you like: what is there is kept.
 
   --network CIDR  the network of the zones, for example 10.99.0.0/21 (default: the first of a few that nothing here uses)
   --check         only look whether this machine can be an all-in-one host; change nothing

@@ -26,14 +26,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MEMORY_MIB = 6 * 1024
-"""What the foundation and two Keystones need: 15 zones of 100 to 400 MiB, and the image builds beside them."""
-DISK_MIB = 12 * 1024
-"""Images 3 GiB, zones and their data 4 GiB, packages while images are built 2 GiB, and room to upgrade once."""
+MEMORY_MIB = 8 * 1024
+"""What the whole cloud needs: 30 zones with 6.6 GiB in all, and a small instance."""
+DISK_MIB = 16 * 1024
+"""Images, caches, zones and their data take 7 GiB; the rest is for instances, logs, and room to upgrade once."""
 DISK_MIB_DEPLOYED = 2 * 1024
 """What a machine must have left that is deployed already."""
 SLACK = 0.93
-"""A machine sold with 6 GiB shows some hundred MiB less: firmware and the kernel keep them."""
+"""A machine sold with 8 GiB shows some hundred MiB less: firmware and the kernel keep them."""
 
 LXC = Path("/var/lib/lxc")
 FIRST_ID, IDS = 100000, 65536
