@@ -19,6 +19,7 @@ description:
   - Image files of the control machine are copied to the zone only when they are uploaded, and removed afterwards.
   - Needs nothing but Python's standard library.
 author: the zonestack authors (@zonestack)
+extends_documentation_fragment: [zonestack.openstack.administrator]
 attributes:
   check_mode:
     support: full
@@ -30,42 +31,6 @@ attributes:
     support: full
     description: Brings the image files that are missing in the cloud to the zone.
 options:
-  auth:
-    description: How to log in as an administrator.
-    type: dict
-    required: true
-    suboptions:
-      url:
-        description: Identity API with its version, for example V(https://10.77.0.5:5000/v3).
-        type: str
-        required: true
-      username:
-        description: Name of the administrator.
-        type: str
-        default: admin
-      password:
-        description: The administrator's password.
-        type: str
-        required: true
-      project:
-        description: The administrator's project, which owns images and networks.
-        type: str
-        default: admin
-      user_domain:
-        description: Id of the administrator's domain.
-        type: str
-        default: default
-      project_domain:
-        description: Id of the domain of the administrator's project.
-        type: str
-        default: default
-  ca:
-    description: File with the authority that the APIs' certificates are checked against.
-    type: path
-  region:
-    description: Region whose services are asked.
-    type: str
-    required: true
   images:
     description: Images by name, as C(stack.cloud.images) has them.
     type: dict
@@ -121,6 +86,7 @@ needs:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zonestack.openstack.plugins.module_utils.administrator import OPTIONS
 from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents import Contradiction, converge
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, NotReady
 
@@ -128,20 +94,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.json_api impor
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "auth": {
-                "type": "dict",
-                "required": True,
-                "options": {
-                    "url": {"type": "str", "required": True},
-                    "username": {"type": "str", "default": "admin"},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "project": {"type": "str", "default": "admin"},
-                    "user_domain": {"type": "str", "default": "default"},
-                    "project_domain": {"type": "str", "default": "default"},
-                },
-            },
-            "ca": {"type": "path"},
-            "region": {"type": "str", "required": True},
+            **OPTIONS,
             "images": {"type": "dict", "default": {}},
             "flavors": {"type": "dict", "default": {}},
             "networks": {"type": "dict", "default": {}},

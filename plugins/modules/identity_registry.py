@@ -15,6 +15,7 @@ description:
   - Nothing is removed but endpoints of the named services in the named region that are duplicate or not asked for.
   - Needs nothing but Python's standard library.
 author: the zonestack authors (@zonestack)
+extends_documentation_fragment: [zonestack.openstack.administrator]
 attributes:
   check_mode:
     support: full
@@ -23,42 +24,6 @@ attributes:
     support: full
     description: Shows catalog, projects, roles and users; of a password only that it changes.
 options:
-  auth:
-    description: How to log in as an administrator.
-    type: dict
-    required: true
-    suboptions:
-      url:
-        description: Identity API with its version, for example V(https://10.77.0.5:5000/v3).
-        type: str
-        required: true
-      username:
-        description: Name of the administrator.
-        type: str
-        default: admin
-      password:
-        description: The administrator's password.
-        type: str
-        required: true
-      project:
-        description: The administrator's project.
-        type: str
-        default: admin
-      user_domain:
-        description: Id of the administrator's domain.
-        type: str
-        default: default
-      project_domain:
-        description: Id of the domain of the administrator's project.
-        type: str
-        default: default
-  ca:
-    description: File with the authority that the API's certificate is checked against.
-    type: path
-  region:
-    description: Region of the endpoints.
-    type: str
-    required: true
   domain:
     description: Id of the domain that projects and users belong to.
     type: str
@@ -160,6 +125,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zonestack.openstack.plugins.module_utils.administrator import OPTIONS
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, Reply, wait_until_ready
 
 INTERFACES = ("public", "internal", "admin")
@@ -528,20 +494,7 @@ def register(params: t.Mapping[str, t.Any], dry: bool) -> Json:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "auth": {
-                "type": "dict",
-                "required": True,
-                "options": {
-                    "url": {"type": "str", "required": True},
-                    "username": {"type": "str", "default": "admin"},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "project": {"type": "str", "default": "admin"},
-                    "user_domain": {"type": "str", "default": "default"},
-                    "project_domain": {"type": "str", "default": "default"},
-                },
-            },
-            "ca": {"type": "path"},
-            "region": {"type": "str", "required": True},
+            **OPTIONS,
             "domain": {"type": "str", "default": "default"},
             "services": {
                 "type": "list",
