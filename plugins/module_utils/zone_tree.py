@@ -12,7 +12,9 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 import stat
+import subprocess
 import time
 
 TYPE_CHECKING = False
@@ -35,9 +37,6 @@ def run(argv: list[str], check: bool = True, timeout: float = 60) -> tuple[int, 
     :param check: raise :class:`TreeError` when the exit code is not 0.
     :param timeout: seconds after which the command is killed (exit code 124, as timeout(1) reports it).
     """
-    import shlex
-    import subprocess
-
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout,
