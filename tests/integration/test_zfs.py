@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The module zfs with a real ZFS: this machine's, or zfs-fuse in a host container where it has none.
 
-Every change is asked for three times: in check mode, for real, and again. What check mode said must have happened, and
-the third call must find nothing to do.
+What every call must keep to (check mode is exact, the second call changes nothing) is in tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -50,26 +49,6 @@ class Machine:
         python = sys.executable if self.host is None else "python3"
         given = json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": self.folder, **options}})
         return json.loads(self.sh(f"cd / && PYTHONPATH={self.folder}/python {python} -m {name}", check=False, given=given).stdout)
-
-    def settle(self, **options):
-        """Ask three times; what was done the second time."""
-        told = self.module(**options, _ansible_check_mode=True)
-        done = self.module(**options)
-        again = self.module(**options)
-        assert "msg" not in done, done["msg"]
-        assert {key: told[key] for key in ("changed", "actions", "diff")} == {key: done[key] for key in ("changed", "actions", "diff")}
-        assert done["changed"] is bool(done["actions"])
-        assert (again["changed"], again["actions"]) == (False, [])
-        assert again["diff"]["before"] == again["diff"]["after"] == done["diff"]["after"]
-        return done
-
-    def refusal(self, **options):
-        """The message of a call that must fail, in check mode as well."""
-        told = self.module(**options, _ansible_check_mode=True)
-        done = self.module(**options)
-        assert done["failed"] and told["failed"]
-        assert told["msg"] == done["msg"]
-        return done["msg"]
 
     def get(self, name, what):
         return self.sh(f"zfs get -H -p -o value,source {what} {name}").stdout.strip().split("\t")
@@ -123,8 +102,8 @@ def fs(machine, request):
     return name
 
 
-def test_file_system_with_properties(machine, fs):
-    done = machine.settle(name=f"{fs}/a", properties={"quota": "10M", "atime": False, "org.example:why": "it's needed"})
+def test_file_system_with_properties(machine, fs, settle):
+    done = settle(machine.module, name=f"{fs}/a", properties={"quota": "10M", "atime": False, "org.example:why": "it's needed"})
     assert done["actions"] == [f"zfs create -o quota=10M -o atime=off -o 'org.example:why=it'\"'\"'s needed' {fs}/a"]
     assert done["dataset"]["properties"]["quota"] == {"value": 10 * 1024**2, "source": "local"}
     assert machine.get(f"{fs}/a", "org.example:why") == ["it's needed", "local"]
@@ -136,41 +115,41 @@ def test_one_size_however_it_is_written(machine, fs, size):
     assert machine.module(name=fs, properties={"quota": size}, _ansible_check_mode=True)["changed"] is False
 
 
-def test_no_limit_however_it_is_written(machine, fs):
+def test_no_limit_however_it_is_written(machine, fs, settle):
     for nothing in ("none", 0, "0"):
         assert machine.module(name=fs, properties={"quota": nothing, "refreservation": nothing})["changed"] is False
     machine.sh(f"zfs set quota=10M {fs}")
-    assert machine.settle(name=fs, properties={"quota": "none"})["actions"] == [f"zfs set quota=none {fs}"]
+    assert settle(machine.module, name=fs, properties={"quota": "none"})["actions"] == [f"zfs set quota=none {fs}"]
 
 
-def test_what_is_inherited_as_wanted_stays_inherited(machine, fs):
+def test_what_is_inherited_as_wanted_stays_inherited(machine, fs, settle):
     machine.sh(f"zfs set compression=gzip {fs}; zfs set org.example:team=db {fs}; zfs create {fs}/old")
     wanted = {"compression": "gzip-6", "org.example:team": "db"}
-    assert machine.settle(name=f"{fs}/old", properties=wanted)["changed"] is False
-    assert machine.settle(name=f"{fs}/new", properties=wanted)["actions"] == [f"zfs create {fs}/new"]
+    assert settle(machine.module, name=f"{fs}/old", properties=wanted)["changed"] is False
+    assert settle(machine.module, name=f"{fs}/new", properties=wanted)["actions"] == [f"zfs create {fs}/new"]
     for child in ("old", "new"):
         assert machine.get(f"{fs}/{child}", "compression") == ["gzip", f"inherited from {fs}"]
 
 
-def test_a_value_of_its_own_is_given_up(machine, fs):
+def test_a_value_of_its_own_is_given_up(machine, fs, settle):
     machine.sh(f"zfs set compression=gzip {fs}; zfs create -o compression=off {fs}/a")
-    done = machine.settle(name=f"{fs}/a", inherited=["compression", "atime"])
+    done = settle(machine.module, name=f"{fs}/a", inherited=["compression", "atime"])
     assert done["actions"] == [f"zfs inherit compression {fs}/a"]
     assert done["diff"]["before"]["properties"] == {"compression": "off", "atime": "(inherited)"}
     assert machine.get(f"{fs}/a", "compression") == ["gzip", f"inherited from {fs}"]
 
 
-def test_quota_and_reservation_move_together(machine, fs):
+def test_quota_and_reservation_move_together(machine, fs, settle):
     both = ("reservation", "quota")
-    machine.settle(name=fs, properties={"reservation": "8M", "quota": "10M"})
-    assert machine.settle(name=fs, properties=dict.fromkeys(both, "4M"))["changed"]
-    assert machine.settle(name=fs, properties=dict.fromkeys(both, "20M"))["changed"]
+    settle(machine.module, name=fs, properties={"reservation": "8M", "quota": "10M"})
+    assert settle(machine.module, name=fs, properties=dict.fromkeys(both, "4M"))["changed"]
+    assert settle(machine.module, name=fs, properties=dict.fromkeys(both, "20M"))["changed"]
     assert [machine.get(fs, what)[0] for what in both] == [str(20 * 1024**2)] * 2
 
 
-def test_parents(machine, fs):
-    assert f"{fs}/x/y is not there: create it first, or say parents: true" in machine.refusal(name=f"{fs}/x/y/z")
-    assert machine.settle(name=f"{fs}/x/y/z", parents=True)["actions"] == [f"zfs create -p {fs}/x/y/z"]
+def test_parents(machine, fs, settle, refusal):
+    assert f"{fs}/x/y is not there: create it first, or say parents: true" in refusal(machine.module, name=f"{fs}/x/y/z")
+    assert settle(machine.module, name=f"{fs}/x/y/z", parents=True)["actions"] == [f"zfs create -p {fs}/x/y/z"]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +169,9 @@ def test_parents(machine, fs):
         ({"name": f"{POOL}@s", "receive_from": "/etc/hostname"}, "/etc/hostname: is not a stream of `zfs send`"),
     ],
 )
-def test_refusals_change_nothing(machine, options, message):
+def test_refusals_change_nothing(machine, options, message, refusal):
     before = machine.names()
-    assert message in machine.refusal(**options)
+    assert message in refusal(machine.module, **options)
     assert machine.names() == before
 
 
@@ -201,36 +180,36 @@ def test_a_value_that_zfs_does_not_take(machine, fs):
     assert f"`zfs set compression=best {fs}` ended with exit code 1: cannot set property" in failed["msg"]
 
 
-def test_dependents_are_named_and_live_on(machine, fs):
+def test_dependents_are_named_and_live_on(machine, fs, settle, refusal):
     machine.sh(f"zfs create {fs}/child; zfs snapshot {fs}@one; zfs clone {fs}@one {POOL}/clone-of-it")
     before = machine.names()
-    assert machine.refusal(name=fs, state="absent").endswith(
+    assert refusal(machine.module, name=fs, state="absent").endswith(
         f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one), {fs}/child, {fs}@one"
     )
-    assert f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one)" in machine.refusal(name=f"{fs}@one", state="absent")
+    assert f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one)" in refusal(machine.module, name=f"{fs}@one", state="absent")
     assert machine.names() == before
     for name in (f"{POOL}/clone-of-it", f"{fs}@one", f"{fs}/child", fs):
-        assert machine.settle(name=name, state="absent")["actions"] == [f"zfs destroy {name}"]
+        assert settle(machine.module, name=name, state="absent")["actions"] == [f"zfs destroy {name}"]
     assert not [name for name in machine.names() if name.startswith(fs)]
 
 
-def test_clone(machine, fs):
+def test_clone(machine, fs, settle, refusal):
     machine.sh(f"zfs snapshot {fs}@one; zfs snapshot {fs}@two")
-    done = machine.settle(name=f"{fs}/clone", origin=f"{fs}@one", properties={"quota": "5M"})
+    done = settle(machine.module, name=f"{fs}/clone", origin=f"{fs}@one", properties={"quota": "5M"})
     assert done["actions"] == [f"zfs clone -o quota=5M {fs}@one {fs}/clone"]
     assert done["dataset"]["origin"] == f"{fs}@one"
-    assert f"exists and is a clone of {fs}@one, not a clone of {fs}@two" in machine.refusal(name=f"{fs}/clone", origin=f"{fs}@two")
-    assert f"exists and is no clone, not a clone of {fs}@two" in machine.refusal(name=fs, origin=f"{fs}@two")
+    assert f"exists and is a clone of {fs}@one, not a clone of {fs}@two" in refusal(machine.module, name=f"{fs}/clone", origin=f"{fs}@two")
+    assert f"exists and is no clone, not a clone of {fs}@two" in refusal(machine.module, name=fs, origin=f"{fs}@two")
 
 
-def test_snapshot_with_properties_of_ones_own(machine, fs):
-    done = machine.settle(name=f"{fs}@one", properties={"org.example:by": "test", "org.example:n": "010"})
+def test_snapshot_with_properties_of_ones_own(machine, fs, settle, refusal):
+    done = settle(machine.module, name=f"{fs}@one", properties={"org.example:by": "test", "org.example:n": "010"})
     assert done["dataset"]["properties"]["org.example:n"] == {"value": "010", "source": "local"}
-    assert machine.settle(name=f"{fs}@one", properties={"org.example:n": "10"})["changed"], "texts, not numbers"
-    assert "a snapshot can only be given properties of your own" in machine.refusal(name=f"{fs}@one", properties={"quota": 0})
+    assert settle(machine.module, name=f"{fs}@one", properties={"org.example:n": "10"})["changed"], "texts, not numbers"
+    assert "a snapshot can only be given properties of your own" in refusal(machine.module, name=f"{fs}@one", properties={"quota": 0})
 
 
-def test_holds(machine, fs):
+def test_holds(machine, fs, settle, refusal):
     held = {"name": f"{fs}@one", "holds": ["keep", "also"]}
     told = machine.module(**held, _ansible_check_mode=True)
     done = machine.module(**held)
@@ -238,49 +217,49 @@ def test_holds(machine, fs):
     assert done["actions"] == [f"zfs snapshot {fs}@one", f"zfs hold keep {fs}@one", f"zfs hold also {fs}@one"]
     assert done["dataset"]["holds"] == ["keep", "also"] if machine.fuse else ["also", "keep"]
     assert machine.get(f"{fs}@one", "userrefs")[0] == "2"
-    assert "is held by " in machine.refusal(name=f"{fs}@one", state="absent")
+    assert "is held by " in refusal(machine.module, name=f"{fs}@one", state="absent")
     if machine.fuse:
-        assert "has 2 holds, of which this ZFS does not tell the tags: `zfs holds -H " in machine.refusal(**held)
-        assert machine.settle(name=f"{fs}@one")["changed"] is False
+        assert "has 2 holds, of which this ZFS does not tell the tags: `zfs holds -H " in refusal(machine.module, **held)
+        assert settle(machine.module, name=f"{fs}@one")["changed"] is False
         machine.sh(f"zfs release keep {fs}@one; zfs release also {fs}@one")
     else:
         machine.sh(f"zfs hold somebody {fs}@one")
-        assert machine.settle(**held)["changed"] is False
-        done = machine.settle(name=f"{fs}@one", holds=["keep"], released=["also", "somebody", "nobody"])
+        assert settle(machine.module, **held)["changed"] is False
+        done = settle(machine.module, name=f"{fs}@one", holds=["keep"], released=["also", "somebody", "nobody"])
         assert done["actions"] == [f"zfs release also {fs}@one", f"zfs release somebody {fs}@one"]
-        machine.settle(name=f"{fs}@one", released=["keep"])
-    assert machine.settle(name=f"{fs}@one", state="absent")["changed"]
+        settle(machine.module, name=f"{fs}@one", released=["keep"])
+    assert settle(machine.module, name=f"{fs}@one", state="absent")["changed"]
 
 
-def test_volume(machine, fs):
+def test_volume(machine, fs, settle, refusal):
     wanted = {"name": f"{fs}/volume", "properties": {"volsize": "10M", "refreservation": "none"}}
     if machine.fuse:
         told = machine.module(**wanted)["msg"]
         assert f"`zfs create -V 10M -o refreservation=none {fs}/volume` ended with exit code -6: internal error" in told
         return
-    assert machine.settle(**wanted)["dataset"]["type"] == "volume"
-    grown = machine.settle(name=f"{fs}/volume", properties={"volsize": "12M"})
+    assert settle(machine.module, **wanted)["dataset"]["type"] == "volume"
+    grown = settle(machine.module, name=f"{fs}/volume", properties={"volsize": "12M"})
     assert grown["actions"] == [f"zfs set volsize=12M {fs}/volume"]
-    assert "shrinking would lose data" in machine.refusal(**wanted)
+    assert "shrinking would lose data" in refusal(machine.module, **wanted)
     machine.sh(f"zfs snapshot {fs}/volume@one")
-    clone = machine.settle(name=f"{fs}/larger", origin=f"{fs}/volume@one", properties={"volsize": "14M"})
+    clone = settle(machine.module, name=f"{fs}/larger", origin=f"{fs}/volume@one", properties={"volsize": "14M"})
     assert clone["dataset"]["properties"]["volsize"]["value"] == 14 * 1024**2
 
 
-def test_streams_to_and_from_files(machine, fs):
+def test_streams_to_and_from_files(machine, fs, settle, refusal):
     full, more, folder = f"{machine.folder}/full", f"{machine.folder}/more", machine.sh(f"zfs get -H -o value mountpoint {fs}").stdout.strip()
     machine.sh(f"echo one > {folder}/file")
-    done = machine.settle(name=f"{fs}@one", send_to=full)
+    done = settle(machine.module, name=f"{fs}@one", send_to=full)
     assert done["actions"] == [f"zfs snapshot {fs}@one", f"zfs send {fs}@one > {full}"]
     assert machine.sh(f"stat -c %a {full}").stdout.strip() == "600"
     machine.sh(f"echo two > {folder}/file")
-    assert machine.settle(name=f"{fs}@two", send_to=more, incremental_from="@one")["actions"][-1] == (
+    assert settle(machine.module, name=f"{fs}@two", send_to=more, incremental_from="@one")["actions"][-1] == (
         f"zfs send -i {fs}@one {fs}@two > {more}"
     )
 
-    assert "starts from a snapshot with GUID" in machine.refusal(name=f"{fs}/r@two", receive_from=more)
-    assert f"{fs}/x/y is not there" in machine.refusal(name=f"{fs}/x/y/r@one", receive_from=full)
-    done = machine.settle(name=f"{fs}/x/y/r@one", receive_from=full, parents=True, properties={"org.example:a": "b"})
+    assert "starts from a snapshot with GUID" in refusal(machine.module, name=f"{fs}/r@two", receive_from=more)
+    assert f"{fs}/x/y is not there" in refusal(machine.module, name=f"{fs}/x/y/r@one", receive_from=full)
+    done = settle(machine.module, name=f"{fs}/x/y/r@one", receive_from=full, parents=True, properties={"org.example:a": "b"})
     assert done["actions"] == [
         f"zfs create -p {fs}/x/y",
         f"zfs receive {fs}/x/y/r@one < {full}",
@@ -288,14 +267,14 @@ def test_streams_to_and_from_files(machine, fs):
     ]
     assert done["dataset"]["guid"] == int(machine.get(f"{fs}@one", "guid")[0])
     # Not even read before: with atime on, that would be a change that the next stream does not know.
-    machine.settle(name=f"{fs}/x/y/r@two", receive_from=more)
+    settle(machine.module, name=f"{fs}/x/y/r@two", receive_from=more)
     assert machine.sh(f"cat {folder}/x/y/r/file").stdout == "two\n"
 
-    assert f"is a full stream, which makes a new dataset, but {fs}/x/y/r exists" in machine.refusal(name=f"{fs}/x/y/r@new", receive_from=full)
-    assert "another snapshot than the one that is there" in machine.refusal(name=f"{fs}/x/y/r@two", receive_from=full)
-    assert f"holds another stream, of {fs}@two" in machine.refusal(name=f"{fs}@one", send_to=more)
-    assert "is not a stream" in machine.refusal(name=f"{fs}@one", send_to=f"{machine.folder}/pool.img")
-    assert "there is no snapshot" in machine.refusal(name=f"{fs}@one", send_to=f"{machine.folder}/new", incremental_from="@zero")
+    assert f"is a full stream, which makes a new dataset, but {fs}/x/y/r exists" in refusal(machine.module, name=f"{fs}/x/y/r@new", receive_from=full)
+    assert "another snapshot than the one that is there" in refusal(machine.module, name=f"{fs}/x/y/r@two", receive_from=full)
+    assert f"holds another stream, of {fs}@two" in refusal(machine.module, name=f"{fs}@one", send_to=more)
+    assert "is not a stream" in refusal(machine.module, name=f"{fs}@one", send_to=f"{machine.folder}/pool.img")
+    assert "there is no snapshot" in refusal(machine.module, name=f"{fs}@one", send_to=f"{machine.folder}/new", incremental_from="@zero")
 
 
 def test_a_stream_that_is_cut_short_leaves_no_file(machine, fs):
@@ -305,9 +284,9 @@ def test_a_stream_that_is_cut_short_leaves_no_file(machine, fs):
     assert machine.sh(f"ls -A {machine.folder}/empty").stdout == ""
 
 
-def test_a_replication_stream_is_refused(machine, fs):
+def test_a_replication_stream_is_refused(machine, fs, refusal):
     machine.sh(f"zfs snapshot {fs}@one; zfs send -R {fs}@one > {machine.folder}/package")
-    assert "is a stream of several datasets" in machine.refusal(name=f"{fs}/r@one", receive_from=f"{machine.folder}/package")
+    assert "is a stream of several datasets" in refusal(machine.module, name=f"{fs}/r@one", receive_from=f"{machine.folder}/package")
 
 
 def test_a_zfs_that_does_not_answer_is_no_empty_zfs(machine, fs):
