@@ -271,8 +271,8 @@ def output_files(prefix: str, manifest: Manifest) -> tuple[str, str]:
 class Imgadm:
     """imgadm(8) of this host. Every call raises :class:`ImgadmError` when it fails.
 
-    ``timeout`` is the limit, in seconds, of each command that moves an image; one that is killed leaves at most
-    POOL/UUID-partial, which the next import of the image removes.
+    ``timeout`` is the limit, in seconds, of each command that moves an image. What one that is killed leaves of an image,
+    POOL/UUID-partial, imgadm does not take for an image.
     """
 
     def __init__(self, timeout: float = 3600) -> None:

@@ -31,7 +31,7 @@ options:
   name:
     description:
       - V(pool/path) of a file system or volume, or V(pool/path@name) of a snapshot.
-      - Letters, digits and C(_ . : -), at most 255 characters.
+      - Letters, digits, underscores, dots, colons and hyphens, at most 255 characters.
     type: str
     required: true
   state:
