@@ -112,17 +112,11 @@ def filter_words(filters: t.Mapping[str, t.Any]) -> list[str]:
 
 
 def choose(candidates: t.Iterable[Manifest], name: str, version: str) -> str | None:
-    """The UUID of the one active image of that name and version; None when there is none.
+    """The UUID of the one image of that name and version; None when there is none.
 
     :raise ImageError: there are several, which only their UUIDs tell apart.
     """
-    uuids = sorted(
-        {
-            one["uuid"]
-            for one in candidates
-            if (one.get("name"), str(one.get("version"))) == (name, version) and one.get("state", "active") == "active"
-        }
-    )
+    uuids = sorted({one["uuid"] for one in candidates if (one.get("name"), str(one.get("version"))) == (name, version)})
     if len(uuids) > 1:
         raise ImageError(f"image {name} {version}: there are {len(uuids)} of them, so say which by its uuid: {', '.join(uuids)}")
     return uuids[0] if uuids else None

@@ -342,7 +342,7 @@ def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
 
 def _offered(imgadm: Imgadm, name: str, version: str) -> str:
     """The UUID of the image of that name and version that the sources offer."""
-    offers = [manifest for _url, manifest in imgadm.available()]
+    offers = [manifest for _url, manifest in imgadm.available() if manifest.get("state", "active") == "active"]
     uuid = choose(offers, name, version)
     if uuid is None:
         others = sorted({str(one.get("version")) for one in offers if one.get("name") == name})
