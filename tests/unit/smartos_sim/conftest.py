@@ -14,6 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from smartos_sim.files import write_json
 from smartos_sim.main import main
 from smartos_sim.state import State

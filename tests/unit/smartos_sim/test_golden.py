@@ -20,6 +20,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from smartos_sim import payload, vm
 from smartos_sim.files import ToolError
 from smartos_sim.state import State, load_world
