@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import typing as t
 from pathlib import Path
 
@@ -583,3 +584,340 @@ else:
                 engine.converge(client, want)
                 again = engine.converge(client, Want(**{**want.__dict__, "state": "running" if state == "rebooted" else state}))
                 assert again["actions"] == []
+
+
+# -- what goes wrong -----------------------------------------------------------------------------------------------------
+
+
+@needs_sim
+def test_a_failed_create_is_told_found_and_replaced_only_where_that_is_allowed(host):
+    host.fault("vmadm create", step="zone_boot")
+    failed = host.run(**base("joyent"))
+    assert failed["failed"] and failed["cmd"][1:] == ["create"] and failed["rc"] == 1 and failed["stderr"] in failed["msg"]
+    assert host.vms()[0]["state"] == "failed"
+    refused = host.run(**base("joyent"), state="running")
+    assert "set replace_failed: true" in refused["msg"]
+    assert host.ok(**base("joyent"), replace_failed=True)["actions"] == ["delete", "create"]
+    assert host.vms()[0]["state"] == "running"
+    host.fault("vmadm create", step="zone_boot")
+    host.run(uuid=OTHER, **base("joyent"))
+    assert host.converges(uuid=OTHER, state="absent")["actions"] == ["delete"]
+
+
+@needs_sim
+def test_a_vm_in_transition_is_waited_for(host):
+    host.fault("vmadm create", step="zone_boot", do="hang", seconds="8")
+    process = subprocess.Popen([str(SIM / "bin/vmadm"), "create"], stdin=subprocess.PIPE, env=host.environ, text=True)
+    try:
+        t.cast(t.IO[str], process.stdin).write(json.dumps({**base("joyent"), "uuid": UUID}))
+        t.cast(t.IO[str], process.stdin).close()
+        until = time.monotonic() + 8
+        while not host.vms() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert host.vms()[0]["state"] == "provisioning"
+        assert "its state is still 'provisioning' after 1 s" in host.run(timeout=1, alias="x")["msg"]
+        assert host.ok(check_mode=True, alias="x")["actions"] == ["update (alias)"]
+        assert host.ok(timeout=60, alias="x")["actions"] == ["update (alias)"]
+    finally:
+        assert process.wait(timeout=60) == 0
+
+
+@needs_sim
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_update_that_fails_is_a_failure_only_if_it_changed_nothing(host, when):
+    host.ok(**base("joyent"))
+    host.fault("vmadm update", step="record" if when == "before" else "vminfod", when="before")
+    done = host.run(alias="web")
+    if when == "before":
+        assert done["failed"] and done["rc"] == 1 and f"`vmadm update {UUID}` ended with exit code 1" in done["msg"]
+        assert "alias" not in host.vms()[0]
+    else:
+        assert done["changed"] and "the VM is as it should be all the same" in str(done["warnings"])
+    assert host.ok(alias="web")["changed"] is (when == "before")
+
+
+@needs_sim
+def test_a_command_that_hangs_is_ended(host):
+    host.ok(**base("joyent"))
+    host.fault("vmadm stop", do="hang", seconds="60")
+    failed = host.run(state="stopped", timeout=1)
+    assert failed["failed"] and failed["rc"] == 124 and "still running after 1 s, killed" in failed["msg"]
+    assert host.ok(state="stopped")["actions"] == ["stop"]
+
+
+@needs_sim
+def test_a_bad_value_is_refused_by_vmadm_validate_in_check_mode_too(host):
+    missing = {**base("joyent"), "image_uuid": OTHER}
+    for check_mode in (True, False):
+        failed = host.run(check_mode=check_mode, **missing)
+        assert failed["failed"] and failed["bad_values"] == ["image_uuid"] and failed["cmd"][1:] == ["validate", "create", "joyent"]
+    assert host.vms() == []
+
+
+@needs_sim
+def test_reprovision_keeps_the_data(host):
+    host.ok(**base("joyent"), delegate_dataset=True, tags={"a": 1}, nics=[ITEM["nics"]])
+    second = {"image_uuid": IMAGES["zone-dataset"][1]}
+    assert "reprovision: true changes it in place" in host.run(**second)["msg"]
+    done = host.converges(**second, reprovision=True)
+    vm = host.vms()[0]
+    assert (done["actions"], done["rebooted"]) == (["reprovision"], True)
+    assert (vm["image_uuid"], vm["tags"], len(vm["datasets"]), len(vm["nics"])) == (second["image_uuid"], {"a": 1}, 1, 1)
+    host.ok(uuid=OTHER, **base("kvm"), disks=[{"image_uuid": IMAGES["zvol"][0], "model": "virtio"}])
+    refused = host.run(uuid=OTHER, disks=[{"image_uuid": IMAGES["zvol"][1]}], reprovision=True)
+    assert "vmadm cannot change it" in refused["msg"]
+
+
+@needs_sim
+def test_reprovision_of_a_bhyve_vm(host):
+    disks = [{"image_uuid": IMAGES["zvol"][0], "model": "virtio", "boot": True}, {"size": 100, "model": "virtio"}]
+    host.ok(**base("bhyve"), disks=disks)
+    disks[0]["image_uuid"] = IMAGES["zvol"][1]
+    assert host.converges(disks=disks, reprovision=True)["actions"] == ["reprovision"]
+
+
+@needs_sim
+def test_snapshots_are_made_removed_and_rolled_back_to(host):
+    host.ok(**base("joyent"))
+    for name in ("a", "b"):
+        assert host.converges(snapshot={"name": name})["actions"] == [f"create-snapshot ({name})"]
+    assert host.converges(snapshot={"name": "b", "state": "absent"})["actions"] == ["delete-snapshot (b)"]
+    host.ok(snapshot={"name": "c"})
+    predicted = host.ok(check_mode=True, snapshot={"name": "a", "state": "rolled_back"})
+    done = host.ok(snapshot={"name": "a", "state": "rolled_back"})
+    assert done["actions"] == predicted["actions"] == ["rollback-snapshot (a)"]
+    assert_predicted(predicted["diff"], done["diff"])
+    assert [one["name"] for one in host.vms()[0]["snapshots"]] == ["a"]
+
+
+# -- the shortcomings of the public module, numbered as in the facts, section 10 -------------------------------------------
+
+
+@needs_sim
+def test_01_an_alias_is_kept_and_finds_the_vm_again(host):
+    first = host.ok(uuid=None, alias="web", **base("joyent"))
+    second = host.ok(uuid=None, alias="web", **base("joyent"))
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert [vm["alias"] for vm in host.vms()] == ["web"]
+    assert first["uuid"] == second["uuid"] == host.vms()[0]["uuid"]
+
+
+@needs_sim
+def test_02_false_and_zero_reach_vmadm(host):
+    host.ok(**base("joyent"), autoboot=False, tmpfs=0, quota=0, cpu_cap=0)
+    vm = host.vms()[0]
+    assert (vm["autoboot"], vm["tmpfs"], vm["quota"], vm["state"]) == (False, 0, 0, "stopped")
+
+
+@needs_sim
+def test_03_an_existing_vm_is_updated(host):
+    host.ok(**base("joyent"), max_physical_memory=512)
+    assert host.converges(max_physical_memory=2048)["actions"] == ["update (max_physical_memory)"]
+    assert host.vms()[0]["max_physical_memory"] == 2048
+
+
+@needs_sim
+@pytest.mark.parametrize("state", ["present", "running", "stopped"])
+def test_04_check_mode_compares_with_the_vm_itself(host, state):
+    host.ok(**base("joyent"), state=state)
+    assert host.ok(check_mode=True, state=state)["changed"] is False
+
+
+@needs_sim
+def test_05_a_vm_is_deleted_whether_by_force_or_not(host):
+    for force in (True, False):
+        host.ok(**base("joyent"))
+        assert host.converges(state="absent", force=force)["actions"] == ["delete"]
+        assert host.vms() == []
+
+
+@needs_sim
+def test_06_an_alias_is_never_a_pattern(host):
+    host.ok(**base("joyent"), alias="web")
+    assert "vmadm takes what begins with ~ for a pattern" in host.run(uuid=None, alias="~we", state="absent")["msg"]
+    assert host.ok(uuid=None, alias="we.", state="absent")["changed"] is False
+    assert len(host.vms()) == 1
+
+
+@needs_sim
+def test_07_an_alias_that_two_vms_have_is_refused(host):
+    for uuid in (UUID, OTHER):
+        host.tool("vmadm", "create", stdin=json.dumps({**base("joyent"), "uuid": uuid, "alias": "web"}))
+    assert "alias 'web' is that of 2 VMs: say which by uuid" in host.run(uuid=None, alias="web", state="stopped")["msg"]
+    assert [vm["state"] for vm in host.vms()] == ["running", "running"]
+
+
+@needs_sim
+def test_08_nothing_is_sent_that_was_not_asked_for(client, monkeypatch):
+    sent = []
+    validate = client.validate
+    monkeypatch.setattr(client, "validate", lambda action, brand, payload: (sent.append(payload), validate(action, brand, payload)))
+    bring(client, **base("joyent"))
+    assert all(payload == {**base("joyent"), "uuid": UUID} for payload in sent) and sent
+
+
+@needs_sim
+def test_09_namespaces_reach_the_vm(host):
+    host.converges(**base("joyent"), internal_metadata_namespaces=["foo", "bar"])
+    assert host.vms()[0]["internal_metadata_namespaces"] == ["foo", "bar"]
+
+
+@needs_sim
+@pytest.mark.parametrize("wrong", [{"nics": [{"nic_tga": "admin"}]}, {"max_ram": 512}, {"disks": [{"sice": 1}]}])
+def test_10_a_property_that_does_not_exist_is_refused(host, wrong):
+    failed = host.run(**base("joyent"), **wrong)
+    assert failed["failed"] and next(iter((wrong.get("nics") or wrong.get("disks") or [wrong])[0])) in failed["msg"]
+    assert host.vms() == []
+
+
+@needs_sim
+def test_10_what_vmadm_would_drop_in_silence_is_refused_by_name(client):
+    want = Want.from_options({"uuid": UUID, **base("joyent")})
+    engine.converge(client, want)
+    with pytest.raises(engine.InvalidPayload) as refusal:
+        client.validate("update", "joyent", {"nics": [], "nosuch": 1})
+    assert refusal.value.properties["bad_properties"] == ["nics", "nosuch"]
+    assert refusal.value.rc == 1 and "nosuch" in str(refusal.value)
+
+
+@needs_sim
+def test_11_12_a_command_that_had_nothing_to_do_is_no_failure(host):
+    host.ok(**base("joyent"), state="stopped")
+    assert host.ok(state="stopped")["changed"] is False
+    assert host.ok(state="running")["changed"] is True
+    assert host.ok(state="running")["changed"] is False
+
+
+@needs_sim
+def test_13_14_secrets_are_neither_on_disk_nor_on_a_command_line_nor_in_the_output(host, tmp_path):
+    secrets = {"customer_metadata": {"user-script": "hush-script"}, "internal_metadata": {"root_pw": "hush-password"}}
+    outputs = [host.run(**base("joyent") | {"image_uuid": OTHER}, **secrets)]  # refused
+    host.fault("vmadm create", step="zone_boot")
+    outputs.append(host.run(**base("joyent"), **secrets))  # failed
+    outputs.append(host.ok(**base("joyent"), **secrets, replace_failed=True))
+    secrets["internal_metadata"] = {"root_pw": "hush-other"}
+    outputs += [host.ok(**secrets, check_mode=True), host.ok(**secrets), host.ok(**secrets)]
+    outputs.append(host.ok("vmadm_info"))
+    assert [done.get("changed") for done in outputs[2:]] == [True, True, True, False, False]
+    assert "hush" not in "".join(done["stdout_of_module"] for done in outputs)
+    assert "hush" not in "\n".join(host.calls())
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and host.state not in path.parents]
+    assert not any(b"hush" in path.read_bytes() for path in written)
+    assert host.vms()[0]["internal_metadata"] == {"root_pw": "hush-other"}
+    assert outputs[4]["diff"]["after"]["internal_metadata"] == {"root_pw": "(hidden, another value)"}
+
+
+def test_14_a_wrong_argument_does_not_print_the_secrets_beside_it(capsys):
+    from ansible.module_utils.testing import patch_module_args
+
+    given = {"uuid": UUID, "cpu_cap": "many", "customer_metadata": {"key": "hush-hush"}}
+    with patch_module_args(given), pytest.raises(SystemExit):
+        vmadm.main()
+    out = capsys.readouterr().out
+    assert "cpu_cap" in out and "hush-hush" not in out
+
+
+def test_14_short_values_of_metadata_do_not_spoil_the_result(capsys):
+    from ansible.module_utils.testing import patch_module_args
+
+    given = {"uuid": UUID, "alias": "~x", "customer_metadata": {"key": "a", "other": 1}}
+    with patch_module_args(given), pytest.raises(SystemExit):
+        vmadm.main()
+    assert "alias: '~x' is not right: vmadm takes what begins with ~" in json.loads(capsys.readouterr().out)["msg"]
+
+
+def test_15_what_was_missing_is_there():
+    missing = {
+        "tags", "alias", "billing_id", "package_name", "package_version", "bootrom", "init_name", "max_shm_ids",
+        "max_shm_memory", "do_not_inventory", "pci_devices", "customer_metadata", "internal_metadata", "reprovision",
+        "snapshot", "signal",
+    }  # fmt: skip
+    assert missing <= set(vmadm.OPTIONS)
+
+
+@needs_sim
+def test_15_a_signal_is_sent(host):
+    host.ok(**base("joyent"))
+    host.calls()
+    assert host.ok(signal="SIGHUP")["actions"] == ["kill (SIGHUP)"]
+    assert f"vmadm kill {UUID} -s SIGHUP" in host.calls()
+
+
+@needs_sim
+def test_16_no_call_means_more_than_one_vm(host):
+    host.ok(**base("joyent"))
+    assert "a UUID in lower case" in host.run(uuid="*", state="absent")["msg"]
+    assert len(host.vms()) == 1
+
+
+@needs_sim
+def test_17_present_leaves_the_power_alone(host):
+    host.ok(**base("joyent"), state="stopped")
+    assert host.converges(state="present", alias="web")["actions"] == ["update (alias)"]
+    assert host.vms()[0]["state"] == "stopped"
+
+
+@needs_sim
+def test_18_the_vm_itself_is_returned(host):
+    done = host.ok(**base("joyent"), state="stopped")
+    assert done["vm"]["state"] == host.vms()[0]["state"] == "stopped"
+    assert done["vm"]["uuid"] == UUID and isinstance(done["vm"]["max_physical_memory"], int)
+
+
+@needs_sim
+def test_19_the_diff_is_there_and_only_known_words_are_used(host):
+    host.ok(**base("joyent"))
+    host.calls()
+    done = host.ok(cpu_cap=100)
+    assert "cpu_cap" not in done["diff"]["before"] and done["diff"]["after"]["cpu_cap"] == 100
+    missing = host.ok(uuid=None, alias="nobody", state="absent")
+    assert missing["changed"] is False and missing["uuid"] is None
+    assert host.calls() == [
+        "vmadm lookup -j",
+        "vmadm validate update joyent",
+        f"vmadm update {UUID}",
+        f"vmadm lookup -j uuid={UUID}",
+        "vmadm lookup -j",
+    ]
+
+
+# -- speed, and vmadm_info -----------------------------------------------------------------------------------------------
+
+
+@needs_sim
+def test_a_vm_as_described_takes_one_call_and_none_where_all_were_read(host, client):
+    description = {**base("lx"), "nics": [ITEM["nics"]], "tags": {"a": 1}, "quota": 20}
+    host.ok(**description)
+    host.calls()
+    host.ok(**description)
+    assert host.calls() == ["vmadm lookup -j"]
+    vms = client.lookup()
+    calls = client.calls
+    assert engine.converge(client, Want.from_options({"uuid": UUID, **description}), vms=vms)["changed"] is False
+    assert client.calls == calls
+
+
+@needs_sim
+def test_vmadm_info_filters_by_any_property(host):
+    host.ok(**base("joyent"), alias="web", tags={"role": "keystone", "a.b": 1}, nics=[ITEM["nics"]], autoboot=False)
+    host.ok(uuid=OTHER, **base("lx"), alias="db", customer_metadata={"key": "hush-hush"})
+
+    def found(**filters: t.Any) -> list[str]:
+        return [vm["alias"] for vm in host.ok("vmadm_info", filters=filters)["vms"]]
+
+    assert sorted(found()) == ["db", "web"]
+    assert found(brand="lx") == ["db"]
+    assert sorted(found(brand=["lx", "joyent"])) == ["db", "web"]
+    assert found(**{"tags.role": "keystone", "state": "stopped"}) == ["web"]
+    assert found(**{"tags.a.b": 1}) == ["web"]
+    assert found(**{"nics.*.ips.*": "10.1.0.5/24"}) == ["web"]
+    assert found(**{"nics.0.nic_tag": "admin"}) == ["web"]
+    assert found(autoboot=True) == ["db"]
+    assert found(**{"tags.role": None}) == ["db"]
+    assert found(alias="~w") == found(alias="we") == []
+    told = host.ok("vmadm_info", filters={"alias": "db"})
+    assert told["vms"][0]["customer_metadata"] == {"key": "(hidden)"} and told["by_uuid"][OTHER]["alias"] == "db"
+    assert host.ok("vmadm_info", secrets=True)["by_uuid"][OTHER]["customer_metadata"] == {"key": "hush-hush"}
+    host.fault("vmadm lookup", message="vminfod is down")
+    failed = host.run("vmadm_info")
+    assert failed["failed"] and failed["rc"] == 1 and failed["stderr"] == "vminfod is down"
