@@ -161,10 +161,9 @@ def converge(
     elif want.uuid is None and want.state != "absent" and not check_mode:
         want = replace(want, uuid=str(uuid_lib.uuid4()))  # so that the VM can be found whatever becomes of create
     todo = plan(vm, want, [other for other in vms if other["uuid"] != want.uuid])
-    brand = str((vm or want.properties).get("brand"))
     for step in todo.steps:
         if step.verb in ("create", "update") and step.payload is not None:
-            client.validate(step.verb, brand, step.payload)
+            client.validate(step.verb, t.cast(State, step.after)["brand"], step.payload)
     after, warnings = vm, []
     if not check_mode:
         state = todo.before

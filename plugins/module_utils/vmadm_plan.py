@@ -518,7 +518,7 @@ def plan(vm: t.Mapping[str, t.Any] | None, want: Want, others: t.Sequence[t.Mapp
         what = "give brand, the VM is to be made" if brand is None else f"brand {brand!r} is none of {', '.join(BRANDS)}"
         raise PlanError(f"{want.who}: {what}")
     _check_brand(brand, want)
-    _check_conflicts(want, others)
+    _check_conflicts(have["nics"] if have else [], want, others)
     if have is None or have["state"] == "failed":
         if have is not None and not want.replace_failed:
             raise PlanError(
@@ -545,14 +545,15 @@ def _check_brand(brand: str, want: Want) -> None:
         raise PlanError(f"{want.who}: ram is {ram} and max_physical_memory {physical}: for brand {brand} both are the same limit")
 
 
-def _check_conflicts(want: Want, others: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+def _check_conflicts(have: list[State], want: Want, others: t.Sequence[t.Mapping[str, t.Any]]) -> None:
     """Refuse an address or a MAC that another VM of the host has. vmadm compares text only: 10.0.0.1/24 is not 10.0.0.1/25 to it."""
+    wanted = [{**(other or {}), **item} for item, other in match("nics", want.properties.get("nics") or [], have)]
     for vm in others:
         if vm.get("state") == "failed":
             continue
         for nic in normal(vm)["nics"]:
             theirs = {_bare(one) for one in nic["ips"] if "/" in one}
-            for index, mine in enumerate(want.properties.get("nics") or ()):
+            for index, mine in enumerate(wanted):
                 where = f"{want.who}: nics[{index}]"
                 if mine.get("mac") and mine["mac"] == nic["mac"] and mine.get("vrrp_vrid") is None:
                     raise PlanError(f"{where}.mac: {mine['mac']} is that of VM {vm['uuid']}")
@@ -677,7 +678,8 @@ def _plan_existing(have: State, want: Want) -> Plan:
     restarts = {"stop", "start", "reprovision", "rollback-snapshot"} & set(verbs)
     if up and target and not restarts and (want.state == "rebooted" or (running_changes and want.allow_reboot)):
         reboot = Step("reboot", None, ("state",), extras.after, "force" if want.force else "")
-        return Plan(have, extras.after, (*extras.steps, reboot))
+        last = len(extras.steps) - verbs.count("kill")  # the signal is for the VM as it is at the end
+        return Plan(have, extras.after, (*extras.steps[:last], reboot, *extras.steps[last:]))
     return Plan(have, extras.after, extras.steps, () if restarts or not target else tuple(running_changes))
 
 

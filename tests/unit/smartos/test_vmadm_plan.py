@@ -331,6 +331,8 @@ def test_addresses_of_other_vms_are_refused_whatever_their_prefix():
         plan(None, want(**new, nics=[{"nic_tag": "stub0", "mac": "2:8:20:0:0:1"}]), others)
     assert plan(None, want(**new, nics=[{"nic_tag": "admin", "ips": ["10.1.0.5/25"], "vlan_id": 9}]), others).steps
     assert plan(None, want(**new, nics=[NIC]), [{**others[0], "state": "failed"}]).steps
+    with pytest.raises(PlanError, match="10.1.0.5 is an address of VM"):
+        plan(vm(nics=[{**NIC_2, "nic_tag": "admin"}]), want(nics=[{"ips": ["10.1.0.5/16"]}]), others)
 
 
 # -- identity ----------------------------------------------------------------------------------------------------------
@@ -376,6 +378,7 @@ def test_a_vm_is_found_by_uuid_or_by_an_alias_of_its_own():
         ({}, {"cpu_cap": 100, "allow_reboot": True}, ["update (cpu_cap)"]),
         ({"state": "stopped"}, {"fs_allowed": ["ufs"], "allow_reboot": True}, ["update (fs_allowed)"]),
         ({}, {"signal": "SIGHUP"}, ["kill (SIGHUP)"]),
+        ({}, {"signal": "SIGHUP", "state": "rebooted"}, ["reboot", "kill (SIGHUP)"]),
         ({"indestructible_zoneroot": True}, {"state": "absent", "indestructible_zoneroot": False},
          ["update (indestructible_zoneroot)", "delete"]),
     ],
