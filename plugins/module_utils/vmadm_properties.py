@@ -352,7 +352,7 @@ def same(one: Property, first: t.Any, second: t.Any) -> bool:
 def strict(value: t.Any) -> t.Any:
     if isinstance(value, (list, tuple)):
         return [strict(each) for each in value]
-    return (type(value) is bool, value)
+    return (isinstance(value, bool), value)
 
 
 def memory(brand: str, payload: Payload, have: t.Mapping[str, t.Any]) -> Payload:
