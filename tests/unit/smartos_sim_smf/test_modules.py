@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.smf import render_smf
 
 from .conftest import dependency, manifest
 
@@ -217,3 +221,31 @@ def test_bad_input_is_refused_before_anything_is_changed(zone, module, arguments
     result = zone.module(module, check=check, **arguments)
     assert result["failed"] and message in result["msg"]
     assert zone.states().split() == before.split() and not zone.path("/opt/custom/smf").exists()
+
+
+def test_a_rendered_daemon_runs_and_is_named_when_it_has_read_something_else(zone):
+    """The same declaration as for systemd, through both modules."""
+    secrets = zone.root / "secrets.env"
+    secrets.write_text("KEY=a b=$HOME'\\n\n# no\n")
+    daemon = {
+        "command": "/bin/sleep 1000", "user": "root", "reads": ["/etc/a"], "environment": {"A": 'x "y" %f'}, "limits": {"NOFILE": 64},
+        "drop_in": [f"EnvironmentFile={secrets}", "ExecStartPre=/bin/true 'a b'"],
+    }  # fmt: skip
+    service = {"name": "x", "description": "X", "image": {}, "zone": {"vcpus": 1}}
+
+    def rendered(content):
+        made = render_smf("worker", daemon, service, {"/etc/a": content})
+        return made, {"manifest": made.text, "path": str(zone.path(made.path))}
+
+    made, wish = rendered("1")
+    change(zone, "svccfg", **wish)
+    assert zone.module("svcadm", fmri=made.unit)["service"]["state"] == "online"
+    zone.until(lambda: "sleep" in zone.good("svcs", "-Hp", made.unit), "the command")
+    (process,) = zone.good("svcs", "-Hp", made.unit).splitlines()[1:]
+    pid = process.split()[0]
+    environment = dict(one.partition("=")[::2] for one in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    assert (environment["KEY"], environment["A"]) == ("a b=$HOME'\\n", 'x "y" %f')
+    assert "Max open files            64" in Path(f"/proc/{pid}/limits").read_text()
+    assert change(zone, "svccfg", **rendered("2")[1])["restart_needed"] == [made.unit]
+    zone.module("svcadm", fmri=made.unit, state="restarted")
+    assert zone.module("svccfg", **rendered("2")[1])["restart_needed"] == []
