@@ -452,7 +452,7 @@ class Smf:
         head = 'umask 077; file=$(mktemp /var/tmp/zonestack-smf.XXXXXX) || exit 1; trap \'rm -f "$file"\' EXIT; cat >"$file" && '
         done = self.run(["/bin/sh", "-c", head + script, "sh", *words], stdin=manifest.text, check=False)
         if done.rc != 0:
-            raise CommandError(script.replace('"', "").split(" && ", 1)[0].split(), done.rc, done.err or done.out)
+            raise CommandError(["/bin/sh", "-c", script], done.rc, done.err or done.out)
         return done
 
     def has_service(self, fmri: str) -> bool:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
+from smartos_sim.smf.contract import family
 
 from .conftest import Zone, dependency, manifest
 
@@ -304,6 +307,41 @@ def test_the_global_zone_forgets_all_but_opt_custom_smf(host):
     host.until_state("online")
     assert APP not in host.states()
     assert "broken.xml failed" in host.path("/var/svc/log/svc.startd.log").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root, to be init of a process namespace")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGPWR, signal.SIGRTMIN + 3])
+def test_as_init_it_reaps_what_is_not_its_own_and_stops_in_order(zone, number):
+    mark = zone.root / "mark"
+    zone.import_(manifest(start="/bin/true", stop=sh(f"echo stopped >{mark}"), duration="transient"))
+    zone.shutdown()
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "svc.startd", "--zone", "z1"]
+    with subprocess.Popen(command, env=zone.environment, start_new_session=True) as outer:
+        try:
+            zone.until_state("online")
+            (init,) = [int(pid) for pid in Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()]
+            # What lxc-attach leaves behind: a child of nobody in the zone, which then ends.
+            enter = ["nsenter", f"--pid=/proc/{init}/ns/pid_for_children", f"--mount=/proc/{init}/ns/mnt"]
+            script = "(sleep 0.1; exit 3) & exit 0"
+            subprocess.run([*enter, "/bin/sh", "-c", script], check=True)
+            zone.until(lambda: not [one for one in family(init) if one not in (init,)], "the orphan's end")
+            zone.until(lambda: "Z" not in states(init), "its reaping")
+            os.kill(init, number)
+            assert outer.wait(timeout=20) == 0
+        finally:
+            if outer.poll() is None:
+                outer.kill()
+    assert mark.read_text() == "stopped\n"
+
+
+def states(parent: int) -> set[str]:
+    """States of a process' children, zombies among them."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    found = set()
+    for pid in children:
+        with contextlib.suppress(FileNotFoundError):
+            found.add(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 # Provisioning
