@@ -185,7 +185,7 @@ def _run(
     except CommandError as bad:
         failure = bad
     vm = client.get(uuid)
-    if vm is not None and vm.get("state") in TRANSIENT and not want.properties.get("nowait"):
+    if failure is None and vm is not None and vm.get("state") in TRANSIENT and not want.properties.get("nowait"):
         vm = client.settled(vm)
     wrong = _wrong(step, vm, want)
     if failure is not None and (wrong or step.verb in ("kill", "reboot", "rollback-snapshot")):

@@ -44,6 +44,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_properti
 STATES = ("present", "running", "stopped", "rebooted", "absent")
 SNAPSHOT_STATES = ("present", "absent", "rolled_back")
 TRANSIENT = ("provisioning", "stopping", "shutting_down", "receiving")  # states that a VM leaves by itself
+BROKEN = ("failed", "configured", "incomplete")  # what a create that did not end well leaves
 # What ``vmadm update`` can do to a disk of a running VM.
 LIVE_DISK = {"path", "compression", "refreservation"}
 MEMORY = ("max_physical_memory", "max_locked_memory", "max_swap", "tmpfs")
@@ -519,10 +520,10 @@ def plan(vm: t.Mapping[str, t.Any] | None, want: Want, others: t.Sequence[t.Mapp
         raise PlanError(f"{want.who}: {what}")
     _check_brand(brand, want)
     _check_conflicts(have["nics"] if have else [], want, others)
-    if have is None or have["state"] == "failed":
+    if have is None or have["state"] in BROKEN:
         if have is not None and not want.replace_failed:
             raise PlanError(
-                f"{want.who}: its provisioning failed, and vmadm marked it failed: see /var/log/vm/logs and its zone's own logs; "
+                f"{want.who}: its state is {have['state']!r}, so it was never finished: see /var/log/vm/logs and its zone's own logs; "
                 f"set replace_failed: true to have it deleted with all its data and made anew"
             )
         todo = _plan_new(want)
@@ -597,8 +598,9 @@ def _plan_new(want: Want) -> Plan:
         payload.pop("ram", None)
     if up is not asked.get("autoboot", True) or "autoboot" in asked:
         payload["autoboot"] = up
+    limited = created(payload)
+    payload.update({name: limited[name] for name in (*MEMORY, "cpu_shares") if name in payload})
     state = created(payload)
-    payload.update({name: state[name] for name in (*MEMORY, "cpu_shares") if name in payload})  # as vmadm would limit them
     steps = [Step("create", payload, tuple(name for name in payload if PROPERTIES[name].shown), state)]
     rest = update_payload(state, _without(want, *ITEMS))
     if rest:

@@ -73,7 +73,9 @@ options:
     type: bool
     default: false
   replace_failed:
-    description: Whether a VM whose provisioning failed may be deleted with all its data and made anew. Otherwise it is refused.
+    description:
+      - Whether a VM that was never finished (its state is C(failed), C(configured) or C(incomplete)) may be deleted with all its data
+        and made anew. Otherwise it is refused.
     type: bool
     default: false
   remove_disks:

@@ -289,7 +289,8 @@ def test_what_no_vm_could_have_is_refused(options, message):
         ({}, {"snapshot": {"name": "s", "state": "rolled_back"}}, "there is no 's' to roll back to; there are: none"),
         ({"state": "stopped"}, {"signal": "SIGHUP"}, "cannot be sent to a VM that does not run"),
         ({"state": "failed"}, {}, "set replace_failed: true to have it deleted"),
-        ({"state": "incomplete"}, {"state": "running"}, "its state is 'incomplete', from which vmadm neither starts nor stops it"),
+        ({"state": "incomplete"}, {}, "its state is 'incomplete', so it was never finished"),
+        ({"state": "down"}, {"state": "running"}, "its state is 'down', from which vmadm neither starts nor stops it"),
         ({"indestructible_zoneroot": True}, {"state": "absent"}, "indestructible_zoneroot is set, so it is not deleted"),
         (
             {"indestructible_zoneroot": True},
