@@ -20,14 +20,14 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
-from .files import read_json, timestamp, write_json
+from .files import ToolError, read_json, timestamp, write_json
 
-VM = t.Dict[str, t.Any]
+VM = dict[str, t.Any]
 
 HVM_BRANDS = ("bhyve", "kvm")
 
 
-class PlatformError(Exception):
+class PlatformError(ToolError):
     """The machine refused. The message is printed as the command's reason and the command exits 1.
 
     What a child command said is reported as node does: ``Command failed: CMD ARGS``, a line break, its stderr.
@@ -178,7 +178,8 @@ class Paper:
         self._write(vm, image=image_uuid)
 
     def zone_signal(self, vm: VM, signal: str) -> None:
-        if signal in ("SIGKILL", "SIGTERM"):
+        # An init that dies is started again, in place, unless the zone is told otherwise (restart_init).
+        if signal in ("SIGKILL", "SIGTERM") and vm.get("restart_init") is False:
             self._write(vm, pid=None)
 
     def snapshot_create(self, vm: VM, name: str) -> None:
@@ -210,7 +211,7 @@ def of_node(node: dict[str, t.Any], state: Path, brand: str | None = None) -> Pl
     paper = Paper(state / "paper", node["zpools"])
     if node["machine"] == "paper" or brand in HVM_BRANDS:
         return paper
-    from . import linux  # loads what drives ZFS and LXC, which a node on paper does without
+    import importlib  # what drives ZFS and LXC is loaded only where it is used
 
-    machine: Platform = linux.Linux(state)
+    machine: Platform = importlib.import_module(".linux", __package__).Linux(state)
     return machine
