@@ -35,6 +35,7 @@ NATIVE = "/native/usr/lib/smartos-sim"
 SNAPSHOT = "vmsnap-"
 PACKERS = {"gzip": "gzip", "bzip2": "bzip2", "xz": "xz"}
 JOYENT = ("joyent", "joyent-minimal", "builder")
+CGROUP = "cgroup" if os.path.exists("/sys/fs/cgroup/memory") else "cgroup2"
 MIB = 1024 * 1024
 CPU_PERIOD = 100_000  # microseconds
 START_LIMIT = 60.0  # seconds that LXC may take until the zone's init runs
@@ -310,7 +311,7 @@ class Linux:
         metadata.start(self.state, vm["uuid"])
         log = home / "lxc.log"
         log.write_bytes(b"")
-        lxc = ["lxc-start", "-P", str(self.containers), "-n", vm["uuid"], "-d", "-o", str(log), "-l", "WARN"]
+        lxc = ["lxc-start", "-P", str(self.containers), "-n", vm["uuid"], "-d", "-o", str(log), "-l", "ERROR"]
         done = subprocess.run(lxc, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_LIMIT, check=False)
         if done.returncode:
             raise PlatformError(f"Command failed: {shown}\nzone '{vm['zonename']}': {log.read_text()[-2000:].strip()}")
@@ -351,8 +352,7 @@ class Linux:
             lines.append(("init.cmd", f"{NATIVE}/bin/svc.startd --zone {vm['zonename']}"))
         elif vm.get("init_name"):
             lines.append(("init.cmd", vm["init_name"]))
-        lines += [(f"cgroup{version}.{key}", value) for key, (first, second) in self._limits(vm).items()
-                  for version, key, value in (("", *first), ("2", *second))]  # fmt: skip
+        lines += [(f"{CGROUP}.{key}", value) for key, value in self._limits(vm)]
         for index, nic in enumerate(vm["nics"]):
             lines += [(f"net.{index}.{key}", value) for key, value in self._lxc_nic(vm, nic, index)]
         control = "" if joyent else "native/"
@@ -376,7 +376,8 @@ class Linux:
     def _lxc_nic(vm: VM, nic: dict[str, t.Any], index: int) -> t.Iterator[tuple[str, t.Any]]:
         yield "type", "veth"
         yield "link", bridge(nic["nic_tag"], nic.get("vlan_id", 0))
-        yield "veth.pair", f"z{vm['uuid'].replace('-', '')[:11]}n{index}"
+        # At most 15 characters; UUIDs that people make up differ in their last digits only.
+        yield "veth.pair", f"z{hashlib.sha1(vm['uuid'].encode()).hexdigest()[:10]}n{index}"
         yield "name", nic["interface"]
         yield "hwaddr", nic["mac"]
         yield "flags", "up"
@@ -390,19 +391,22 @@ class Linux:
                 yield "ipv4.gateway", gateway
 
     @staticmethod
-    def _limits(vm: VM) -> dict[str, tuple[tuple[str, t.Any], tuple[str, t.Any]]]:
-        """Limits as control files of the first and the second version of cgroups, with their values."""
+    def _limits(vm: VM) -> list[tuple[str, t.Any]]:
+        """Limits as control files of the version of cgroups that this system has, with their values."""
         memory = vm["max_physical_memory"] * MIB
-        cap = vm.get("cpu_cap", 0)
-        quota = cap * CPU_PERIOD // 100 if cap else -1
+        lwps = ("pids.max", vm.get("max_lwps", "max"))
+        cap = vm.get("cpu_cap", 0) * CPU_PERIOD // 100
         shares = vm.get("cpu_shares", 100)
-        return {
-            "memory": (("memory.limit_in_bytes", memory), ("memory.max", memory)),
-            "cap": (("cpu.cfs_quota_us", quota), ("cpu.max", f"{quota if cap else 'max'} {CPU_PERIOD}")),
-            # Linux's even share is 1024 (weight 100), where zones have 100.
-            "shares": (("cpu.shares", max(2, shares * 1024 // 100)), ("cpu.weight", min(10000, max(1, shares)))),
-            "lwps": (("pids.max", vm.get("max_lwps", "max")), ("pids.max", vm.get("max_lwps", "max"))),
-        }
+        # Linux's even share is 1024 (of the second version: weight 100), where zones have 100.
+        if CGROUP == "cgroup2":
+            weight = min(10000, max(1, shares))
+            return [("memory.max", memory), ("cpu.max", f"{cap or 'max'} {CPU_PERIOD}"), ("cpu.weight", weight), lwps]
+        return [
+            ("memory.limit_in_bytes", memory),
+            ("cpu.cfs_quota_us", cap or -1),
+            ("cpu.shares", max(2, shares * 1024 // 100)),
+            lwps,
+        ]
 
     def _routes(self, vm: VM, pid: int) -> None:
         """Static routes; a gateway is an address, nics[N] or macs[M] (facts 3)."""
@@ -468,12 +472,9 @@ class Linux:
         metadata.write_changed(vm, before)
         if not self.zone_running(vm):
             return
-        limits = self._limits(vm)
-        version = 1 if os.path.exists("/sys/fs/cgroup/memory") else 2
-        for name, value in self._limits(before).items():
-            key, wanted = limits[name][version - 1]
-            if limits[name] != value:  # one that fails is only logged on SmartOS (facts 1.5)
-                quiet("lxc-cgroup", "-P", str(self.containers), "-n", vm["uuid"], key, str(wanted))
+        for limit in self._limits(vm):
+            if limit not in self._limits(before):  # one that fails is only logged on SmartOS (facts 1.5)
+                quiet("lxc-cgroup", "-P", str(self.containers), "-n", vm["uuid"], limit[0], str(limit[1]))
         if vm["brand"] in JOYENT:
             self._refetch(vm, before)
 

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import typing as t
 import uuid as uuids
@@ -376,13 +377,16 @@ def base_image(state: State, brand: str, suite: str, target: Path, include: list
     linux.zfs("create", dataset)
     try:
         root = Path("/zones", f"{uuid}-partial", "root")
-        root.mkdir()
-        argv = ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
-        argv += [f"--include={','.join([*PACKAGES[brand], *include])}", *_apt_options(), suite, str(root), "-"]
-        done = subprocess.run(argv, input=_apt_sources(suite), text=True, capture_output=True, timeout=1800, check=False)
-        if done.returncode:
-            raise ToolError(f"mmdebstrap ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-        (_lx_root if brand == "lx" else _joyent_root)(root)
+        # dpkg writes each file down to the disk, which zfs-fuse does slowly; so the root is made elsewhere.
+        with tempfile.TemporaryDirectory(dir=target) as scratch:
+            built = Path(scratch, "root")
+            argv = ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
+            argv += [f"--include={','.join([*PACKAGES[brand], *include])}", *_apt_options(), suite, str(built), "-"]
+            done = subprocess.run(argv, input=_apt_sources(suite), text=True, capture_output=True, timeout=1800, check=False)
+            if done.returncode:
+                raise ToolError(f"mmdebstrap ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+            (_lx_root if brand == "lx" else _joyent_root)(built)
+            linux.run("cp", "-a", str(built), str(root))
         linux.zfs("snapshot", f"{dataset}@final")
         name = f"debian-{suite}-{brand}"
         version = time.strftime("%Y%m%d.%H%M%S", time.gmtime())

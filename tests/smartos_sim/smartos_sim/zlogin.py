@@ -14,7 +14,7 @@ from .state import State
 
 USAGE = "usage: zlogin [ -inQS ] [ -l user ] zonename [ command [ args ... ] ]"
 PATHS = {"lx": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "joyent": "/usr/sbin:/usr/bin"}
-FAILSAFE = "/sbin/sh"
+FAILSAFE = "/bin/sh"
 
 LOGIN = 'cd "$HOME" 2>/dev/null || cd /; exec "$SHELL" -c "$1"'
 """The end of su on illumos: it becomes the shell, so that a signal which kills the one has killed the other."""
