@@ -95,7 +95,7 @@ lint_ansible() { ANSIBLE_INVENTORY=inventory/examples/aio/topology.yml ansible-l
 # What is no package is checked one by one: each program is a main module of its own.
 lint_types() {
   local program rc=0
-  mypy plugins tests/host scripts/lib || rc=1
+  mypy plugins tests/host tests/smartos_sim scripts/lib || rc=1
   for program in scripts/*.py bench/*.py tests/browser/*.py; do
     mypy "$program" || rc=1
   done

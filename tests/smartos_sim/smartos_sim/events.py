@@ -16,6 +16,9 @@ if t.TYPE_CHECKING:
     from .state import Record, State
 
 
+MAX_ALIAS = 30  # characters that the text form shows
+
+
 def _differences(before: t.Any, after: t.Any, path: list[str]) -> t.Iterator[dict[str, t.Any]]:
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted({*before, *after}):
@@ -53,7 +56,12 @@ def note(state: State, kind: str, before: Record | None, after: Record) -> None:
 
 def _lines(event: dict[str, t.Any], full: bool) -> t.Iterator[str]:
     when, uuid = event["date"], event["uuid"]
-    head = f"[{when if full else when[11:]}] {uuid if full else uuid[:8]} {event.get('alias', '-')} {event['type']}"
+    if event["type"] == "ready":
+        yield f"[{when}] ready (uuid {uuid})" if full else f"[{when[11:]}] ready"
+        return
+    alias = event.get("alias", "-")
+    alias = alias if len(alias) <= MAX_ALIAS else alias[: MAX_ALIAS - 3] + "..."
+    head = f"[{when if full else when[11:]}] {uuid if full else uuid[:8]} {alias} {event['type']}"
     if event["type"] != "modify":
         yield head
     for change in event.get("changes", ()):

@@ -85,9 +85,9 @@ class _Command:
 _running: list[_Command] = []
 
 
-def begin(state: Path, call: str) -> None:
-    """From here on this process is ``call`` ("vmadm create")."""
-    _running[:] = [_Command(state, call)]
+def begin(state: Path, call: str | None) -> None:
+    """From here on this process is ``call`` ("vmadm create"), or one that meets no faults."""
+    _running[:] = [_Command(state, call)] if call else []
 
 
 @contextlib.contextmanager

@@ -39,9 +39,8 @@ def main(name: str, argv: list[str]) -> int:
         return 2
     module, function = TOOLS[name].split(":")
     state = Path(os.environ.get("SMARTOS_SIM_STATE") or DEFAULT_DIRECTORY)
-    if name != "smartos-sim":
-        words = [word for word in argv if not word.startswith("-")]
-        faults.begin(state, " ".join([name, *words[:1]]))
+    words = [word for word in argv if not word.startswith("-")]
+    faults.begin(state, None if name == "smartos-sim" else " ".join([name, *words[:1]]))
     try:
         with faults.step("command"):
             status: int = getattr(importlib.import_module(f".{module}", __package__), function)(argv)
@@ -54,4 +53,4 @@ def main(name: str, argv: list[str]) -> int:
         # The reader went away; let the interpreter's own flush at exit not say so again.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+        return 0

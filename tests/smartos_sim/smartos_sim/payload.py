@@ -575,15 +575,17 @@ def _update_memory(payload: dict[str, t.Any], vm: VM) -> None:
     old = vm["max_physical_memory"]
     if isinstance(payload.get("ram"), int) and "max_physical_memory" not in payload:
         payload["max_physical_memory"] = int(payload["ram"]) + (old - vm["ram"] if hvm else 0)
-    new = payload.get("max_physical_memory")
-    if isinstance(new, int):
-        if hvm:
-            new = payload["max_physical_memory"] = max(new, payload.get("ram", vm["ram"]) + HVM_LEAST_OVERHEAD)
-        payload.setdefault("max_locked_memory", new + vm["max_locked_memory"] - old)
-        payload.setdefault("max_swap", max(new + vm["max_swap"] - old, MIN_SWAP))
-        if not hvm and old:
-            payload.setdefault("tmpfs", vm.get("tmpfs", 0) * new // old)
-    _hold_limits(payload, new if isinstance(new, int) else old)
+    if not isinstance(payload.get("max_physical_memory"), int):
+        _hold_limits(payload, old)
+        return
+    new: int = payload["max_physical_memory"]
+    if hvm:
+        new = payload["max_physical_memory"] = max(new, int(payload.get("ram") or vm["ram"]) + HVM_LEAST_OVERHEAD)
+    payload.setdefault("max_locked_memory", new + vm["max_locked_memory"] - old)
+    payload.setdefault("max_swap", max(new + vm["max_swap"] - old, MIN_SWAP))
+    if not hvm and old:
+        payload.setdefault("tmpfs", vm.get("tmpfs", 0) * new // old)
+    _hold_limits(payload, new)
 
 
 def _update_nics(payload: dict[str, t.Any], vm: VM) -> None:

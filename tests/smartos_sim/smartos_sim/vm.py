@@ -425,4 +425,4 @@ def sysrq(state: State, uuid: str, request: str) -> str:
         raise ToolError(f'Unable to send request to vm from state "{vm["state"]}", must be "running" or "stopping".')
     if request == "screenshot" and vm["brand"] == "bhyve":
         raise ToolError('Invalid sysrq "screenshot" valid values: "nmi".')
-    return f"Sent {'NMI' if request == 'nmi' else request} to VM {uuid}"
+    return f"Sent {'NMI' if request == 'nmi' else f'{request} sysrq'} to VM {uuid}"

@@ -21,7 +21,8 @@ FLAGS: dict[str, dict[str, tuple[str, bool | None]]] = {
              "H": ("header", False)},
     "lookup": {"j": ("json", True), "o": ("output", None), "1": ("unique", True)},
     "stop": {"F": ("force", True), "t": ("timeout", None)},
-    "reboot": {"F": ("force", True)},
+    "reboot": {"F": ("force", True), "t": ("timeout", None)},
+    "kill": {"s": ("signal", None)},
     "create": {"f": ("file", None)},
     "update": {"f": ("file", None)},
     "validate": {"f": ("file", None)},
@@ -33,11 +34,8 @@ FLAGS: dict[str, dict[str, tuple[str, bool | None]]] = {
 
 COMMON: dict[str, tuple[str, bool | None]] = {"v": ("verbose", True), "d": ("debug", True)}
 
-COMMANDS = (
-    "console", "create", "create-snapshot", "delete", "delete-snapshot", "events", "get", "help", "info", "install",
-    "kill", "list", "lookup", "reboot", "receive", "reprovision", "rollback-snapshot", "send", "start", "stop", "sysrq",
-    "update", "validate",
-)  # fmt: skip
+Run = t.Callable[[State, dict[str, t.Any], list[str], str], "str | None"]
+"""A subcommand: options, the other words, and the subcommand as it was spelled; what it says when all went well."""
 
 USAGE = """\
 Usage: vmadm <command> [options]
@@ -85,17 +83,20 @@ def parse(command: str, words: t.Sequence[str]) -> tuple[dict[str, t.Any], list[
     return options, rest
 
 
+def is_uuid(word: str) -> bool:
+    """Whether a word looks like a UUID: only its length and dashes are looked at."""
+    return len(word) == 36 and all(word[place] == "-" for place in (8, 13, 18, 23))
+
+
 def take_uuid(command: str, rest: list[str]) -> str:
-    """The first word, which must look like a UUID: only its length and dashes are looked at."""
-    if rest:
-        word = rest.pop(0)
-        if len(word) == 36 and all(word[place] == "-" for place in (8, 13, 18, 23)):
-            return word
+    """The first word, which must look like a UUID."""
+    if rest and is_uuid(rest[0]):
+        return rest.pop(0)
     raise UsageError(f"Invalid or missing UUID for {command}")
 
 
 def read_payload(options: dict[str, t.Any], refusal: str) -> dict[str, t.Any]:
-    """The JSON object in ``-f FILE`` or stdin."""
+    """The JSON object in ``-f FILE`` or stdin; a value of another kind has no properties and is taken as {}."""
     name = options.get("file")
     if name in (None, "-"):
         if name is None and sys.stdin.isatty():
@@ -107,13 +108,13 @@ def read_payload(options: dict[str, t.Any], refusal: str) -> dict[str, t.Any]:
                 text = source.read()
         except FileNotFoundError:
             raise ToolError(f"File: {name} does not exist.") from None
+        except OSError as error:
+            raise ToolError(f"Error reading: {name} {json.dumps({'code': error.strerror})}") from None
     try:
         found = json.loads(text)
     except ValueError as bad:
         raise ToolError(f"Invalid JSON payload: {bad}") from None
-    if not isinstance(found, dict):
-        raise ToolError(f"Invalid JSON payload: {type(found).__name__} is not an object")
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def pairs(words: t.Sequence[str]) -> dict[str, str]:
@@ -129,7 +130,7 @@ def complain(text: str) -> None:
 # -- the subcommands ---------------------------------------------------------------------------------------------------
 
 
-def _create(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
+def _create(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
     from .payload import UnknownBrand
 
     try:
@@ -144,14 +145,14 @@ def _create(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
         os.abort()
 
 
-def _update(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
-    uuid = take_uuid("update", rest)
+def _update(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+    uuid = take_uuid(word, rest)
     payload = pairs(rest) if rest else read_payload(options, "Will not update from stdin when stdin is a tty.")
     return vms.update(state, uuid, payload)
 
 
-def _delete(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
-    uuid = take_uuid("delete", rest)
+def _delete(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+    uuid = take_uuid(word, rest)
     return _prefixed(f"Failed to delete VM {uuid}: ", lambda: vms.delete(state, uuid))
 
 
@@ -163,73 +164,76 @@ def _prefixed(prefix: str, call: t.Callable[[], t.Any]) -> t.Any:
         raise
 
 
-def _start(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
-    uuid = take_uuid("start", rest)
-    models = ("virtio", "ide", "scsi", "ahci", "nvme")
-    for word in rest:
-        key, _mark, value = word.partition("=")
+def _start(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+    uuid = take_uuid(word, rest)
+    orders = 0
+    for argument in rest:
+        key, _mark, value = argument.partition("=")
         if key in ("disk", "cdrom"):
             path, _comma, model = value.partition(",")
             if not path or not model:
                 raise UsageError(f"Parameter to {key} must be: path,model")
-            if model not in models:
-                raise UsageError(f'Invalid model "{model}": model must be one of: {",".join(models)}')
         elif key != "order":
             raise UsageError(f"Invalid argument to start: {key}")
+        else:
+            orders += 1
+    if orders > 1:
+        raise UsageError("You can only specify 'order' once when starting a VM")
     try:
         return t.cast(str, _prefixed(f"Unable to start VM {uuid}: ", lambda: vms.start(state, uuid)))
     except vms.NothingToDo as already:
         raise vms.NothingToDo(f"Unable to start VM {uuid}: {already}") from None
 
 
-def _stop(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
+def _stop(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
     uuid = take_uuid("stop", rest)
-    timeout = options.get("timeout")
-    if timeout is not None and not str(timeout).isdigit():
-        raise UsageError(f"Invalid timeout: {timeout}")
-    return vms.stop(
-        state, uuid, force=bool(options.get("force")), timeout=None if timeout is None else float(timeout)
-    )
+    text = str(options.get("timeout", ""))
+    timeout = float(text) if text.isdigit() and int(text) else None  # the parser drops what is no number
+    return vms.stop(state, uuid, force=bool(options.get("force")), timeout=timeout)
 
 
-def _reboot(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
-    return vms.reboot(state, take_uuid("reboot", rest), force=bool(options.get("force")))
+def _reboot(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+    return vms.reboot(state, take_uuid(word, rest), force=bool(options.get("force")))
 
 
-def _kill(state: State, words: list[str]) -> str:
-    """``kill [-s SIGNAL | -SIGNAL] UUID``, which has a parser of its own."""
-    signal, rest = "SIGTERM", []
-    left = list(words)
-    if not left:
-        raise UsageError("Invalid or missing argument UUID")
-    while left:
-        word = left.pop(0)
-        if word == "-s":
-            signal = left.pop(0) if left else ""
-        elif word.startswith("-") and len(word) > 1:
-            signal = word[1:]
-        else:
-            rest.append(word)
-    if len(rest) > 1:
+def _kill(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+    """``kill [-s SIGNAL | -SIGNAL] UUID``: in the second form the UUID is the value of an option nobody knows."""
+    signal, uuid = str(options.get("signal", "SIGTERM")), ""
+    if "signal" in options:
+        uuid = take_uuid("kill", rest)
+    elif len(rest) == 1 and is_uuid(rest[0]):
+        uuid = rest.pop(0)
+    else:
+        unexpected = []
+        for name, value in options.items():
+            if uuid or not is_uuid(str(value)):
+                unexpected.append(name)
+            else:
+                signal, uuid = name, str(value)
+        if unexpected:
+            raise UsageError(f"Unexpected args: {json.dumps(unexpected, separators=(',', ':'))}")
+    if rest:
         raise UsageError("Too many arguments.")
-    return vms.kill(state, take_uuid("kill", rest), signal)
+    if not uuid:
+        raise UsageError("Invalid or missing argument UUID")
+    return vms.kill(state, uuid, signal)
 
 
-def _reprovision(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
-    uuid = take_uuid("reprovision", rest)
+def _reprovision(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+    uuid = take_uuid(word, rest)
     payload = read_payload(options, "Will not take payload from stdin when stdin is a tty.")
     return t.cast(str, _prefixed(f"Failed to reprovision VM {uuid}: ", lambda: vms.reprovision(state, uuid, payload)))
 
 
-def _snapshot(command: str) -> t.Callable[[State, dict[str, t.Any], list[str]], str]:
+def _snapshot(command: str) -> Run:
     act = {
         "create-snapshot": vms.create_snapshot,
         "delete-snapshot": vms.delete_snapshot,
         "rollback-snapshot": vms.rollback_snapshot,
     }[command]
 
-    def run(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
-        uuid = take_uuid(command, rest)
+    def run(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+        uuid = take_uuid(word, rest)
         if len(rest) != 1:
             raise UsageError(f'Wrong number of parameters to "{command}"')
         return act(state, uuid, rest[0])
@@ -237,37 +241,42 @@ def _snapshot(command: str) -> t.Callable[[State, dict[str, t.Any], list[str]], 
     return run
 
 
-def _info(state: State, options: dict[str, t.Any], rest: list[str]) -> None:
-    uuid = take_uuid("info", rest)
+def _info(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> None:
+    uuid = take_uuid(word, rest)
     types = [one for word in rest for one in word.split(",")] or ["all"]
     found = _prefixed(f"Unable to get VM info for VM {uuid}: ", lambda: vms.info(state, uuid, types))
     print(json.dumps(found, indent=2))
 
 
-def _sysrq(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
-    uuid = take_uuid("sysrq", rest)
-    request = rest[0] if rest else ""
+def _sysrq(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
+    uuid = take_uuid(word, rest)
+    if len(rest) != 1:
+        raise UsageError('Wrong number of parameters to "sysrq"')
+    request = rest[0]
     if request not in ("nmi", "screenshot"):
         raise UsageError(f"Invalid sysrq type: {request}")
     return vms.sysrq(state, uuid, request)
 
 
-def _get(state: State, uuid: str) -> None:
+def _get(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> None:
+    uuid = take_uuid(word, rest)
     record = state.record(uuid)
     if record is None:
         raise ToolError(f"zoneadm: {uuid}: No such zone configured")
     print(json.dumps(state.view(record), indent=2, ensure_ascii=False))
 
 
-def _validate(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
+def _validate(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
     from .properties import BRANDS
     from .validate import validate
 
-    action = rest[0] if rest else ""
-    if not rest or len(rest) > 2 or (action != "create" and len(rest) != 2):
+    if not rest:
+        raise UsageError("Will not validate without a valid action.")
+    action = rest[0]
+    if action == "update" and len(rest) != 2:
         raise UsageError("Will not validate without a valid action and brand.")
     payload = read_payload(options, "Will not validate from stdin when stdin is a tty.")
-    brand = rest[1] if action != "create" else payload.get("brand")
+    brand = rest[1] if action == "update" else payload.get("brand")
     problems: dict[str, t.Any]
     if brand not in BRANDS:
         problems = {"bad_brand": brand or "undefined"}
@@ -279,10 +288,10 @@ def _validate(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
     raise ToolError(json.dumps(problems, indent=2))
 
 
-def _unsimulated(command: str) -> t.Callable[[State, dict[str, t.Any], list[str]], str]:
-    def run(state: State, options: dict[str, t.Any], rest: list[str]) -> str:
+def _unsimulated(command: str) -> Run:
+    def run(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
         if command != "receive":
-            uuid = take_uuid(command, rest)
+            uuid = take_uuid(word, rest)
             if state.record(uuid) is None:
                 raise ToolError("bad statusCode: 404" if command == "console" else f"VM {uuid} not found")
         raise ToolError(f"smartos-sim does not simulate vmadm {command}")
@@ -290,7 +299,19 @@ def _unsimulated(command: str) -> t.Callable[[State, dict[str, t.Any], list[str]
     return run
 
 
-def _events(state: State, options: dict[str, t.Any], rest: list[str]) -> t.NoReturn:
+def _list(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> None:
+    from .vmlist import list_vms
+
+    sys.stdout.write(list_vms(state, options, pairs(rest)))
+
+
+def _lookup(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> None:
+    from .vmlist import lookup_vms
+
+    sys.stdout.write(lookup_vms(state, options, pairs(rest)))
+
+
+def _events(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> t.NoReturn:
     from .events import follow
 
     uuid = take_uuid("events", rest) if rest else None
@@ -299,7 +320,7 @@ def _events(state: State, options: dict[str, t.Any], rest: list[str]) -> t.NoRet
     follow(state, uuid, full=full, as_json=as_json, ready=ready)
 
 
-RUN: dict[str, t.Callable[[State, dict[str, t.Any], list[str]], str | None]] = {
+RUN: dict[str, Run] = {
     "create": _create,
     "update": _update,
     "delete": _delete,
@@ -311,30 +332,23 @@ RUN: dict[str, t.Callable[[State, dict[str, t.Any], list[str]], str | None]] = {
     "sysrq": _sysrq,
     "validate": _validate,
     "events": _events,
+    "get": _get,
+    "kill": _kill,
+    "list": _list,
+    "lookup": _lookup,
     **{command: _snapshot(command) for command in ("create-snapshot", "delete-snapshot", "rollback-snapshot")},
     **{command: _unsimulated(command) for command in ("console", "install", "receive", "send")},
 }
 
 
 def _dispatch(state: State, word: str, words: list[str]) -> str | None:
-    if word in ("-h", "-?", "--help", "help", ""):
+    if word in ("-h", "-?", "help", ""):
         raise UsageError("")
     command = ALIASES.get(word, word)
-    if command not in COMMANDS:
+    if command not in RUN:
         raise UsageError(f'Invalid command: "{word}".')
-    if command == "kill":
-        return _kill(state, words)
     options, rest = parse(command, words)
-    if command == "get":
-        _get(state, take_uuid(word, rest))
-        return None
-    if command in ("list", "lookup"):
-        from . import vmlist
-
-        show = vmlist.list_vms if command == "list" else vmlist.lookup_vms
-        sys.stdout.write(show(state, options, pairs(rest)))
-        return None
-    return RUN[command](state, options, rest)
+    return RUN[command](state, options, rest, word)
 
 
 def main(argv: list[str]) -> int:

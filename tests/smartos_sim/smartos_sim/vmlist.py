@@ -29,6 +29,10 @@ COLUMNS = {
     "cpu_type": ("CPU_TYPE", 8),
     "create_timestamp": ("CREATE_TIMESTAMP", 24),
     "dns_domain": ("DOMAIN", 32),
+    "exit_status": ("EXIT", 4),
+    "exit_timestamp": ("EXIT_TIMESTAMP", 24),
+    "flexible_disk_size": ("FLEX_DISK_SIZE", 14),
+    "free_space": ("FREE_SPACE", 14),
     "do_not_inventory": ("DNI", 5),
     "docker": ("DOCKER", 6),
     "firewall_enabled": ("FIREWALL_ENABLED", 16),
@@ -126,47 +130,70 @@ def _matches(wanted: str, value: t.Any) -> bool:
     return _text(value) == wanted
 
 
+def _first(vm: VM, name: str) -> t.Any:
+    return next(iter(values(vm, name)), None)
+
+
+def _truthy(value: t.Any) -> bool:
+    """What JavaScript takes for true; an empty list is."""
+    return value is not None and value is not False and value != 0 and value != ""
+
+
+def _greater(one: t.Any, other: t.Any) -> bool:
+    """Whether JavaScript finds ``one`` greater: text by text, numbers by number, nothing else."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one > other
+    return isinstance(one, (int, float)) and isinstance(other, (int, float)) and one > other
+
+
 def _compare(fields: list[str], one: VM, other: VM) -> int:
-    """By each field in turn, upwards unless it has a minus; what has no value comes last."""
+    """By each field in turn, upwards unless it has a minus; what has no value, or none to speak of, comes last."""
     for field in fields:
         direction = -1 if field.startswith("-") else 1
         name = field.lstrip("+-")
-        mine, theirs = (next(iter(values(vm, name)), None) for vm in (one, other))
-        if mine == theirs:
-            continue
-        if mine is None or theirs is None:
-            return direction * (1 if mine is None else -1)
-        if isinstance(mine, (int, float)) and isinstance(theirs, (int, float)):
-            return direction * (1 if mine > theirs else -1)
-        if _text(mine) != _text(theirs):
-            return direction * (1 if _text(mine) > _text(theirs) else -1)
+        mine, theirs = _first(one, name), _first(other, name)
+        if _greater(mine, theirs) or (not _truthy(mine) and _truthy(theirs)):
+            return direction
+        if _greater(theirs, mine) or (_truthy(mine) and not _truthy(theirs)):
+            return -direction
     return 0
+
+
+def _show(value: t.Any) -> str:
+    """A cell: what is not true is not shown, but for the number 0."""
+    return _text(value) if _truthy(value) or (value == 0 and value is not False) else ""
+
+
+def _check_columns(order: list[str], sort: list[str]) -> None:
+    for names, what in ((order, "order"), (sort, "sort")):
+        for name in names:
+            if re.match(r"(disks|filesystems|nics)\.\*", name):
+                raise ToolError(f'Invalid {what} key: "{name}"')
+    for names, what in ((sort, "sort"), (order, "order")):
+        for name in names:
+            if _column(name.lstrip("+-") if what == "sort" else name) is None:
+                raise ToolError(f"invalid {what} field: {name}")
 
 
 def list_vms(state: State, options: dict[str, t.Any], filters: dict[str, str]) -> str:
     """The table of VMs; with ``parsable`` values joined by colons, which are not escaped.
 
-    Only the columns are loaded: sorting by anything else has no effect, and a VM with none of them is not listed.
+    Only the properties of the columns are loaded: sorting by any other has no effect, and a VM with none of them is not
+    listed.
     """
     order = str(options.get("order", "uuid,type,ram,state,alias")).split(",")
     sort = str(options.get("sortby", "ram,uuid")).split(",")
     found = _listed(state, filters, "filter")
-    for name in order:
-        if re.match(r"(disks|filesystems|nics)\.\*", name):
-            raise ToolError(f'Invalid order key: "{name}"')
-        if _column(name) is None:
-            raise ToolError(f"invalid order field: {name}")
-    for name in sort:
-        if _column(name.lstrip("+-")) is None:
-            raise ToolError(f"invalid sort field: {name}")
+    _check_columns(order, sort)
     columns = [_column(name) or ("", 0) for name in order]
     parsable = bool(options.get("parsable"))
-    rows = [[heading for heading, _width in columns]] if options.get("header", True) and not parsable else []
-    loaded = [name for name in sort if name.lstrip("+-") in order]
-    for vm in sorted(found, key=functools.cmp_to_key(functools.partial(_compare, loaded))):
-        if not any(values(vm, name) for name in order):
+    rows = [[heading for heading, _width in columns]] if options.get("header", not parsable) else []
+    loaded = {name.split(".")[0] for name in order}
+    sort = [name for name in sort if name.lstrip("+-").split(".")[0] in loaded]
+    for vm in sorted(found, key=functools.cmp_to_key(functools.partial(_compare, sort))):
+        if loaded.isdisjoint(vm):
             continue
-        cells = [_text(next(iter(values(vm, name)), None)) for name in order]
+        cells = [_show(_first(vm, name)) for name in order]
         rows.append(cells if parsable else [cell or "-" for cell in cells])
     if parsable:
         return "".join(":".join(row) + "\n" for row in rows)

@@ -14,6 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from smartos_sim.files import write_json
 from smartos_sim.main import main
 from smartos_sim.state import State
@@ -39,8 +40,13 @@ class Sim:
     """The host: its state, and its commands, run in this process unless said otherwise."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.directory, self._monkeypatch, self._capsys = directory, monkeypatch, capsys
-        monkeypatch.setenv("SMARTOS_SIM_STATE", str(directory))
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.use(directory)
+
+    def use(self, directory: Path) -> None:
+        """Be the host whose state lies in ``directory``."""
+        self.directory = directory
+        self._monkeypatch.setenv("SMARTOS_SIM_STATE", str(directory))
 
     @property
     def state(self) -> State:
@@ -88,7 +94,7 @@ class Sim:
 
 @pytest.fixture
 def sim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sim:
-    """A host with three images and a provisioning timeout of a third of a second."""
+    """A host with three images and a provisioning timeout of 0.3 seconds."""
     host = Sim(tmp_path / "sim", monkeypatch, capsys)
     write_json(host.directory / "node.json", {"provision_timeout": 0.3})
     for uuid, name, kind in (

@@ -20,6 +20,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from smartos_sim import payload, vm
 from smartos_sim.files import ToolError
 from smartos_sim.state import State, load_world
@@ -72,12 +73,15 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def world(worlds: dict[str, Path], sim: t.Any) -> t.Callable[[str], t.Any]:
-    """Put the simulated host into the named world."""
+def world(worlds: dict[str, Path], sim: t.Any) -> t.Callable[..., t.Any]:
+    """Put the simulated host into the named world, of its own unless the test only looks."""
 
-    def load(name: str) -> t.Any:
-        shutil.rmtree(sim.directory)
-        shutil.copytree(worlds[name], sim.directory)
+    def load(name: str, *, shared: bool = False) -> t.Any:
+        if shared:
+            sim.use(worlds[name])
+        else:
+            shutil.rmtree(sim.directory)
+            shutil.copytree(worlds[name], sim.directory)
         return sim
 
     return load
@@ -106,7 +110,7 @@ def as_numbers(value: t.Any) -> t.Any:
 
 @pytest.mark.parametrize("item", recorded("transcripts"))
 def test_transcript(item: Item, world: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sim = world(item["world"])
+    sim = world(item["world"], shared=not item.get("changes"))
     here = tmp_path / "cwd"
     here.mkdir()
     monkeypatch.chdir(here)
