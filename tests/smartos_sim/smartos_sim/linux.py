@@ -478,6 +478,9 @@ class Linux:
         if vm["brand"] in JOYENT:
             self._refetch(vm, before)
 
+    def zone_metadata(self, vm: VM) -> dict[str, dict[str, t.Any]]:
+        return metadata.read(vm)
+
     def _refetch(self, vm: VM, before: VM) -> None:
         """A joyent zone that runs takes its resolvers and routes when mdata:fetch starts anew (facts 1.5)."""
         resolvers = vm.get("maintain_resolvers") and vm.get("resolvers") != before.get("resolvers")

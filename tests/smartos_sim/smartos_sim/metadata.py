@@ -53,8 +53,11 @@ def _lock(vm: VM) -> contextlib.AbstractContextManager[bool]:
 
 
 def read(vm: VM) -> dict[str, dict[str, t.Any]]:
-    """``customer_metadata`` and ``internal_metadata`` as they are now."""
-    found = read_json(_path(vm), {})
+    """``customer_metadata`` and ``internal_metadata`` as they are now; as last described where the file is not readable."""
+    try:
+        found = read_json(_path(vm), {})
+    except (OSError, ValueError):
+        found = {}
     return {kind: found.get(kind, vm.get(kind, {})) for kind in KINDS}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getopt
 import os
+import signal
 import sys
 
 from .platform import HVM_BRANDS
@@ -16,8 +17,15 @@ USAGE = "usage: zlogin [ -inQS ] [ -l user ] zonename [ command [ args ... ] ]"
 PATHS = {"lx": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "joyent": "/usr/sbin:/usr/bin"}
 FAILSAFE = "/bin/sh"
 
-LOGIN = 'cd "$HOME" 2>/dev/null || cd /; exec "$SHELL" -c "$1"'
-"""The end of su on illumos: it becomes the shell, so that a signal which kills the one has killed the other."""
+LOGIN = """\
+import os, signal, sys
+for one in (signal.SIGPIPE, signal.SIGXFSZ): signal.signal(one, signal.SIG_DFL)
+try: os.chdir(os.environ["HOME"])
+except OSError: os.chdir("/")
+sys.exit(max(0, os.spawnv(os.P_WAIT, sys.argv[1], sys.argv[1:])))
+"""
+"""What zlogin's own child does in a joyent zone: su there becomes the shell, so a signal that ends the one ends the other, and
+zlogin takes the exit bits of the status, which are then 0."""
 LOGIN_LX = 'cd "$HOME" 2>/dev/null || cd /; exec su root -c "$1"'
 
 
@@ -78,8 +86,10 @@ def main(argv: list[str]) -> int:
         inside = [FAILSAFE, "-c", line]
     elif "l" in options:
         inside = ["su", "-", user, "-c", line]
+    elif vm["brand"] == "lx":
+        inside = ["/bin/sh", "-c", LOGIN_LX, "sh", line]
     else:
-        inside = ["/bin/sh", "-c", LOGIN_LX if vm["brand"] == "lx" else LOGIN, "sh", line]
+        inside = ["/usr/bin/python3", "-SIc", LOGIN, "/bin/sh", "-c", line]
     return _attach(state, vm["uuid"], inside, environment(vm["brand"], "root"), closed="n" in options)
 
 
@@ -91,6 +101,8 @@ def _attach(state: State, uuid: str, inside: list[str], variables: dict[str, str
     pid = os.fork()
     if pid == 0:
         os.chdir("/")
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; the command in the zone expects them
+            signal.signal(ignored, signal.SIG_DFL)
         if closed:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(outer[0], outer)
