@@ -63,7 +63,7 @@ LONG = {"a": "add", "d": "delete", "t": "type", "k": "insecure", "f": "force", "
         "m": "manifest", "p": "publish", "s": "script", "o": "output-template", "r": "recursive"}  # fmt: skip
 LONG_OF = {("create", "c"): "compression", ("avail", "s"): "sort", ("list", "s"): "sort", ("install", "f"): "file",
            ("publish", "f"): "file", ("avail", "o"): "order", ("list", "o"): "order", ("import", "C"): "channel"}  # fmt: skip
-ALIASES = {"destroy": "delete", "info": "get"}
+ALIASES = {"destroy": "delete"}
 
 
 def parse(command: str, words: t.Sequence[str]) -> tuple[dict[str, t.Any], list[str]]:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from . import faults
-from .state import DEFAULT_DIRECTORY
+from .state import DEFAULT_DIRECTORY, State
 
 TOOLS = {
     "vmadm": "vmadm:main",
@@ -32,10 +32,17 @@ TOOLS = {
 """Command -> module:function; the function gets the words after the command and returns the exit status."""
 
 
+ROOT_ONLY = ("vmadm", "imgadm")
+"""Commands that refuse other users with exit status 2 (facts 1 and 5); on paper there is nothing to protect."""
+
+
 def main(name: str, argv: list[str]) -> int:
     """Run the command ``name``; the exit status."""
     if name not in TOOLS:
         sys.stderr.write(f"smartos-sim: no command {name!r}; known: {', '.join(TOOLS)}\n")
+        return 2
+    if name in ROOT_ONLY and os.geteuid() != 0 and State().node["machine"] != "paper":
+        sys.stderr.write("FATAL: cannot run because: must be run as root\n")
         return 2
     module, function = TOOLS[name].split(":")
     state = Path(os.environ.get("SMARTOS_SIM_STATE") or DEFAULT_DIRECTORY)

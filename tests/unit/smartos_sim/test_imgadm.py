@@ -154,6 +154,18 @@ def test_zoneadm_shows_eight_fields(sim: t.Any) -> None:
     assert sim.run("zoneadm", "-z", "x", "list") == (1, "", "zoneadm: x: No such zone configured\n")
 
 
+def test_links_are_those_of_the_tags_and_of_running_zones(sim: t.Any) -> None:
+    sim.create(nics=[{"nic_tag": "admin", "ips": ["10.0.0.1/24"], "mac": "02:00:00:00:00:01", "vlan_id": 7}])
+    fields = "link,over,macaddress,vid,zone"
+    said = sim.run("dladm", "show-vnic", "-p", "-o", fields)
+    assert said.out == f"eth0:e1000g0:02\\:00\\:00\\:00\\:00\\:01:7:{VM}\n"
+    assert sim.run("dladm", "show-phys", "-p", "-o", "link").out == "e1000g0\ne1000g1\n"
+    assert sim.run("dladm", "show-phys", "x").rc == 1
+    sim.vmadm("stop", VM)
+    assert sim.run("dladm", "show-vnic", "-p", "-o", fields).out == ""
+    assert sim.run("zonename").out == "global\n"
+
+
 def test_sysinfo_says_what_kind_of_host_this_is(sim: t.Any) -> None:
     facts = json.loads(sim.run("sysinfo").out)
     assert facts["Live Image"] == "20260305T001837Z"

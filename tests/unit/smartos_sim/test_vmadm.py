@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -349,17 +351,30 @@ def test_an_alias_with_a_tilde_is_a_pattern_and_no_name(sim: t.Any) -> None:
 
 
 def test_events_tell_changes(sim: t.Any) -> None:
-    watch = sim.start("vmadm", "events", "-j", "-r")
-    assert watch.stdout
+    watch, text = sim.start("vmadm", "events", "-j", "-r"), sim.start("vmadm", "events", "-r", VM)
     assert json.loads(watch.stdout.readline())["type"] == "ready"
+    assert re.fullmatch(r"\[\d\d:\d\d:\d\d\.\d{3}Z\] ready\n", text.stdout.readline())
     sim.create(autoboot=False)
     sim.vmadm("update", VM, "alias=x")
     sim.vmadm("delete", VM)
     seen = []
     while not seen or seen[-1]["type"] != "delete":
         seen.append(json.loads(watch.stdout.readline()))
-    watch.kill()
-    watch.wait()
-    watch.stdout.close()
+    lines = [text.stdout.readline()]
+    while not lines[-1].endswith(" delete\n"):
+        lines.append(text.stdout.readline())
+    for process in (watch, text):
+        process.kill()
+        process.communicate()
+    assert lines[0].endswith("] deadbeef - create\n")
+    assert any(line.endswith('] deadbeef x modify: alias added :: null -> "x"\n') for line in lines)
     assert [seen[0]["type"], seen[0]["uuid"]] == ["create", VM]
     assert {"path": ["alias"], "action": "added", "newValue": "x"} in [one for e in seen for one in e.get("changes", [])]
+
+
+def test_the_table_in_the_readme_names_tests_that_exist() -> None:
+    here = Path(__file__).parent
+    named = set(re.findall(r"`(test_\w+)`", (here.parents[1] / "smartos_sim" / "README.md").read_text()))
+    there = {name for path in here.glob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+    assert len(named) > 20
+    assert named <= there
