@@ -129,19 +129,23 @@ class Linux:
         return quiet(ZFS, "list", "-H", "-o", "name", dataset)
 
     @staticmethod
-    def _destroy(dataset: str) -> None:
-        """Destroy a dataset with what is below it, if it exists. It is busy until the last name space with it is gone."""
+    def _patiently(*argv: str) -> None:
+        """Run zfs on a dataset that is busy until the last name space with it is gone; one that is not there is fine."""
         until = time.monotonic() + BUSY_LIMIT
         while True:
             try:
-                zfs("destroy", "-r", dataset)
-                break
+                zfs(*argv)
+                return
             except PlatformError as bad:
                 if "does not exist" in str(bad):
-                    break
+                    return
                 if not any(word in str(bad) for word in STALE_MOUNT) or time.monotonic() > until:
                     raise
             time.sleep(0.1)
+
+    def _destroy(self, dataset: str) -> None:
+        """Destroy a dataset with what is below it, if it exists."""
+        self._patiently("destroy", "-r", dataset)
 
     @staticmethod
     def _mounted(dataset: str) -> None:
@@ -279,12 +283,12 @@ class Linux:
         data, aside = f"{vm['zfs_filesystem']}/data", self._aside(vm)
         # Each step looks whether an interrupted call did it.
         if data in vm.get("datasets", ()) and self._exists(data) and not self._exists(aside):
-            zfs("rename", data, aside)
+            self._patiently("rename", data, aside)
         kept = metadata.read(vm)
         self._destroy(vm["zfs_filesystem"])
         self._clone(vm, image_uuid)
         if self._exists(aside):
-            zfs("rename", aside, data)
+            self._patiently("rename", aside, data)
             self._mounted(data)
         self._set_properties(vm, {})
         self._first_files({**vm, **kept})

@@ -399,7 +399,7 @@ def base_image(state: State, brand: str, suite: str, target: Path, include: list
         send = f"set -o pipefail; {linux.ZFS} send {dataset}@final | gzip -1 >{stream}"
         linux.run("bash", "-c", send, timeout=1800)
     finally:
-        linux.Linux._destroy(dataset)
+        linux.Linux(state.directory).image_destroy(f"{uuid}-partial")
     digest = hashlib.sha1(usedforsecurity=False)
     with open(stream, "rb") as content:
         while block := content.read(1 << 20):
