@@ -20,6 +20,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from host import BASE, CHECKOUT, PROJECT, Done, Host
 
 pytestmark = [
@@ -87,7 +88,7 @@ class Node:
 
 def _image_cache() -> Path:
     """Where base images of this recipe are kept."""
-    recipe = [SIM / "smartos_sim" / "machine.py", *sorted((SIM / "smartos_sim" / "smf").rglob("*.*"))]
+    recipe = [SIM / "smartos_sim" / "base_image.py", *sorted((SIM / "smartos_sim" / "smf").rglob("*.*"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in recipe if "__pycache__" not in path.parts)).hexdigest()
     return BASE / "smartos-images" / digest[:12]
 

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import faults, machine, metadata
+from . import base_image, faults, machine, metadata
 from .files import ToolError, read_json
 from .state import State, load_world
 
@@ -134,7 +134,7 @@ def main(argv: list[str]) -> int:
         elif options.command == "serve-metadata":
             metadata.serve(options.uuid)
         elif options.command == "base-image":
-            print(machine.base_image(state, options.brand, options.suite, options.output, options.include))
+            print(base_image.make(state, options.brand, options.suite, options.output, options.include))
         elif options.command == "power-off":
             machine.power_off(state)
         else:

@@ -43,10 +43,10 @@ BUSY_LIMIT = 15.0  # seconds for which a dataset may stay busy after its last us
 STALE_MOUNT = ("busy", "Device or resource")
 
 PLATFORM_LINKS = {
-    "lx": {name: "/native/usr/sbin" for name in metadata.TOOLS},
+    "lx": dict.fromkeys(metadata.TOOLS, "/native/usr/sbin"),
     "joyent": {
-        **{name: "/usr/sbin" for name in (*metadata.TOOLS, "svcadm", "svccfg", "shutdown", "zonename")},
-        **{name: "/usr/bin" for name in ("svcs", "svcprop")},
+        **dict.fromkeys((*metadata.TOOLS, "svcadm", "svccfg", "shutdown", "zonename"), "/usr/sbin"),
+        **dict.fromkeys(("svcs", "svcprop"), "/usr/bin"),
     },
 }
 """Which commands of the platform a zone has, and where (facts 4.2)."""
@@ -147,6 +147,12 @@ class Linux:
         """Destroy a dataset with what is below it, if it exists."""
         self._patiently("destroy", "-r", dataset)
 
+    def _rename(self, old: str, new: str) -> None:
+        """Rename a dataset and mount it: zfs-fuse refuses to rename one that is mounted."""
+        quiet(ZFS, "unmount", old)
+        self._patiently("rename", old, new)
+        self._mounted(new)
+
     @staticmethod
     def _mounted(dataset: str) -> None:
         """Mount a dataset that is not: a receive or a crash leaves some so."""
@@ -167,7 +173,7 @@ class Linux:
             receive = f"set -o pipefail; {unpack} <{shlex.quote(str(stream))} | {ZFS} receive -u {shlex.quote(partial)}"
             run("bash", "-c", receive, shown=f"/usr/sbin/zfs receive {partial}", timeout=3600)
             self._finalize(partial)
-        zfs("rename", partial, f"{pool}/{uuid}")
+        self._rename(partial, f"{pool}/{uuid}")
 
     def _finalize(self, dataset: str) -> None:
         """Have @final be the one snapshot of a received image."""
@@ -283,13 +289,12 @@ class Linux:
         data, aside = f"{vm['zfs_filesystem']}/data", self._aside(vm)
         # Each step looks whether an interrupted call did it.
         if data in vm.get("datasets", ()) and self._exists(data) and not self._exists(aside):
-            self._patiently("rename", data, aside)
+            self._rename(data, aside)
         kept = metadata.read(vm)
         self._destroy(vm["zfs_filesystem"])
         self._clone(vm, image_uuid)
         if self._exists(aside):
-            self._patiently("rename", aside, data)
-            self._mounted(data)
+            self._rename(aside, data)
         self._set_properties(vm, {})
         self._first_files({**vm, **kept})
 
@@ -525,10 +530,10 @@ class Linux:
             if name.startswith(prefix):
                 found.setdefault(name[len(prefix):], {})[key] = int(value)
         # Those of one second stand in the order in which ZFS lists them: of creation.
-        newest = sorted(reversed(list(found.items())), key=lambda item: -item[1]["creation"])
+        oldest = sorted(found.items(), key=lambda item: item[1]["creation"])
         return [
             {"name": name, "size": values["used"] // MIB, "created_at": timestamp(values["creation"])}
-            for name, values in newest
+            for name, values in reversed(oldest)
         ]
 
     # -- networks ----------------------------------------------------------------------------------------------------
