@@ -98,6 +98,51 @@ def _type_values(payload: dict[str, t.Any], prefix: str = "") -> None:
                     _type_values(item, f"{kind}.*.")
 
 
+def _as_number(value: t.Any) -> int | float | None:
+    """What JavaScript's Number() makes of a value; None where that is no number."""
+    if value is None or isinstance(value, bool):
+        return int(bool(value))
+    if isinstance(value, list):
+        return 0 if not value else _as_number(value[0]) if len(value) == 1 else None
+    if isinstance(value, str) and not value.strip():
+        return 0
+    try:
+        number = int(value, 0) if isinstance(value, str) and value.strip().lower().startswith("0x") else float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if float(number).is_integer() else number
+
+
+def _numbers(payload: dict[str, t.Any]) -> None:
+    """Numbers are numbers before anything is looked at: limits are computed with them. An empty text unsets."""
+    for name, value in payload.items():
+        spec = PROPERTIES.get(name)
+        if spec is None or spec.type != "integer" or value == "":
+            continue
+        number = _as_number(value)
+        if number is None:
+            raise ToolError(f"Invalid value for {name}: null:number")
+        payload[name] = number
+    if payload.get("quota") == "":
+        payload["quota"] = 0
+
+
+def _old_names(payload: dict[str, t.Any], brand: str) -> None:
+    """``dataset_uuid`` of zones, ``zone_dataset_uuid`` of HVM: what ``image_uuid`` was called once."""
+    for name in ("dataset_uuid", "zone_dataset_uuid"):
+        if name in payload and PROPERTIES[name].allowed(brand, "create"):
+            payload.setdefault("image_uuid", payload[name])
+            if name == "dataset_uuid":
+                del payload[name]
+
+
+def _data_follows_default(payload: dict[str, t.Any], vm: VM) -> None:
+    """ZFS properties of the root would fall through to the delegated dataset; they are held off by explicit ones."""
+    for name, default in (("compression", "off"), ("recsize", 131072)):
+        if f"zfs_root_{name}" in payload:
+            payload.setdefault(f"zfs_data_{name}", vm.get(f"zfs_data_{name}", default))
+
+
 def _record_sizes(payload: dict[str, t.Any]) -> None:
     for name in ("zfs_root_recsize", "zfs_data_recsize"):
         value = payload.get(name)
@@ -112,15 +157,22 @@ def _refuse_bad_values(problems: t.Any) -> None:
         raise ToolError("Missing required properties: " + ",".join(problems.missing_properties))
 
 
-def _docker(payload: dict[str, t.Any], brand: str, metadata: str, namespaces: list[str]) -> None:
-    """``docker: true`` brings four others along, also where the brand then drops ``docker`` itself (facts 1.5)."""
-    if payload.get("docker") is not True:
+def _docker(payload: dict[str, t.Any], brand: str, metadata: str, vm: VM) -> None:
+    """``docker: true`` brings four others along, also where the brand then drops ``docker`` itself (facts 1.5).
+
+    What ``vm`` has already stays; namespaces of an existing VM other than docker are lost unless the payload repeats them.
+    """
+    if as_boolean(payload.get("docker")) is not True:
         return
-    payload["internal_metadata_namespaces"] = [*(one for one in namespaces if one != "docker"), "docker"]
-    payload["restart_init"] = False
-    if brand == "lx":
-        payload.setdefault("init_name", DOCKER_INIT)
-    payload.setdefault(metadata, {}).setdefault("docker:id", os.urandom(32).hex())
+    if "docker" not in vm.get("internal_metadata_namespaces", ()):
+        names = as_list(payload.get("internal_metadata_namespaces") or [])
+        payload["internal_metadata_namespaces"] = names if "docker" in names else [*names, "docker"]
+    if vm.get("restart_init") is not False:
+        payload["restart_init"] = False
+    if brand == "lx" and not vm.get("init_name") and not payload.get("init_name"):
+        payload["init_name"] = DOCKER_INIT
+    if "docker:id" not in vm.get("internal_metadata", ()):
+        payload.setdefault(metadata, {}).setdefault("docker:id", os.urandom(32).hex())
 
 
 # -- NICs --------------------------------------------------------------------------------------------------------------
@@ -324,6 +376,7 @@ def _new_disks(
 ) -> None:
     """Normalise new disks in place; ``present`` are those that the VM has."""
     slots = {disk.get("pci_slot") for disk in (*present, *disks)}
+    uuids = {disk.get("uuid") for disk in present}
     for disk in disks:
         if "model" not in disk and driver:
             disk["model"] = driver
@@ -343,6 +396,9 @@ def _new_disks(
                 disk["pci_slot"] = next(f"{bus}:{n}" for n in range(256) if f"{bus}:{n}" not in slots)
                 slots.add(disk["pci_slot"])
             disk.setdefault("uuid", new_uuid())
+            if disk["uuid"] in uuids:
+                raise ToolError(f"duplicate disk uuid {disk['uuid']}")
+            uuids.add(disk["uuid"])
     boots = [disk for disk in (*present, *disks) if disk.get("boot") is True]
     if len(boots) > 1:
         raise ToolError(f"multiple boot disks: {dumps(boots)}")
@@ -372,6 +428,11 @@ def _place_disks(vm: VM, disks: list[dict[str, t.Any]]) -> list[dict[str, t.Any]
 # -- create ------------------------------------------------------------------------------------------------------------
 
 
+def _objects(value: t.Any) -> list[dict[str, t.Any]]:
+    """The objects in what should be a list of them; nothing was validated yet."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 class UnknownBrand(Exception):
     """create was given a brand that does not exist; the real command crashes here (facts 1.4)."""
 
@@ -385,22 +446,29 @@ def new_uuid() -> str:
 
 def for_create(state: State, given: dict[str, t.Any]) -> Effective:
     """The effective payload of ``vmadm create``."""
-    payload = {name: value for name, value in copy.deepcopy(given).items() if value is not None}
+    payload = copy.deepcopy(given)
+    _numbers(payload)
+    payload = {name: value for name, value in payload.items() if value is not None and not _unset(name, value)}
     brand = payload.setdefault("brand", "joyent")
     if brand not in BRANDS:
         raise UnknownBrand(brand)
-    _refuse_bad_values(validate(state, brand, "create", payload))
-    _type_values(payload)
-    _record_sizes(payload)
-    if payload.pop("zfs_storage_pool_name", None) and "zpool" not in payload:
-        payload["zpool"] = given["zfs_storage_pool_name"]
+    if payload.get("zfs_storage_pool_name") and "zpool" not in payload:
+        payload["zpool"] = payload.pop("zfs_storage_pool_name")
+    _old_names(payload, brand)
     payload.setdefault("uuid", new_uuid())
     _create_defaults(state, payload, brand)
     _create_memory(payload, brand)
-    _docker(payload, brand, "internal_metadata", payload.get("internal_metadata_namespaces") or [])
+    _docker(payload, brand, "internal_metadata", {})
+    _refuse_bad_values(validate(state, brand, "create", payload))
+    _type_values(payload)
+    _record_sizes(payload)
     for disk in payload.get("disks", ()):
         disk.setdefault("media", "disk")
     dropped = _drop_unknown(payload, brand, "create")
+    if "image_uuid" not in payload:
+        for name in ("spice_opts", "spice_password", "spice_port"):
+            payload.pop(name, None)
+    _data_follows_default(payload, {})
     disks = payload.pop("disks", [])
     _new_disks(state, disks, brand, payload["zpool"], payload.get("disk_driver"), [])
     nics = payload.pop("nics", [])
@@ -410,6 +478,10 @@ def for_create(state: State, given: dict[str, t.Any]) -> Effective:
     lists = {"disks": disks, "nics": nics, **{name: payload.pop(name, []) for name in ("filesystems", "pci_devices")}}
     payload.update({f"add_{name}": items for name, items in lists.items() if items})
     return Effective(payload, dropped)
+
+
+def _unset(name: str, value: t.Any) -> bool:
+    return value == "" and name in PROPERTIES and PROPERTIES[name].type == "integer"
 
 
 def _create_defaults(state: State, payload: dict[str, t.Any], brand: str) -> None:
@@ -435,8 +507,8 @@ def _create_defaults(state: State, payload: dict[str, t.Any], brand: str) -> Non
     if brand == "bhyve":
         images = (
             state.image(disk["image_uuid"], disk.get("zpool") or payload.get("zpool") or "zones")
-            for disk in payload.get("disks", ())
-            if disk.get("image_uuid")
+            for disk in _objects(payload.get("disks"))
+            if isinstance(disk.get("image_uuid"), str)
         )
         roms = [image["manifest"].get("requirements", {}).get("bootrom") for image in images if image]
         if any(roms):
@@ -513,18 +585,16 @@ def for_update(state: State, vm: VM, given: dict[str, t.Any]) -> Effective:
     """The effective payload of ``vmadm update`` of ``vm`` (as :meth:`.state.State.view` shows it)."""
     payload = copy.deepcopy(given)
     brand = vm["brand"]
-    for name, value in payload.items():
-        spec = PROPERTIES.get(name)
-        if spec and spec.type == "integer" and not is_empty(value) and not _numeric(value):
-            raise ToolError(f"Invalid value for {name}: null:number")
     _check_disk_state(vm, payload)
+    _numbers(payload)
+    _update_memory(payload, vm)
+    _docker(payload, brand, "set_internal_metadata", vm)
     problems = validate(state, brand, "update", {"zpool": vm["zpool"], **payload})
     _refuse_bad_values(problems._replace(missing_properties=[]))
     _type_values(payload)
     _record_sizes(payload)
-    _docker(payload, brand, "set_internal_metadata", vm.get("internal_metadata_namespaces", []))
     dropped = _drop_unknown(payload, brand, "update")
-    _update_memory(payload, vm)
+    _data_follows_default(payload, vm)
     _update_nics(payload, vm)
     if "add_disks" in payload:
         driver = payload.get("disk_driver") or vm.get("disk_driver")
@@ -536,14 +606,6 @@ def for_update(state: State, vm: VM, given: dict[str, t.Any]) -> Effective:
     if payload.get("set_routes"):
         check_routes(payload["set_routes"], updated(vm, payload)["nics"])
     return Effective(payload, dropped)
-
-
-def _numeric(value: t.Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _check_disk_state(vm: VM, payload: dict[str, t.Any]) -> None:

@@ -220,14 +220,14 @@ class State:
         transition = record.get("transition")
         if record.get("failed"):
             vm["state"] = "failed"
-            vm["failed"] = True
+            vm["failed"] = "provisioning"
         elif transition:
             done = vm["state"] == transition["to"] and transition["from"] == "provisioning" and self._provisioned(vm)
             if done or (transition["from"] == "stopping" and vm["state"] == "stopped"):
                 return
             if time.time() > transition["expire"] and transition["from"] == "provisioning":
                 vm["state"] = "failed"
-                vm["failed"] = True
+                vm["failed"] = "provisioning"
                 return
             vm["state"] = transition["from"]
             vm["transition_to"] = transition["to"]

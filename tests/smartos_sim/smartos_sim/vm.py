@@ -55,11 +55,15 @@ def _transition(start: str, to: str, seconds: float) -> dict[str, t.Any]:
 
 
 def create(state: State, given: dict[str, t.Any]) -> str:
-    """Make a VM and, unless ``autoboot`` is false, start it and wait until it is provisioned."""
+    """Make a VM and, unless ``autoboot`` is false, start it and wait until it is provisioned.
+
+    A failure on the way leaves a VM that is provisioning, and fails when its time is over; only a guest that does not
+    provision itself in time is called failed at once.
+    """
     effective = payloads.for_create(state, given).payload
     vm = payloads.created(state, effective)
     uuid = vm["uuid"]
-    timeout = float(state.node["provision_timeout"])
+    timeout = _provision_timeout(state, vm)
     with state.lock_vm(uuid):
         with state.lock_config():
             if state.record(uuid) is not None:
@@ -68,27 +72,25 @@ def create(state: State, given: dict[str, t.Any]) -> str:
             record: Record = {
                 "vm": vm,
                 "zone": {"installed": False},
-                "transition": _transition("provisioning", "running", timeout),
+                "transition": _transition("provisioning", "running", timeout) if vm["autoboot"] else None,
                 "failed": False,
             }
             state.write(record)
-        platform = state.platform(vm["brand"])
-        try:
-            platform.zone_create(vm, vm.get("image_uuid"))
-            record["zone"]["installed"] = True
-            if vm["autoboot"]:
-                _boot(state, record)
-                if not effective.get("nowait"):
-                    _wait_provisioned(state, record, timeout)
-            else:
-                record["transition"] = None
-                state.write(record)
-        except ToolError:
-            record["failed"] = True
-            state.write(record)
-            raise
+        state.platform(vm["brand"]).zone_create(vm, vm.get("image_uuid"))
+        record["zone"]["installed"] = True
+        state.write(record)
+        if vm["autoboot"]:
+            _boot(state, record)
+            if not effective.get("nowait"):
+                _wait_provisioned(state, record, timeout)
     _settle()
     return f"Successfully created VM {uuid}"
+
+
+def _provision_timeout(state: State, vm: VM) -> float:
+    """Seconds; large HVM guests get the node's time once for each 4 GiB of ram."""
+    ram = vm.get("ram") if vm["hvm"] else None
+    return float(state.node["provision_timeout"]) * max((ram or 0) // 4096, 1)
 
 
 def _boot(state: State, record: Record) -> None:
@@ -111,7 +113,12 @@ def _wait_provisioned(state: State, record: Record, timeout: float) -> None:
     until = time.monotonic() + timeout
     while not platform.zone_provisioned(vm):
         if time.monotonic() >= until:
+            record["failed"] = True
+            record["transition"] = None
+            vm["autoboot"] = False  # it is stopped as vmadm stop does
+            state.write(record)
             _halt(platform, record, force=True)
+            state.write(record)
             raise ToolError(f"timed out waiting for /var/svc/provisioning to move for {vm['uuid']}")
         time.sleep(POLL)
     record["transition"] = None
@@ -309,7 +316,7 @@ def reprovision(state: State, uuid: str, given: dict[str, t.Any]) -> str:
         if image is None or image["manifest"].get("type") not in types:
             raise ToolError("Invalid value(s) for: image_uuid")
         platform = state.platform(vm["brand"])
-        timeout = float(state.node["provision_timeout"])
+        timeout = _provision_timeout(state, vm)
         record["transition"] = _transition("provisioning", "running", timeout)
         record["failed"] = False
         state.write(record)
@@ -324,7 +331,7 @@ def reprovision(state: State, uuid: str, given: dict[str, t.Any]) -> str:
             vm["autoboot"] = True
             _wait_provisioned(state, record, timeout)
         except ToolError:
-            record["failed"] = True
+            record["transition"] = None
             state.write(record)
             raise
     _settle()

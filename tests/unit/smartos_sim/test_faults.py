@@ -40,11 +40,21 @@ def test_a_cleared_fault_strikes_no_more(sim: t.Any) -> None:
     assert sim.vmadm("list").rc == 0
 
 
-def test_a_failing_step_is_the_commands_reason_and_leaves_a_failed_vm(sim: t.Any) -> None:
+def test_a_failing_step_is_the_commands_reason_and_leaves_a_vm_that_fails_in_time(sim: t.Any) -> None:
+    sim.run("smartos-sim", "node", "provision_timeout=0.01")
     sim.fault("vmadm create", step="zone_create", message="Command failed: zfs clone\ncannot create: no space")
     assert sim.create() == (1, "", "Command failed: zfs clone\ncannot create: no space\n")
+    time.sleep(0.02)
     assert (sim.get()["state"], sim.get()["zone_state"]) == ("failed", "configured")
     assert sim.vmadm("delete", VM).rc == 0
+
+
+def test_a_failing_reprovision_leaves_a_stopped_vm(sim: t.Any) -> None:
+    sim.create()
+    sim.fault("vmadm reprovision", step="zone_reprovision", message="no space")
+    said = sim.vmadm("reprovision", VM, stdin={"image_uuid": LX_IMAGE})
+    assert said == (1, "", f"Failed to reprovision VM {VM}: no space\n")
+    assert sim.get()["state"] == "stopped"
 
 
 def test_an_update_can_fail_after_it_was_made(sim: t.Any) -> None:

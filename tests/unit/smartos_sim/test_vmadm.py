@@ -55,7 +55,9 @@ def test_create_that_never_provisions_leaves_a_failed_vm(sim: t.Any) -> None:
     said = sim.create(customer_metadata=NEVER)
     assert said == (1, "", f"timed out waiting for /var/svc/provisioning to move for {VM}\n")
     vm = sim.get()
-    assert (vm["state"], vm["zone_state"], vm["failed"]) == ("failed", "installed", True)
+    assert (vm["state"], vm["zone_state"], vm["failed"]) == ("failed", "installed", "provisioning")
+    assert vm["autoboot"] is False
+    assert "transition_to" not in vm
     assert sim.create().err == f"VM with UUID {VM} already exists\n"
     assert sim.vmadm("start", VM).err.startswith(f"Unable to start VM {VM}: Cannot start vm from state \"failed\"")
     assert sim.vmadm("delete", VM).rc == 0
@@ -138,6 +140,38 @@ def test_update_of_memory_drags_its_followers_along(sim: t.Any) -> None:
     sim.vmadm("update", VM, stdin={"max_physical_memory": 2000})
     vm = sim.get()
     assert (vm["max_swap"], vm["tmpfs"], vm["max_locked_memory"], vm["max_shm_memory"]) == (2500, 1000, 1900, 1000)
+
+
+def test_numbers_are_read_as_javascript_reads_them_before_anything_is_checked(sim: t.Any) -> None:
+    sim.create(max_physical_memory="1024", max_swap=1, quota=None)
+    vm = sim.get()
+    assert (vm["max_physical_memory"], vm["max_swap"], vm["quota"]) == (1024, 1024, 0)
+    assert sim.vmadm("validate", "update", "lx", stdin={"max_swap": 1}).rc == 1
+    assert sim.vmadm("update", VM, stdin={"max_swap": 1, "quota": "0x10"}).rc == 0
+    assert (sim.get()["max_swap"], sim.get()["quota"]) == (1024, 16)
+    assert sim.vmadm("update", VM, stdin={"quota": {}}).err == "Invalid value for quota: null:number\n"
+    assert sim.vmadm("create", stdin={"quota": "x"}).err == "Invalid value for quota: null:number\n"
+
+
+def test_docker_on_an_existing_vm_keeps_its_id_and_replaces_its_namespaces(sim: t.Any) -> None:
+    sim.create(internal_metadata={"docker:id": "mine"}, internal_metadata_namespaces=["foo"])
+    sim.vmadm("update", VM, "docker=true")
+    vm = sim.get()
+    assert (vm["docker"], vm["restart_init"], vm["internal_metadata"]) == (True, False, {"docker:id": "mine"})
+    assert vm["internal_metadata_namespaces"] == ["docker"]
+
+
+def test_compression_of_the_root_does_not_fall_through_to_the_data(sim: t.Any) -> None:
+    sim.create(delegate_dataset=True, zfs_root_compression="lz4", zfs_root_recsize=8192)
+    vm = sim.get()
+    assert (vm["zfs_root_recsize"], vm["zfs_data_recsize"]) == (8192, 131072)
+    assert "zfs_data_compression" not in vm
+
+
+def test_the_old_name_of_the_image_still_works(sim: t.Any) -> None:
+    payload = {"uuid": VM, "dataset_uuid": ZONE_IMAGE}
+    assert sim.vmadm("create", stdin=payload).rc == 0
+    assert sim.get()["image_uuid"] == ZONE_IMAGE
 
 
 @pytest.mark.parametrize(
