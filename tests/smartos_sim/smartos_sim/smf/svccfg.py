@@ -94,23 +94,23 @@ class Svccfg(Tool):
         if self.alternate is None:
             self.place.poke()
 
+    def entity(self, text: str) -> Fmri:
+        """The one entity that an operand means: a child of the selection, a full FMRI, or an abbreviation, services first."""
+        entities = self.opened.entities()
+        child = Fmri.parse(f"{self.selection}:{text}") if self.selection and not self.selection.instance else None
+        exact = [one for one in (child, Fmri.parse(text)) if one in entities]
+        services = [one for one in entities if not one.instance]
+        named = [one for one in services if one.service == text or one.service.endswith(f"/{text}")]
+        found = exact[:1] or named or (select(text, self.opened.instances()) if Fmri.parse(text) is None else [])
+        if not found:
+            self.die(NO_INSTANCE_OR_SERVICE.format(text))
+        if len(found) > 1:
+            self.die(f"Pattern '{text}' matches multiple instances:\n" + "\n".join(f"    {one}" for one in found))
+        return t.cast("Fmri", found[0])
+
     def select(self, words: list[Word]) -> None:
         (word,) = exactly(1, words)
-        entities = self.opened.entities()
-        full = Fmri.parse(word.text)
-        if full is None and self.selection and not self.selection.instance:
-            full = Fmri.parse(f"{self.selection}:{word.text}")
-            full = full if full in entities else None
-        found = [full] if full in entities else select(word.text, [one for one in entities if one.instance])
-        if full and full.instance == "" and full in entities:
-            found = [full]
-        if not found:
-            found = [one for one in entities if not one.instance and (one.service == word.text or one.service.endswith(f"/{word.text}"))]
-        if not found:
-            self.die(NO_INSTANCE_OR_SERVICE.format(word.text))
-        if len(found) > 1:
-            self.die(f"Pattern '{word.text}' matches multiple instances:\n" + "\n".join(f"    {one}" for one in found))
-        self.selection = found[0]
+        self.selection = self.entity(word.text)
 
     do_select = select
 
@@ -155,13 +155,10 @@ class Svccfg(Tool):
         self.poke()
 
     def do_export(self, words: list[Word]) -> None:
-        (word,) = exactly(1, [one for one in words if one.text != "-a"][:1])
-        fmri = Fmri.parse(word.text) or next((one for one in self.opened.entities() if one.service == word.text), None)
-        if fmri is None or fmri.parent not in self.opened.entities():
-            self.die(NO_INSTANCE_OR_SERVICE.format(word.text))
-        text = manifest.export(self.opened, fmri.parent)
-        if len(words) > 2 and words[-2].text == ">":
-            Path(words[-1].text).write_text(text)
+        operands = [one for one in words if one.text != "-a"]
+        text = manifest.export(self.opened, self.entity(exactly(1, operands[:1])[0].text).parent)
+        if len(operands) == 3 and operands[1] == Word(">"):
+            Path(operands[2].text).write_text(text)
         else:
             print(text, end="")
 
@@ -193,9 +190,7 @@ class Svccfg(Tool):
     def do_delete(self, words: list[Word]) -> None:
         force = words[:1] == [Word("-f")]
         (word,) = exactly(1, words[force:])
-        fmri = Fmri.parse(word.text) or (Fmri.parse(f"{self.selection}:{word.text}") if self.selection else None)
-        if fmri not in self.opened.entities() or fmri is None:
-            self.die(NO_INSTANCE_OR_SERVICE.format(word.text))
+        fmri = self.entity(word.text)
         for one in self.opened.instances():
             if fmri in (one, one.parent) and not force:
                 state = self.opened.value(one, "restarter/state")

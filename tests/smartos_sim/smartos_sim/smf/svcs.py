@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -136,8 +137,9 @@ class Svcs(Tool):
             print(line([COLUMNS[name][1](one, columns) for name in columns]))
             contract = one.restarter("contract")
             for pid in family(int(contract)) if processes and contract.isdigit() else []:
-                command = Path(f"/proc/{pid}/comm").read_text().strip()
-                print(f"               {'':8} {pid:8d} {command}")
+                with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                    command = Path(f"/proc/{pid}/comm").read_text().strip()
+                    print(f"               {'':8} {pid:8d} {command}")
 
     def related(self, repository: Repository, chosen: list[Fmri], below: bool) -> list[Row]:
         known = nodes(repository)
