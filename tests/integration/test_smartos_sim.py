@@ -142,6 +142,23 @@ def test_the_node_is_there_and_stays_through_a_second_init(node: Node) -> None:
     assert again["UUID"] == facts["UUID"]
 
 
+def test_zfs_speaks_as_on_illumos(node: Node) -> None:
+    """What zfs-fuse lacks is translated, and its own texts and exit statuses stay."""
+    node.run("zfs destroy -r zones/t 2>/dev/null; zfs create -o compression=lz4 -o quota=1g zones/t")
+    assert node.out("zfs get -Hp -o property,value,source compression,quota zones/t") == "compression\tlz4\tlocal\nquota\t1073741824\tlocal"
+    node.run("zfs set filesystem_limit=5 zones/t")
+    assert node.out("zfs list -Hp -o name,filesystem_limit,snapshot_limit,quota zones/t").split() == ["zones/t", "5", str(2**64 - 1), str(1 << 30)]
+    node.run("zfs set compression=off zones/t; zfs create zones/t/data; zfs snapshot -r zones/t@a; zfs rename zones/t/data zones/t/other")
+    assert node.out("zfs list -H -o name,compression -t all -r zones/t").split() == ["zones/t", "off", "zones/t@a", "-", "zones/t/other", "off", "zones/t/other@a", "-"]
+    assert node.run("zfs destroy zones/t", check=False).rc == 1
+    assert node.run("zfs destroy -r zones/t", check=False).rc == 0
+    gone = node.run("zfs list zones/t", check=False)
+    assert (gone.rc, gone.err) == (1, "cannot open 'zones/t': dataset does not exist\n")
+    assert node.run("zfs get nope zones", check=False).rc == 2
+    name, size, health = node.out("zpool list -Hp -o name,size,health").split("\t")
+    assert (name, health) == ("zones", "ONLINE") and int(size) > 90 << 30
+
+
 def test_an_lx_zone_lives(node: Node) -> None:
     uuid = node.create(1, delegate_dataset=True, resolvers=["192.0.2.53"], cpu_cap=150)
     vm = node.get(uuid)

@@ -97,7 +97,10 @@ def make(state: State, brand: str, suite: str, target: Path, include: list[str])
 def _apt_sources(suite: str) -> str:
     """One-line sources for ``suite`` on the mirrors that this system uses."""
     found = linux.run("apt-get", "indextargets", "--format", "$(REPO_URI)|$(LABEL)", "Created-By: Packages")
-    mirrors = dict(reversed(line.split("|")) for line in reversed(found.splitlines()))
+    mirrors: dict[str, str] = {}
+    for line in found.splitlines():
+        uri, label = line.split("|")
+        mirrors.setdefault(label, uri)
     lines = [f"deb {mirrors['Debian']} {suite} main", f"deb {mirrors['Debian']} {suite}-updates main"]
     if "Debian-Security" in mirrors:
         lines.append(f"deb {mirrors['Debian-Security']} {suite}-security main")

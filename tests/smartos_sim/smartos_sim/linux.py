@@ -263,6 +263,10 @@ class Linux:
         if vm["brand"] in JOYENT:
             put(root / "etc/nodename", f"{self._hostname(vm)}\n")
             self._write_resolvers(vm)
+        if vm["brand"] in ("joyent", "builder"):
+            # An image without mdata:execute fails here (facts 4.2). The tools keep no mdata_exec_timeout, so it is the default.
+            words = ["-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "300"]
+            run("env", f"SMARTOS_SIM_ROOT={root}", str(CODE / "bin" / "svccfg"), *words, shown=shlex.join(["/usr/sbin/svccfg", *words]))
         put(root / "var/svc/provisioning", "")
         for name in ("provision_success", "provision_failure"):
             (root / "var/svc" / name).unlink(missing_ok=True)

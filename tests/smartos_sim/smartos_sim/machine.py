@@ -314,9 +314,9 @@ def power_off(state: State) -> None:
     """
     machine = linux.Linux(state.directory)
     zones = _zones(state)
-    for pid in _commands():
+    for command in _commands():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(command, signal.SIGKILL)
     for vm in zones:
         pid = machine.zone_running(vm)
         if pid:

@@ -23,6 +23,8 @@ TOOLS = {
     "zonename": "node_tools:zonename",
     "dladm": "node_tools:dladm",
     "zlogin": "zlogin:main",
+    "zfs": "zfs_cli:zfs",
+    "zpool": "zfs_cli:zpool",
     "mdata-get": "metadata:get",
     "mdata-put": "metadata:put",
     "mdata-list": "metadata:list_keys",
