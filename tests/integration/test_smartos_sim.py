@@ -25,6 +25,7 @@ from host import BASE, CHECKOUT, PROJECT, Done, Host
 
 pytestmark = [
     pytest.mark.lxc,
+    pytest.mark.xdist_group("smartos-sim"),
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"),
 ]
 
@@ -98,6 +99,7 @@ def _have_images(node: Node) -> None:
     if cache.is_dir():
         node.host.copy_tree(cache, IMAGES)
     else:
+        node.run(["rm", "-rf", IMAGES])
         for brand in ("lx", "joyent"):
             node.run(["smartos-sim", "base-image", "--brand", brand, "--output", IMAGES], timeout=1800)
         shutil.rmtree(cache.parent, ignore_errors=True)  # those of older recipes
