@@ -19,7 +19,6 @@ import shlex
 import shutil
 import signal as signals
 import subprocess
-import sys
 import time
 import typing as t
 from pathlib import Path
@@ -54,7 +53,10 @@ PLATFORM_LINKS = {
 
 def run(*argv: str, shown: str | None = None, timeout: float = 600) -> str:
     """Run a command and return what it wrote; its failure is told as node tells it, under the name ``shown``."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        raise PlatformError(f"Command failed: {shown or shlex.join(argv)}\nstill running after {timeout:g} s, killed") from None
     if done.returncode:
         raise PlatformError(f"Command failed: {shown or shlex.join(argv)}\n{(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -266,7 +268,8 @@ class Linux:
         if vm["brand"] in ("joyent", "builder"):
             # An image without mdata:execute fails here (facts 4.2). The tools keep no mdata_exec_timeout, so it is the default.
             words = ["-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "300"]
-            run("env", f"SMARTOS_SIM_ROOT={root}", str(CODE / "bin" / "svccfg"), *words, shown=shlex.join(["/usr/sbin/svccfg", *words]))
+            svccfg = ["env", f"SMARTOS_SIM_ROOT={root}", str(CODE / "bin" / "svccfg")]
+            run(*svccfg, *words, shown=shlex.join(["/usr/sbin/svccfg", *words]))
         put(root / "var/svc/provisioning", "")
         for name in ("provision_success", "provision_failure"):
             (root / "var/svc" / name).unlink(missing_ok=True)
@@ -325,9 +328,11 @@ class Linux:
         log = home / "lxc.log"
         log.write_bytes(b"")
         lxc = ["lxc-start", "-P", str(self.containers), "-n", vm["uuid"], "-d", "-o", str(log), "-l", "ERROR"]
-        done = subprocess.run(lxc, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_LIMIT, check=False)
-        if done.returncode:
-            raise PlatformError(f"Command failed: {shown}\nzone '{vm['zonename']}': {log.read_text()[-2000:].strip()}")
+        try:
+            run(*lxc, timeout=START_LIMIT)
+        except PlatformError:
+            said = log.read_text()[-2000:].strip()
+            raise PlatformError(f"Command failed: {shown}\nzone '{vm['zonename']}': {said}") from None
         pid = self._ask_lxc(vm["uuid"])
         if pid:
             self._routes(vm, pid)
@@ -549,8 +554,3 @@ class Linux:
 
     def nictag_delete(self, name: str) -> None:
         quiet("ip", "link", "delete", bridge(name))
-
-
-def python() -> str:
-    """The interpreter for the simulator's own daemons."""
-    return sys.executable or "/usr/bin/python3"
