@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import faults
+from . import base_image, faults, machine, metadata
 from .files import ToolError, read_json
 from .state import State, load_world
 
@@ -38,7 +38,20 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("--message", default="Command failed: fault injected", help="of fail: what stderr says")
     fault.add_argument("--code", type=int, default=1, help="of fail: the exit status")
     fault.add_argument("--seconds", type=float, default=1e6, help="of hang: how long")
-    commands.add_parser("boot", help="start the VMs that start with the host, as after it came up")
+    commands.add_parser("boot", help="bring the host up after its power was cut; start the VMs that start with it")
+    init = commands.add_parser("init", help="make this Linux system the node: pool, networks, tools, SMF (LINUX.md)")
+    init.add_argument("--pool-size", type=int, default=100, metavar="GIB", help="to which the pool's file may grow")
+    init.add_argument("--address", default="10.88.0.1/24", help="of the global zone on the NIC tag admin, with prefix length")
+    init.add_argument("--hostname", help="of the node; default: this system's")
+    commands.add_parser("reboot", help="reboot the global zone: VMs stop, the ramdisk is as new, VMs with autoboot start")
+    commands.add_parser("power-off", help="cut the power: everything is killed at once; boot comes next")
+    image = commands.add_parser("base-image", help="make a Debian image: manifest and ZFS stream for imgadm install")
+    image.add_argument("--brand", choices=("lx", "joyent"), required=True)
+    image.add_argument("--suite", default="bookworm", help="Debian release")
+    image.add_argument("--include", action="append", default=[], help="one more package; may be repeated")
+    image.add_argument("--output", type=Path, required=True, help="directory for NAME.imgmanifest and NAME.zfs.gz")
+    serve = commands.add_parser("serve-metadata", help="of the simulator's own use: answer a zone's mdata- commands")
+    serve.add_argument("uuid")
     return parser
 
 
@@ -79,6 +92,17 @@ def _fault(state: State, options: argparse.Namespace) -> None:
         print(faults.add(state.directory, **{name: getattr(options, name) for name in names}))
 
 
+def _up(state: State, options: argparse.Namespace) -> int:
+    """init, reboot and boot: they end with the VMs that start with the host."""
+    if options.command == "init":
+        machine.init(state, pool_size=options.pool_size, address=options.address, hostname=options.hostname)
+    elif options.command == "reboot":
+        machine.shut_down(state)
+    if state.node["machine"] == "linux" and options.command != "init":
+        machine.boot(state)
+    return _boot(state)
+
+
 def _boot(state: State) -> int:
     """Start every VM with autoboot that is down; the others stay. Failures are told and do not stop the rest."""
     from . import vm as vms
@@ -107,8 +131,14 @@ def main(argv: list[str]) -> int:
             _source(state, options.url, options.directory)
         elif options.command == "fault":
             _fault(state, options)
+        elif options.command == "serve-metadata":
+            metadata.serve(options.uuid)
+        elif options.command == "base-image":
+            print(base_image.make(state, options.brand, options.suite, options.output, options.include))
+        elif options.command == "power-off":
+            machine.power_off(state)
         else:
-            return _boot(state)
+            return _up(state, options)
     except (OSError, ValueError, ToolError) as error:
         sys.stderr.write(f"smartos-sim {options.command}: {error}\n")
         return 1

@@ -22,6 +22,13 @@ TOOLS = {
     "zoneadm": "node_tools:zoneadm",
     "zonename": "node_tools:zonename",
     "dladm": "node_tools:dladm",
+    "zlogin": "zlogin:main",
+    "zfs": "zfs_cli:zfs",
+    "zpool": "zfs_cli:zpool",
+    "mdata-get": "metadata:get",
+    "mdata-put": "metadata:put",
+    "mdata-list": "metadata:list_keys",
+    "mdata-delete": "metadata:delete",
     "smartos-sim": "control:main",
 }
 """Command -> module:function; the function gets the words after the command and returns the exit status."""

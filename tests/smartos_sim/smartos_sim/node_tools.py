@@ -311,8 +311,10 @@ def _zoneadm(state: State, argv: list[str]) -> None:
 
 
 def zonename(argv: list[str]) -> int:
-    """The zone one is in, which is the global one."""
-    print("global")
+    """The zone one is in; a joyent zone has this command too."""
+    from .smf.place import Place
+
+    print(Place.here().zonename)
     return 0
 
 

@@ -84,6 +84,9 @@ class Platform(t.Protocol):
         """Make true on the machine what an update of ``before`` to ``vm`` changes: quota and limits now, files in
         /zones/UUID/config now, networks and file systems at the next boot. Called for running and stopped VMs."""
 
+    def zone_metadata(self, vm: VM) -> dict[str, dict[str, t.Any]]:
+        """``customer_metadata`` and ``internal_metadata`` as they are now, where the guest can change them; else nothing."""
+
     def zone_reprovision(self, vm: VM, image_uuid: str) -> None:
         """Replace the root of the stopped zone with a clone of the image; keep delegated datasets; set the marker."""
 
@@ -173,6 +176,9 @@ class Paper:
 
     def zone_configure(self, vm: VM, before: VM) -> None:
         pass
+
+    def zone_metadata(self, vm: VM) -> dict[str, dict[str, t.Any]]:
+        return {}
 
     def zone_reprovision(self, vm: VM, image_uuid: str) -> None:
         self._write(vm, image=image_uuid)

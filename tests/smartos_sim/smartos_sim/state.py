@@ -151,6 +151,8 @@ class State:
         if "/" in uuid:
             return None
         found: Record | None = read_json(self._vm_path(uuid))
+        if found is not None and found["zone"]["installed"]:
+            found["vm"].update(self.platform(found["vm"]["brand"]).zone_metadata(found["vm"]))
         return found
 
     def existing(self, uuid: str) -> Record:
