@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
+import subprocess
+import sys
 import tempfile
+import typing as t
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -25,3 +32,75 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group(f"integration-{item.path.stem}"))
+
+
+Module = t.Callable[..., dict[str, t.Any]]
+"""Calls a module with options as keywords, and returns its result."""
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., dict[str, t.Any]]:
+    """Run a module's main with options: its name, these, and variables added to the environment."""
+
+    def run(name: str, options: dict[str, t.Any], env: t.Mapping[str, str] | None = None) -> dict[str, t.Any]:
+        module = importlib.import_module(f"ansible_collections.zonestack.openstack.plugins.modules.{name}")
+        flags = {key.removeprefix("_ansible_"): value for key, value in options.items() if key.startswith("_ansible_")}
+        arguments = {key: value for key, value in options.items() if not key.startswith("_ansible_")}
+        with monkeypatch.context() as patch:
+            for key, value in (env or {}).items():
+                patch.setenv(key, value)
+            with patch_module_args({**arguments, **{f"_ansible_{key}": value for key, value in flags.items()}}):
+                capsys.readouterr()
+                with pytest.raises(SystemExit):
+                    module.main()
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def run_process() -> t.Callable[..., dict[str, t.Any]]:
+    """The same as Ansible does it, in a process of its own."""
+
+    def run(name: str, options: dict[str, t.Any], env: t.Mapping[str, str] | None = None) -> dict[str, t.Any]:
+        argv = [sys.executable, "-m", f"ansible_collections.zonestack.openstack.plugins.modules.{name}"]
+        with tempfile.TemporaryDirectory() as scratch:
+            given = json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": scratch, **options}})
+            variables = {**os.environ, "PYTHONPATH": _link_root.name, **(env or {})}
+            done = subprocess.run(argv, input=given, env=variables, capture_output=True, text=True, timeout=120, check=False)
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def settle() -> t.Callable[..., dict[str, t.Any]]:
+    """Have a module do something in check mode, really, and once more: what was foretold happens, and happens once."""
+
+    def three_times(call: Module, **options: t.Any) -> dict[str, t.Any]:
+        told = call(**options, _ansible_check_mode=True)
+        done = call(**options)
+        again = call(**options)
+        assert "msg" not in done, done["msg"]
+        exact = ("changed", "actions", "deleted", "updated", "sources", "diff")
+        assert {key: told.get(key) for key in exact} == {key: done.get(key) for key in exact}
+        assert done["changed"] is (done["diff"]["before"] != done["diff"]["after"])
+        assert again["changed"] is False
+        assert again["diff"]["before"] == again["diff"]["after"] == done["diff"]["after"]
+        return done
+
+    return three_times
+
+
+@pytest.fixture
+def refusal() -> t.Callable[..., str]:
+    """The message of a call that must fail, in check mode with the same words."""
+
+    def twice(call: Module, **options: t.Any) -> str:
+        told, done = call(**options, _ansible_check_mode=True), call(**options)
+        assert told["failed"] and done["failed"]
+        assert told["msg"] == done["msg"]
+        return done["msg"]
+
+    return twice

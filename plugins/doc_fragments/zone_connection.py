@@ -72,5 +72,6 @@ notes:
   - A zone that is missing or not running is reported as unreachable. A command's own exit code, 255 included, never is.
   - When the controller is killed or the connection breaks, the command is killed inside the zone with all that it started;
     only what has detached itself (C(async) tasks, services) goes on.
-  - The zone needs C(/bin/sh) and the commands C(cat), C(head), C(timeout) and C(sleep) of coreutils, nothing else.
+  - The zone needs C(/bin/sh) and the commands C(cat), C(head), C(timeout) and C(sleep) of coreutils, nothing else; where there is no
+    C(timeout) or no Linux C(/proc), as in native zones of illumos, also C(ps).
 """

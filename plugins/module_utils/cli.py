@@ -34,7 +34,8 @@ class CommandError(Exception):
 def run(
     argv: t.Sequence[str],
     *,
-    stdin: str | bytes | None = None,
+    stdin: str | bytes | t.IO[bytes] | None = None,
+    stdout: t.IO[bytes] | None = None,
     timeout: float = 60,
     env: t.Mapping[str, str] | None = None,
     check: bool = True,
@@ -42,19 +43,20 @@ def run(
 ) -> Result:
     """Run ``argv`` (no shell) and return its result.
 
-    :param stdin: what the command reads; secrets travel here, never in ``argv``.
+    :param stdin: what the command reads, a text, bytes or an open file; secrets travel here, never in ``argv``.
+    :param stdout: an open file that takes what the command prints, for what does not fit into memory; ``out`` is then empty.
     :param timeout: seconds after which the command is killed (exit code 124, as timeout(1) reports it).
     :param env: variables added to the inherited environment; ``LC_ALL=C`` always holds.
     :param check: raise :class:`CommandError` when the exit code is not 0.
     :param pass_fds: descriptors that the command inherits, such as a lock that it is to keep when this process is killed.
     """
     data = stdin.encode() if isinstance(stdin, str) else stdin
+    source: dict[str, t.Any] = {"input": data} if isinstance(data, bytes) else {"stdin": data or subprocess.DEVNULL}
     try:
         done = subprocess.run(
             list(argv),
-            input=data,
-            stdin=subprocess.DEVNULL if data is None else None,
-            stdout=subprocess.PIPE,
+            **source,
+            stdout=stdout or subprocess.PIPE,
             stderr=subprocess.PIPE,
             timeout=timeout,
             env={**os.environ, "LC_ALL": "C", **(env or {})},
@@ -66,7 +68,7 @@ def run(
     except subprocess.TimeoutExpired as late:
         err = (late.stderr or b"").decode(errors="replace")
         raise CommandError(argv, 124, f"still running after {timeout:g} s, killed. {err}") from None
-    result = Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    result = Result(done.returncode, (done.stdout or b"").decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and result.rc != 0:
         raise CommandError(argv, result.rc, result.err or result.out)
     return result

@@ -1,17 +1,9 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vmadm(8) can set of a VM, what it makes of a payload, and the smallest one that brings a VM to a description.
+"""The smallest payload, and the calls of vmadm(8), that bring a VM to its description.
 
-Pure: nothing here runs a command; :mod:`.vmadm` does. Three forms of a VM occur:
-
-* what ``vmadm get`` shows, with comma lists, derived values, and defaults left out;
-* a *state* (:func:`normal`): the same, each property of :data:`PROPERTIES` present in one form;
-* a *description* (:class:`Want`): only what somebody asked for.
-
-The limits that vmadm applies and the values that it drags along are those of its own source (``fixPayloadMemory``,
-``normalizePayload``, ``buildZonecfgUpdate`` in VM.js), as the recorded payloads confirm where there are any. Nothing was
-ever seen on a running SmartOS host.
+Pure: nothing here runs a command; :mod:`.vmadm` does. What vmadm shows and makes of a payload is in :mod:`.vmadm_properties`.
 """
 
 from __future__ import annotations
@@ -23,278 +15,46 @@ import re
 import typing as t
 from dataclasses import dataclass, field, replace
 
-State = dict[str, t.Any]
-Payload = dict[str, t.Any]
+from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_properties import (
+    BRANDS,
+    DOCKER_ID,
+    HVM,
+    ITEMS,
+    KEYED,
+    MDATA_FETCH,
+    MOST_SHARES,
+    OVERHEAD,
+    OWNED_WHOLE,
+    PROPERTIES,
+    RECORD_SIZE,
+    UNSETTABLE,
+    ZONES,
+    Items,
+    Payload,
+    Property,
+    State,
+    created,
+    modern_nic,
+    normal,
+    same,
+    strict,
+    updated,
+)
 
-ZONES = ("joyent", "joyent-minimal", "builder", "lx")
-HVM = ("bhyve", "kvm")
-BRANDS = ZONES + HVM
-MDATA_FETCH = ("joyent", "joyent-minimal", "builder")  # vmadm runs their mdata:fetch anew when the network changes
 STATES = ("present", "running", "stopped", "rebooted", "absent")
 SNAPSHOT_STATES = ("present", "absent", "rolled_back")
 TRANSIENT = ("provisioning", "stopping", "shutting_down", "receiving")  # states that a VM leaves by itself
-
-# MiB above ``ram``: what vmadm adds for the hypervisor when nothing is said, and what it insists on.
-OVERHEAD = {"bhyve": (1280, 256), "kvm": (1024, 256)}
-LEAST_SWAP = 256  # MiB
-MOST_SHARES = 65535
-IDS = {"max_msg_ids": 4096, "max_sem_ids": 4096, "max_shm_ids": 4096}
-RECORD_SIZE = 131072  # bytes, the default of ZFS
-CONSOLES = {"com1": "/dev/zconsole", "com2": "socket,/tmp/vm.ttyb"}  # what an update that names neither sets
-DOCKER_INIT = {"lx": "/native/usr/vm/sbin/dockerinit", "joyent-minimal": "/usr/vm/sbin/dockerinit"}
-NOBODY = "00000000-0000-0000-0000-000000000000"
-HVM_PRIVILEGES = ["default", "-file_link_any", "-net_access", "-proc_fork", "-proc_info", "-proc_session"]
+# What ``vmadm update`` can do to a disk of a running VM.
+LIVE_DISK = {"path", "compression", "refreservation"}
+MEMORY = ("max_physical_memory", "max_locked_memory", "max_swap", "tmpfs")
 HIDDEN, HIDDEN_NEW = "(hidden)", "(hidden, another value)"
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9_.:%-]{1,64}")
-UNSETTABLE: t.Final = object()
 
 
 class PlanError(Exception):
     """A VM cannot be made as described; the message says where, what, and what would be right."""
-
-
-@dataclass(frozen=True)
-class Property:
-    """One property of a VM or of one of its nics, disks, filesystems or devices.
-
-    :param type: as in an argument spec: str, int, bool, list, dict; ``objects`` for a list of mappings.
-    :param elements: of a list.
-    :param brands: the brands that may have it.
-    :param update: whether ``vmadm update`` can change it.
-    :param absent: the value that vmadm shows by leaving the property out.
-    :param clear: what an update sends to unset it.
-    :param applies: when a change reaches a running VM: ``live``, ``boot`` or ``stored`` (nothing to reach).
-    :param least, most: limits of a number.
-    :param shown: whether ``vmadm get`` tells it.
-    :param secret: whether its value is kept out of logs, diffs and results.
-    """
-
-    type: str = "str"
-    elements: str | None = None
-    brands: tuple[str, ...] = BRANDS
-    update: bool = True
-    absent: t.Any = None
-    clear: t.Any = UNSETTABLE
-    applies: str = "boot"
-    least: int | None = None
-    most: int | None = None
-    shown: bool = True
-    secret: bool = False
-
-
-def _text(**more: t.Any) -> Property:
-    return Property(**{"clear": "", **more})
-
-
-def _number(**more: t.Any) -> Property:
-    # vmadm takes 0 and nothing for the same in most numbers; null would be read as 0, so "" unsets them.
-    return Property(**{"type": "int", "absent": 0, "clear": "", "least": 0, **more})
-
-
-def _flag(**more: t.Any) -> Property:
-    return Property(**{"type": "bool", "absent": False, **more})
-
-
-def _fixed(**more: t.Any) -> Property:
-    return Property(**{"update": False, **more})
-
-
-def _memory(**more: t.Any) -> Property:
-    return Property(**{"type": "int", "least": 0, "applies": "live", **more})
-
-
-# Brands, types and limits are those of vmadm's own table.
-PROPERTIES: dict[str, Property] = {
-    "alias": _text(applies="stored"),
-    "archive_on_delete": _flag(applies="stored"),
-    "autoboot": Property("bool", applies="stored"),
-    "bhyve_extra_opts": _text(brands=("bhyve",)),
-    "billing_id": _text(applies="stored"),
-    "boot": _text(brands=HVM),
-    "bootrom": _text(brands=("bhyve",)),
-    "brand": _fixed(),
-    "com1": _text(brands=("bhyve",)),
-    "com2": _text(brands=("bhyve",)),
-    "cpu_cap": _number(applies="live"),
-    "cpu_shares": _number(applies="live"),
-    "cpu_type": _text(brands=("kvm",)),
-    "customer_metadata": Property("dict", applies="live", secret=True),
-    "delegate_dataset": _fixed(type="bool", brands=ZONES, absent=False),
-    "disk_driver": _text(brands=HVM, applies="stored"),
-    "disks": Property("objects", brands=HVM),
-    "dns_domain": _text(brands=ZONES),
-    "do_not_inventory": _flag(applies="stored"),
-    "docker": _flag(brands=("joyent-minimal", "lx")),
-    "filesystems": Property("objects", brands=ZONES),
-    "firewall_enabled": _flag(applies="live"),
-    "flexible_disk_size": _number(brands=("bhyve",), applies="stored"),
-    "fs_allowed": Property("list", "str", brands=ZONES, clear=[]),
-    "hostname": _text(),
-    "image_uuid": _fixed(),
-    "indestructible_delegated": _flag(applies="live"),
-    "indestructible_zoneroot": _flag(applies="live"),
-    "init_name": _text(brands=ZONES),
-    "internal_metadata": Property("dict", applies="live", secret=True),
-    "internal_metadata_namespaces": Property("list", "str", clear=[]),
-    "kernel_version": Property(brands=("lx",)),
-    "limit_priv": Property("list", "str"),
-    "maintain_resolvers": _flag(brands=ZONES, applies="stored"),
-    "max_locked_memory": _memory(),
-    "max_lwps": _number(applies="live"),
-    "max_msg_ids": _number(applies="live"),
-    "max_physical_memory": _memory(),
-    "max_sem_ids": _number(applies="live"),
-    "max_shm_ids": _number(applies="live"),
-    "max_shm_memory": _number(applies="live"),
-    "max_swap": _memory(least=LEAST_SWAP),
-    "mdata_exec_timeout": _fixed(type="int", brands=ZONES, least=0, shown=False),
-    "nic_driver": _text(brands=HVM, applies="stored"),
-    "nics": Property("objects"),
-    "nowait": _fixed(type="bool", brands=ZONES, shown=False),
-    "owner_uuid": _text(applies="stored"),
-    "package_name": _text(brands=(*ZONES, "kvm"), applies="stored"),
-    "package_version": _text(brands=(*ZONES, "kvm"), applies="stored"),
-    "pci_devices": Property("objects", brands=("bhyve",)),
-    "qemu_extra_opts": _text(brands=("kvm",)),
-    "qemu_opts": _text(brands=("kvm",)),
-    "quota": _number(applies="live"),
-    "ram": Property("int", least=0),
-    "resolvers": Property("list", "str", clear=[]),
-    "restart_init": _flag(brands=ZONES, absent=True),
-    "routes": Property("dict"),
-    "spice_opts": _text(brands=("kvm",)),
-    "spice_password": _text(brands=("kvm",), secret=True),
-    "spice_port": _number(brands=("kvm",), least=-1),
-    "tags": Property("dict", applies="live"),
-    "tmpfs": Property("int", brands=ZONES, least=0, absent=0),
-    "uuid": _fixed(),
-    "vcpus": Property("int", brands=HVM, least=1),
-    "vga": Property(brands=("kvm",)),
-    "virtio_txburst": _number(brands=("kvm",)),
-    "virtio_txtimer": _number(brands=("kvm",)),
-    "vnc_password": _text(brands=HVM, secret=True),
-    "vnc_port": _number(brands=HVM, least=-1),
-    # vmadm refuses "" for a compression, and takes 0 for the default of a record size.
-    "zfs_data_compression": Property(brands=ZONES, absent="off", clear="off", applies="live"),
-    "zfs_data_recsize": _number(brands=ZONES, absent=RECORD_SIZE, clear=0, applies="live"),
-    "zfs_filesystem_limit": _number(absent=None, applies="live"),
-    "zfs_io_priority": _number(applies="live"),
-    "zfs_root_compression": Property(absent="off", clear="off", applies="live"),
-    "zfs_root_recsize": _number(absent=RECORD_SIZE, clear=0, applies="live"),
-    "zfs_snapshot_limit": _number(absent=None, applies="live"),
-    "zlog_max_size": _number(brands=ZONES, most=2**63 - 1),
-    "zonename": _fixed(),
-    "zpool": _fixed(),
-}
-
-# A value of a nic ends up in zonecfg as it is, so only flags and lists can be taken back without a new nic.
-NIC: dict[str, Property] = {
-    "allow_dhcp_spoofing": _flag(applies="live"),
-    "allow_ip_spoofing": _flag(applies="live"),
-    "allow_mac_spoofing": _flag(applies="live"),
-    "allow_restricted_traffic": _flag(applies="live"),
-    "allow_unfiltered_promisc": _flag(brands=HVM, applies="live"),
-    "allowed_dhcp_cids": Property("list", "str", brands=(*ZONES, "kvm"), clear=[]),
-    "allowed_ips": Property("list", "str", clear=[], applies="live"),
-    "blocked_outgoing_ports": Property("list", "int", clear=[]),
-    "dhcp_server": _flag(),
-    "gateway": Property(shown=False),
-    "gateways": Property("list", "str", clear=[]),
-    "interface": _fixed(),
-    "ip": Property(shown=False),
-    "ips": Property("list", "str", clear=[]),
-    "mac": _fixed(),
-    "model": Property(brands=HVM),
-    "mtu": Property("int", least=576, most=9000),
-    "netmask": Property(shown=False),
-    "network_uuid": Property(applies="stored"),
-    "nic_tag": Property(),
-    "primary": _flag(),
-    "vlan_id": Property("int", absent=0, least=0, most=4095),
-    "vrrp_primary_ip": Property(),
-    "vrrp_vrid": _fixed(type="int", least=0, most=255),  # the MAC follows from it
-}
-DISK: dict[str, Property] = {
-    "block_size": _fixed(type="int", brands=HVM, least=0),
-    "boot": _flag(brands=HVM),
-    "compression": Property(brands=HVM, absent="off", applies="live"),
-    "dangerous_allow_shrink": Property("bool", brands=("bhyve",), shown=False),
-    "guest_block_size": Property(brands=("bhyve",)),
-    "image_name": Property(brands=("kvm",)),
-    "image_size": _fixed(type="int", brands=HVM, least=0),
-    "image_uuid": _fixed(brands=HVM),
-    "media": Property(brands=HVM, absent="disk"),
-    "model": Property(brands=HVM),
-    "nocreate": _fixed(type="bool", brands=HVM, shown=False),
-    "notrim": Property("bool", brands=("bhyve",), absent=False),
-    "path": _fixed(brands=HVM),
-    "pci_slot": Property(brands=("bhyve",)),
-    "refreservation": Property("int", brands=HVM, least=0, applies="live"),
-    "size": Property("int", brands=HVM, least=0),  # kvm cannot resize: _disk_changes
-    "uuid": Property(brands=("bhyve",)),
-    "zpool": _fixed(brands=HVM),
-}
-FILESYSTEM: dict[str, Property] = {
-    "options": Property("list", "str", brands=ZONES),
-    "raw": Property(brands=ZONES),
-    "source": Property(brands=ZONES),
-    "target": _fixed(brands=ZONES),
-    "type": Property(brands=ZONES),
-}
-PCI_DEVICE: dict[str, Property] = {
-    "path": _fixed(brands=("bhyve",)),
-    "pci_slot": Property(brands=("bhyve",)),
-}
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list of mappings: the properties of one of them, and the one that is its identity."""
-
-    key: str
-    properties: dict[str, Property]
-
-
-ITEMS: dict[str, Items] = {
-    "nics": Items("mac", NIC),
-    "disks": Items("path", DISK),
-    "filesystems": Items("target", FILESYSTEM),
-    "pci_devices": Items("path", PCI_DEVICE),
-}
-ALIASES = {"image_uuid": ["dataset_uuid", "zone_dataset_uuid"], "zpool": ["zfs_storage_pool_name"]}
-# Whole: what a description does not name is removed. Of the other mappings, only the keys that it names are touched.
-OWNED_WHOLE = ("routes",)
-KEYED = ("customer_metadata", "internal_metadata", "tags", *OWNED_WHOLE)
-# What ``vmadm update`` can do to a disk of a running VM.
-LIVE_DISK = {"path", "compression", "refreservation"}
-
-
-def argument_spec() -> dict[str, t.Any]:
-    """The options of the properties, for an argument spec. That of the module vmadm adds its own."""
-
-    def option(one: Property) -> dict[str, t.Any]:
-        spec: dict[str, t.Any] = {"type": one.type}
-        if one.elements:
-            spec["elements"] = one.elements
-        if one.secret:
-            spec["no_log"] = True
-        return spec
-
-    options: dict[str, t.Any] = {}
-    for name, one in PROPERTIES.items():
-        if one.type == "objects":
-            items = {key: option(each) for key, each in ITEMS[name].properties.items()}
-            if name != "nics" and name != "disks":
-                items[ITEMS[name].key]["required"] = True
-            options[name] = {"type": "list", "elements": "dict", "options": items}
-            continue
-        options[name] = option(one)
-        if name in ALIASES:
-            options[name]["aliases"] = ALIASES[name]
-    options["brand"]["choices"] = list(BRANDS)
-    return options
 
 
 @dataclass(frozen=True)
@@ -411,29 +171,6 @@ def _read_item(where: str, items: Items, given: t.Mapping[str, t.Any]) -> State:
     return item
 
 
-def modern_nic(nic: t.Mapping[str, t.Any]) -> State:
-    """A nic with ``ips`` and ``gateways`` in place of ``ip``, ``netmask`` and ``gateway``, and a MAC as vmadm writes it."""
-    item = dict(nic)
-    ip, netmask, gateway = item.pop("ip", None), item.pop("netmask", None), item.pop("gateway", None)
-    if ip and "ips" not in item:
-        if ip in ("dhcp", "addrconf"):
-            item["ips"] = [ip]
-        elif not netmask:
-            raise ValueError(f"ip: {ip!r} needs netmask; or give ips with a prefix length, such as {ip}/24")
-        else:
-            item["ips"] = [f"{ip}/{ipaddress.ip_network(f'0.0.0.0/{netmask}').prefixlen}"]
-    if gateway and "gateways" not in item:
-        item["gateways"] = [gateway]
-    if "vrrp_vrid" in item and "mac" not in item:
-        item["mac"] = f"00:00:5e:00:01:{item['vrrp_vrid']:02x}"
-    if item.get("mac"):
-        parts = item["mac"].lower().split(":")
-        if len(parts) != 6 or not all(re.fullmatch("[0-9a-f]{1,2}", part) for part in parts):
-            raise ValueError(f"mac: {item['mac']!r} is not right: six hexadecimal numbers with colons, as 02:08:20:1a:2b:3c")
-        item["mac"] = ":".join(part.zfill(2) for part in parts)
-    return item
-
-
 def _check_addresses(where: str, nic: State) -> None:
     """Refuse what ``vmadm validate`` lets pass and ``vmadm create`` refuses, without naming the nic."""
     for address in nic.get("ips") or ():
@@ -474,60 +211,6 @@ def _bare(address: str) -> str:
     return str(ipaddress.ip_interface(address).ip)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# States
-
-
-def normal(vm: t.Mapping[str, t.Any]) -> State:
-    """What ``vmadm get`` shows, with every property of :data:`PROPERTIES` present and in one form."""
-    state: State = {}
-    for name, one in PROPERTIES.items():
-        if one.type == "objects":
-            state[name] = [_normal_item(name, item) for item in vm.get(name) or ()]
-        elif one.type == "dict":
-            state[name] = dict(vm.get(name) or {})
-        elif one.shown:
-            state[name] = _shown(one, vm.get(name))
-    state["nics"].sort(key=lambda nic: _number_of(nic.get("interface")))
-    state["datasets"] = list(vm.get("datasets") or ())
-    state["delegate_dataset"] = bool(state["datasets"])
-    state["snapshots"] = [one["name"] for one in vm.get("snapshots") or ()]
-    state["state"] = vm.get("state")
-    if vm.get("brand") in ZONES:
-        state["ram"] = None  # another name for max_physical_memory, which ``vmadm list`` alone shows
-    return state
-
-
-def _shown(one: Property, value: t.Any) -> t.Any:
-    """A value as :func:`normal` has it: a list for a comma list, the default for nothing."""
-    if one.type == "list":
-        if isinstance(value, str):
-            value = [part for part in value.split(",") if part]
-        return [part for part in value or () if part != ""]
-    return one.absent if value is None or value == "" else value
-
-
-def _normal_item(kind: str, item: t.Mapping[str, t.Any]) -> State:
-    item = modern_nic(item) if kind == "nics" else item
-    return {name: _shown(one, item.get(name)) for name, one in ITEMS[kind].properties.items() if one.shown}
-
-
-def _number_of(interface: str | None) -> int:
-    found = re.search(r"\d+$", interface or "")
-    return int(found.group()) if found else 10**6
-
-
-def same(one: Property, first: t.Any, second: t.Any) -> bool:
-    """Whether two values are the same to vmadm; true is not 1."""
-    return _strict(_shown(one, first)) == _strict(_shown(one, second))
-
-
-def _strict(value: t.Any) -> t.Any:
-    if isinstance(value, (list, tuple)):
-        return [_strict(each) for each in value]
-    return (type(value) is bool, value)
-
-
 def unlike(predicted: State, actual: State, names: t.Iterable[str]) -> list[str]:
     """What of ``names`` is not as predicted. What a prediction cannot know (a random MAC, a path) is left out of it."""
     found = []
@@ -536,9 +219,8 @@ def unlike(predicted: State, actual: State, names: t.Iterable[str]) -> list[str]
         if name in ITEMS:
             ok = _items_alike(name, expected or [], value or [])
         elif name in KEYED:
-            ok = _strict(sorted((expected or {}).items())) == _strict(
-                sorted((key, each) for key, each in (value or {}).items() if key != "docker:id")
-            )
+            mappings = [{**(each or {}), **DOCKER_ID} for each in (expected, value)]
+            ok = strict(sorted(mappings[0].items())) == strict(sorted(mappings[1].items()))
         else:
             ok = same(PROPERTIES.get(name, Property()), expected, value)
         if not ok:
@@ -569,7 +251,7 @@ def view(state: State | None, before: State | None = None) -> State:
             old = before.get(name) if before else None
             if isinstance(value, dict):
                 old = old or {}
-                value = {key: _hidden(key in old, _strict(old.get(key)) == _strict(value[key])) for key in sorted(value)}
+                value = {key: _hidden(key in old, strict(old.get(key)) == strict(value[key])) for key in sorted(value)}
             else:
                 value = _hidden(bool(old), old == value)
         elif name in ITEMS:
@@ -585,170 +267,11 @@ def _hidden(existed: bool, unchanged: bool) -> str:
     return HIDDEN_NEW if existed and not unchanged else HIDDEN
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What vmadm makes of a payload
-
-
-def memory(brand: str, payload: Payload, have: t.Mapping[str, t.Any]) -> Payload:
-    """The payload with the values that vmadm drags along with a limit of memory, and its limits applied. MiB.
-
-    ``max_locked_memory`` and ``max_swap`` keep their distance from ``max_physical_memory``, ``tmpfs`` keeps its ratio;
-    swap is never below, locked memory and tmpfs never above it.
-    """
-    out = dict(payload)
-    overhead, least = OVERHEAD.get(brand, (0, 0))
-    old: t.Any = have.get("max_physical_memory")
-    zone = brand in ZONES
-    if "ram" in out and "max_physical_memory" not in out:
-        out["max_physical_memory"] = out["ram"] + overhead
-    if "max_physical_memory" in out:
-        new = out["max_physical_memory"]
-        locked, swap = have.get("max_locked_memory"), have.get("max_swap")
-        if "max_locked_memory" not in out:
-            out["max_locked_memory"] = new if old is None or locked is None else new - (old - locked)
-        if "max_swap" not in out:
-            tied = old is None or swap is None or (swap == LEAST_SWAP and new >= LEAST_SWAP)
-            out["max_swap"] = max(LEAST_SWAP, new if tied else new + (swap - old))
-        if zone and "tmpfs" not in out:
-            kept = not old or have.get("tmpfs") is None
-            out["tmpfs"] = new if kept else math.floor(have["tmpfs"] / old * new + 0.5)
-        for name, default in (("max_shm_memory", new), *IDS.items()):
-            if name not in out and not have.get(name):
-                out[name] = default
-    if "tmpfs" in out:
-        out["tmpfs"] = min(out["tmpfs"], out.get("max_physical_memory", old))
-    if least:
-        floor = (out.get("ram") or have.get("ram") or 0) + least
-        for name in ("max_physical_memory", "max_locked_memory"):
-            if floor > (out[name] if name in out else have.get(name) or 0):
-                out[name] = floor
-    limit = out.get("max_physical_memory", old)
-    if "max_locked_memory" in out:
-        out["max_locked_memory"] = min(out["max_locked_memory"], limit)
-    if "max_swap" in out:
-        out["max_swap"] = max(out["max_swap"], limit)
-    return out
-
-
-def created(payload: Payload) -> State:
-    """The state of the VM that ``vmadm create`` makes of a payload, without what only it can know."""
-    vm = dict(payload)
-    brand, zone = vm["brand"], vm["brand"] in ZONES
-    vm["autoboot"] = vm.get("autoboot", True)
-    vm["cpu_shares"] = min(vm.get("cpu_shares", 100), MOST_SHARES)
-    defaults: Payload = {"owner_uuid": NOBODY, "billing_id": NOBODY, "zpool": "zones", "zfs_io_priority": 100}
-    defaults.update(max_lwps=2000, ram=256, quota=1 if brand == "bhyve" else 10)
-    defaults.update({"dns_domain": "local", "limit_priv": ["default"]} if zone else {"limit_priv": HVM_PRIVILEGES, "vcpus": 1})
-    if vm.get("uuid"):
-        defaults["zonename"] = vm["uuid"]
-    vm = memory(brand, {**defaults, **vm}, {})
-    if zone:
-        vm["tmpfs"] = min(vm.get("tmpfs", vm["max_physical_memory"]), vm["max_physical_memory"])
-    if vm.get("docker"):
-        vm.update(_docker(brand, vm, {}))
-    if not vm.get("image_uuid"):
-        for name in ("spice_opts", "spice_password", "spice_port"):
-            vm.pop(name, None)
-    if vm.pop("delegate_dataset", False):
-        vm["datasets"] = [f"{vm['zpool']}/{vm['zonename']}/data"] if "zonename" in vm else ["data"]
-    state = normal({**vm, "nics": [], "disks": [], "filesystems": [], "pci_devices": []})
-    if brand == "bhyve" and "com1" not in vm and "com2" not in vm:
-        state.update(CONSOLES)
-    for name in ITEMS:
-        _add(state, name, payload.get(name) or [])
-    if state["nics"] and not any(nic.get("primary") for nic in state["nics"]):
-        state["nics"][0]["primary"] = True
-    if brand == "bhyve" and not state["bootrom"] and any(disk.get("image_uuid") for disk in state["disks"]):
-        del state["bootrom"]  # the image's manifest may name one
-    state["state"] = "running" if vm["autoboot"] else "stopped"
-    return state
-
-
-def _docker(brand: str, payload: t.Mapping[str, t.Any], have: t.Mapping[str, t.Any]) -> Payload:
-    """What comes with ``docker: true``. The id that vmadm makes is left out: it is random."""
-    out: Payload = {"restart_init": False}
-    names = list(payload.get("internal_metadata_namespaces") or ())
-    if "docker" not in (have.get("internal_metadata_namespaces") or ()) and "docker" not in names:
-        out["internal_metadata_namespaces"] = [*names, "docker"]
-    if not have.get("init_name") and not payload.get("init_name") and brand in DOCKER_INIT:
-        out["init_name"] = DOCKER_INIT[brand]
-    return out
-
-
-def updated(have: State, payload: Payload) -> State:
-    """The state that ``vmadm update`` makes of another one."""
-    after = copy.deepcopy(have)
-    brand = have["brand"]
-    change = memory(brand, payload, have) if payload else {}
-    if change.get("docker"):
-        change.update(_docker(brand, change, have))
-    if brand == "bhyve" and not {"com1", "com2"} & set(payload):
-        change.update(CONSOLES)
-    if "zfs_root_compression" in payload and have["datasets"]:
-        # A delegated dataset would inherit it, so vmadm sets its own: to off where it did not know of another.
-        change.setdefault("zfs_data_compression", "off")
-    for name, value in change.items():
-        one = PROPERTIES.get(name)
-        if one and one.type not in ("objects", "dict") and not (name == "ram" and brand in ZONES):
-            after[name] = _shown(one, one.absent if name.endswith("_recsize") and value == 0 else value)
-    for name in KEYED:
-        after[name].update(payload.get(f"set_{name}") or {})
-        for key in payload.get(f"remove_{name}") or ():
-            after[name].pop(key, None)
-    for name, items in ITEMS.items():
-        gone = payload.get(f"remove_{name}") or ()
-        after[name] = [item for item in after[name] if item[items.key] not in gone]
-        for change_item in payload.get(f"update_{name}") or ():
-            for item in after[name]:
-                if item[items.key] == change_item[items.key]:
-                    item.update({key: value for key, value in change_item.items() if items.properties[key].shown})
-        _add(after, name, payload.get(f"add_{name}") or [], [item.get("interface") for item in have[name]])
-    new_primary = [nic for name in ("update_nics", "add_nics") for nic in payload.get(name) or () if nic.get("primary")]
-    if new_primary:
-        for nic in after["nics"]:
-            nic["primary"] = _is(nic, new_primary[0])
-    return after
-
-
-def _is(nic: State, other: State) -> bool:
-    if other.get("mac"):
-        return bool(nic.get("mac") == other["mac"])
-    return "mac" not in nic and all(nic.get(key) == value for key, value in other.items())
-
-
-def _add(state: State, kind: str, items: t.Sequence[State], taken: t.Sequence[str | None] = ()) -> None:
-    """Append items as ``add_nics`` and its like do. What vmadm chooses at random is not in them."""
-    prefix = "eth" if state["brand"] == "lx" else "net"
-    used = {*taken, *(item.get("interface") for item in state[kind])}
-    for given in items:
-        item = {name: value for name, value in given.items() if ITEMS[kind].properties[name].shown}
-        if kind == "nics":
-            if "interface" not in item:
-                item["interface"] = next(f"{prefix}{n}" for n in range(len(used) + 1) if f"{prefix}{n}" not in used)
-            used.add(item["interface"])
-            if "model" not in item and state.get("nic_driver"):
-                item["model"] = state["nic_driver"]
-            elif "model" not in item and state["nics"] and state["nics"][0].get("model"):
-                item["model"] = state["nics"][0]["model"]
-        if kind == "disks":
-            if "model" not in item and state.get("disk_driver"):
-                item["model"] = state["disk_driver"]
-            item.setdefault("zpool", state["zpool"])
-        for name, one in ITEMS[kind].properties.items():
-            if one.shown and name not in item and one.absent is not None:
-                item[name] = one.absent
-        state[kind].append(item)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The smallest payload
-
-
 def match(kind: str, wanted: t.Sequence[State], have: t.Sequence[State]) -> list[tuple[State, State | None]]:
     """Each wanted item with the existing one that it means.
 
-    By identity where the item tells it. A nic without a MAC means the one with its interface, or else the one at its
-    place; a disk without a path the one at its place.
+    By identity where the item tells it. A nic without a MAC means the one with its interface. Those that tell neither, and
+    disks without a path, mean those that are left, in their order.
     """
     key = ITEMS[kind].key
     found: dict[int, int] = {}
@@ -764,8 +287,8 @@ def match(kind: str, wanted: t.Sequence[State], have: t.Sequence[State]) -> list
             if index not in found and item.get(name) is not None and (name == key or item.get(key) is None):
                 pair(index, [place for place, other in enumerate(have) if other.get(name) == item[name]])
     for index, item in enumerate(wanted):
-        if item.get(key) is None and item.get("interface") is None and index < len(have):
-            pair(index, [index])
+        if item.get(key) is None and item.get("interface") is None:
+            pair(index, range(len(have)))
     return [(item, have[found[index]] if index in found else None) for index, item in enumerate(wanted)]
 
 
@@ -785,6 +308,9 @@ def update_payload(have: State, want: Want) -> Payload:
         goal = _goal(have, after, want, payload)
         left = {name: value for name, value in goal.items() if not same(PROPERTIES[name], after[name], value)}
         if not left:
+            if {"ram", "max_physical_memory"} & set(payload):
+                # What is wanted is said, rather than left to what each version of vmadm drags along.
+                payload.update({name: goal[name] for name in MEMORY if name in goal})
             return payload
         payload.update({name: _sent(name, value) for name, value in left.items()})
     raise PlanError(f"{want.who}: no payload brings {', '.join(sorted(left))} to the wanted value: a defect of this module")
@@ -819,10 +345,8 @@ def _goal(have: State, after: State, want: Want, payload: Payload) -> Payload:
         names = goal.get("internal_metadata_namespaces", have["internal_metadata_namespaces"]) or []
         if "internal_metadata_namespaces" in goal or payload.get("docker"):
             goal["internal_metadata_namespaces"] = names if "docker" in names else [*names, "docker"]
-    if payload:
-        keep = ["com1", "com2"] if have["brand"] == "bhyve" else []
-        keep += ["zfs_data_compression"] if have["datasets"] else []
-        for name in keep:
+    if payload and have["brand"] == "bhyve":
+        for name in ("com1", "com2"):
             goal.setdefault(name, have[name])
     return goal
 
@@ -837,7 +361,7 @@ def _sent(name: str, value: t.Any) -> t.Any:
 
 def _mapping_changes(name: str, have: State, want: t.Mapping[str, t.Any]) -> Payload:
     payload: Payload = {}
-    put = {key: value for key, value in want.items() if value is not None and _strict(have.get(key)) != _strict(value)}
+    put = {key: value for key, value in want.items() if value is not None and strict(have.get(key)) != strict(value)}
     gone = [key for key, value in want.items() if value is None and key in have]
     if name in OWNED_WHOLE:
         gone = sorted(key for key in have if want.get(key) is None)
@@ -855,10 +379,10 @@ def _item_changes(name: str, have: State, want: Want) -> Payload:
     add: list[State] = []
     update: list[State] = []
     for index, (item, other) in enumerate(pairs):
-        item = {key: value for key, value in item.items() if key != "primary" or value}
         if other is None:
-            add.append(item)
+            add.append(_new_item(item))
             continue
+        item = {key: value for key, value in item.items() if key != "primary" or value}
         change = {
             key: items.properties[key].clear if value is None else value
             for key, value in item.items()
@@ -890,6 +414,14 @@ def _item_changes(name: str, have: State, want: Want) -> Payload:
     return {f"{verb}_{name}": value for verb, value in found.items() if value}
 
 
+def _new_item(item: State) -> State:
+    """An item as it is added. vmadm takes no ``primary: false``, and no MAC of a nic that has it from its ``vrrp_vrid``."""
+    drop = {"mac"} if "vrrp_vrid" in item else set()
+    return {
+        key: value for key, value in item.items() if value is not None and key not in drop and (key != "primary" or value)
+    }
+
+
 def _keep_primary(
     pairs: list[tuple[State, State | None]], have: list[State], add: list[State], update: list[State], remove: list[str]
 ) -> None:
@@ -900,7 +432,7 @@ def _keep_primary(
         return
     first, other = pairs[0]
     if other is None:
-        add[add.index({key: value for key, value in first.items() if key != "primary"})]["primary"] = True
+        add[add.index(_new_item(first))]["primary"] = True
         return
     for change in update:
         if change["mac"] == other["mac"]:
@@ -923,10 +455,6 @@ def _disk_changes(index: int, item: State, other: State, change: Payload, have: 
                 f"set dangerous_allow_shrink: true for this disk if that is meant"
             )
     return change
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Plans
 
 
 @dataclass(frozen=True)
@@ -985,12 +513,12 @@ def plan(vm: t.Mapping[str, t.Any] | None, want: Want, others: t.Sequence[t.Mapp
     have = normal(vm) if vm else None
     if want.state == "absent":
         return _plan_absent(have, want)
-    brand = have["brand"] if have else want.properties.get("brand")
+    brand: t.Any = have["brand"] if have else want.properties.get("brand")
     if brand not in BRANDS:
         what = "give brand, the VM is to be made" if brand is None else f"brand {brand!r} is none of {', '.join(BRANDS)}"
         raise PlanError(f"{want.who}: {what}")
     _check_brand(brand, want)
-    _check_conflicts(want, others)
+    _check_conflicts(have["nics"] if have else [], want, others)
     if have is None or have["state"] == "failed":
         if have is not None and not want.replace_failed:
             raise PlanError(
@@ -1017,14 +545,15 @@ def _check_brand(brand: str, want: Want) -> None:
         raise PlanError(f"{want.who}: ram is {ram} and max_physical_memory {physical}: for brand {brand} both are the same limit")
 
 
-def _check_conflicts(want: Want, others: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+def _check_conflicts(have: list[State], want: Want, others: t.Sequence[t.Mapping[str, t.Any]]) -> None:
     """Refuse an address or a MAC that another VM of the host has. vmadm compares text only: 10.0.0.1/24 is not 10.0.0.1/25 to it."""
+    wanted = [{**(other or {}), **item} for item, other in match("nics", want.properties.get("nics") or [], have)]
     for vm in others:
         if vm.get("state") == "failed":
             continue
         for nic in normal(vm)["nics"]:
             theirs = {_bare(one) for one in nic["ips"] if "/" in one}
-            for index, mine in enumerate(want.properties.get("nics") or ()):
+            for index, mine in enumerate(wanted):
                 where = f"{want.who}: nics[{index}]"
                 if mine.get("mac") and mine["mac"] == nic["mac"] and mine.get("vrrp_vrid") is None:
                     raise PlanError(f"{where}.mac: {mine['mac']} is that of VM {vm['uuid']}")
@@ -1060,10 +589,7 @@ def _plan_new(want: Want) -> Plan:
             payload[name] = values
     for name in ITEMS:
         if name in payload:
-            payload[name] = [
-                {key: value for key, value in item.items() if value is not None and (key != "primary" or value)}
-                for item in payload[name]
-            ]
+            payload[name] = [_new_item(item) for item in payload[name]]
     brand = payload["brand"]
     _check_new(brand, payload, want)
     if brand in ZONES and "ram" in payload:
@@ -1072,8 +598,9 @@ def _plan_new(want: Want) -> Plan:
     if up is not asked.get("autoboot", True) or "autoboot" in asked:
         payload["autoboot"] = up
     state = created(payload)
+    payload.update({name: state[name] for name in (*MEMORY, "cpu_shares") if name in payload})  # as vmadm would limit them
     steps = [Step("create", payload, tuple(name for name in payload if PROPERTIES[name].shown), state)]
-    rest = update_payload(state, want)
+    rest = update_payload(state, _without(want, *ITEMS))
     if rest:
         steps.append(_update(state, rest))
         state = t.cast(State, steps[-1].after)
@@ -1151,7 +678,8 @@ def _plan_existing(have: State, want: Want) -> Plan:
     restarts = {"stop", "start", "reprovision", "rollback-snapshot"} & set(verbs)
     if up and target and not restarts and (want.state == "rebooted" or (running_changes and want.allow_reboot)):
         reboot = Step("reboot", None, ("state",), extras.after, "force" if want.force else "")
-        return Plan(have, extras.after, (*extras.steps, reboot))
+        last = len(extras.steps) - verbs.count("kill")  # the signal is for the VM as it is at the end
+        return Plan(have, extras.after, (*extras.steps[:last], reboot, *extras.steps[last:]))
     return Plan(have, extras.after, extras.steps, () if restarts or not target else tuple(running_changes))
 
 

@@ -215,8 +215,9 @@ def prepare(folder: Path, conf: str, tests: list[str], skips: t.Iterable[str]) -
     import tempest
 
     root = Path(t.cast("str", tempest.__file__)).parent
-    # Tests of one class share what the class sets up, so they stay together.
-    lines = [f"test_path={root}/test_discover", f"top_dir={root.parent}", r"group_regex=([^\.]*\.)*"]
+    # Tests of an API's class share what the class sets up, so they stay together. Scenarios share nothing but a project, and
+    # one class has most of the work: they go to whichever worker is free.
+    lines = [f"test_path={root}/test_discover", f"top_dir={root.parent}", r"group_regex=tempest\.api\.([^\.]*\.)*"]
     write_private(folder / ".stestr.conf", "[DEFAULT]\n" + "".join(f"{line}\n" for line in lines))
 
 

@@ -351,7 +351,8 @@ options:
     type: int
   nics:
     description:
-      - Network interfaces. One is known by its MAC; without a MAC by its interface, or else by its place in the list.
+      - Network interfaces. One is known by its MAC, without a MAC by its interface. Those with neither are taken for those that are
+        left, in the order of their interfaces.
     type: list
     elements: dict
     suboptions:
@@ -434,8 +435,8 @@ options:
         type: str
   disks:
     description:
-      - Disks. One is known by its path, without a path by its place in the list. Changed only while the VM is stopped, except
-        O(disks[].compression) and O(disks[].refreservation). For brands bhyve and kvm.
+      - Disks. One is known by its path. Those without are taken for those that are left, in their order. Changed only while the VM
+        is stopped, except O(disks[].compression) and O(disks[].refreservation). For brands bhyve and kvm.
     type: list
     elements: dict
     suboptions:
@@ -653,8 +654,8 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_plan imp
     STATES,
     PlanError,
     Want,
-    argument_spec,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_properties import argument_spec
 
 OPTIONS: dict[str, t.Any] = {
     **argument_spec(),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One declaration of a daemon, rendered for the service manager of its zone: systemd units here, SMF beside it later.
+"""One declaration of a daemon, rendered for the service manager of its zone: systemd units here, SMF manifests in smf.py.
 
 A daemon must restart exactly when something that it read at its start has changed. So beside each unit lies a digest of
 all that (files and unit), which the unit copies to ``/run/zonestack`` whenever it starts: what a daemon runs with is
@@ -26,7 +26,7 @@ DIGEST_DIRECTORY = "/etc/zonestack/digests"
 
 @dataclass(frozen=True)
 class Rendered:
-    """A daemon for systemd: name of its unit, path of the file that we write, and that file's text."""
+    """A daemon for its service manager: name of its unit or FMRI, path of the file that we write, that file's text, and :func:`digest`."""
 
     unit: str
     path: str
@@ -91,6 +91,20 @@ def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int, health: str
     )
 
 
+def user_of(daemon: Daemon, service: t.Mapping[str, t.Any]) -> str:
+    """The user that a daemon of ours runs as."""
+    return str(daemon.get("user") or service["image"].get("user") or "root")
+
+
+def command_of(name: str, daemon: Daemon, service: t.Mapping[str, t.Any]) -> str:
+    """The command line of a daemon of ours, which stays in the foreground unless its type says otherwise."""
+    if not daemon.get("wsgi"):
+        return str(daemon["command"])
+    # A lazy application shares no memory between its processes, so there are fewer of them.
+    workers = int(daemon.get("workers") or (1 if daemon.get("lazy") else 2) * service["zone"]["vcpus"])
+    return wsgi_command(name, daemon, f"/opt/{service['name']}", workers, (service.get("api") or {}).get("health") or "/")
+
+
 def render_systemd(
     name: str, daemon: Daemon, service: t.Mapping[str, t.Any], files: t.Mapping[str, str], extra_reads: t.Iterable[str] = ()
 ) -> Rendered:
@@ -109,16 +123,11 @@ def render_systemd(
     else:
         unit = f"{name}.service"
         path = f"/etc/systemd/system/{unit}"
-        user = daemon.get("user") or service["image"].get("user") or "root"
-        venv = f"/opt/{service['name']}"
+        user, command = user_of(daemon, service), command_of(name, daemon, service)
         if daemon.get("wsgi"):
-            # A lazy application shares no memory between its processes, so there are fewer of them.
-            workers = int(daemon.get("workers") or (1 if daemon.get("lazy") else 2) * service["zone"]["vcpus"])
-            command = wsgi_command(name, daemon, venv, workers, (service.get("api") or {}).get("health") or "/")
             kind = [f"User={user}", "Group=www-data", f"SupplementaryGroups={user}", f"RuntimeDirectory={name}",
                     "RuntimeDirectoryMode=0750", "Type=notify", "NotifyAccess=all", "KillMode=mixed"]
         else:
-            command = daemon["command"]
             kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]
         head = ["[Unit]", f"Description={service['description']}: {name}", "After=network.target", "StartLimitIntervalSec=0",
                 *_after(daemon), ""]

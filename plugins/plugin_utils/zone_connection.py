@@ -49,6 +49,10 @@ CHUNK = 65536
 FETCH_PIECE = 8 * 1024 * 1024
 """Bytes asked for at once when a file is fetched, so that memory use does not grow with the file."""
 
+BLOCK = 8192
+"""The client fills up what it sends to a multiple of this many bytes: head(1) of illumos waits for whole blocks of its stdio. What
+is beyond the command's input is read by the guard and dropped."""
+
 TIMED_OUT = 124
 """Exit code of a command that was killed at its time limit, as timeout(1) has it."""
 
@@ -68,21 +72,35 @@ umask 022
 cd "$HOME" 2>/dev/null || cd /
 IFS= read -r size || exit 1
 
+# Add a process to the family when its parent is in it.
+adopt() {
+    [ "$pid" != "$self" ] || return
+    case $family in *" $pid "*) return ;; esac
+    case " $$ $family" in *" $parent "*) family="$family$pid " ;; esac
+}
+
 # Send a signal to all that this supervisor has started, except the calling branch. What has left for init is spared, unless
 # it was there at an earlier call: a process deaf to SIGTERM whose parent was not.
 end() {
-    family="$family " found=
+    family="$family " found= signal=$1
     while [ "$family" != "$found" ]; do
         found=$family
-        for stat in /proc/[0-9]*/stat; do
-            { IFS= read -r line <"$stat"; } 2>/dev/null || continue
-            pid=${line%% *} parent=${line##*) ? } parent=${parent%% *}
-            [ "$pid" != "$self" ] || continue
-            case $family in *" $pid "*) continue ;; esac
-            case " $$ $family" in *" $parent "*) family="$family$pid " ;; esac
-        done
+        if [ -r /proc/self/stat ]; then
+            for stat in /proc/[0-9]*/stat; do
+                { IFS= read -r line <"$stat"; } 2>/dev/null || continue
+                pid=${line%% *} parent=${line##*) ? } parent=${parent%% *}
+                adopt
+            done
+        else
+            set -- $(ps -e -o pid= -o ppid=)
+            while [ $# -gt 1 ]; do
+                pid=$1 parent=$2
+                shift 2
+                adopt
+            done
+        fi
     done
-    [ "$family" = ' ' ] || kill -s "$1" $family 2>/dev/null
+    [ "$family" = ' ' ] || kill -s "$signal" $family 2>/dev/null
 }
 
 alive() {
@@ -92,26 +110,57 @@ alive() {
     return 1
 }
 
+# Run a command that reads what the client sends, in the background until the limit. illumos has no timeout(1): there a clock
+# of our own rings.
+within() {
+    if [ "$timeout" ]; then
+        timeout "$limit" "$@" <&4 &
+    else
+        "$@" <&4 &
+    fi
+    job=$!
+}
+
+clock() {
+    exec >/dev/null # not the command's input
+    sleep "$limit" &
+    trap 'kill $! 2>/dev/null; exit' TERM
+    wait $!
+    kill -s ALRM "$self"
+}
+
+# Wait for it: 124 when the limit came first.
+outcome() {
+    wait "$job"
+    why=$?
+    [ ! "$rung" ] || why=124
+}
+
 # Left, the guard: feed the command, then watch the lifeline. Right: the command. Whichever is done first ends the other.
 {
     # What is waited for runs in the background, because a shell heeds signals only in `wait`.
-    trap 'kill $! 2>/dev/null; exit' TERM
-    read -r self rest </proc/self/stat
+    trap 'kill $job $clock 2>/dev/null; exit' TERM
+    job= clock= rung= why=0
+    timeout=$(command -v timeout)
+    { read -r self rest </proc/self/stat; } 2>/dev/null || self=$(exec /bin/sh -c 'echo "$PPID"')
     echo "$self"
-    why=0
+    if [ ! "$timeout" ] && [ "$limit" != 0 ]; then
+        trap 'rung=1; kill $job 2>/dev/null' ALRM
+        clock &
+        clock=$!
+    fi
     if [ "$size" != 0 ]; then
-        timeout "$limit" head -c "$size" <&4 &
+        within head -c "$size"
         exec >/dev/null # only head keeps the command's input open now
-        wait $!
-        why=$?
+        outcome
     fi
     exec >/dev/null
     if [ $why != 124 ]; then
-        timeout "$limit" cat <&4 &
-        wait $!
-        why=$?
+        within cat
+        outcome
     fi
     trap '' TERM
+    kill $clock 2>/dev/null
     [ $why != 124 ] || printf '\n%s late\n' "$mark" >&2
     end TERM
     for tenth in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
@@ -119,14 +168,14 @@ alive() {
         sleep 0.1
     done
     end KILL
-} 4<&0 | {
+} 4<&0 | ( # a subshell by name: ksh, the shell of illumos, runs the last part of a pipeline in the shell itself
     read -r guard
     trap : TERM # outlive the command, whose exit code is wanted
     /bin/sh -c "$command"
     status=$?
     kill "$guard" 2>/dev/null
     exit $status
-}
+)
 printf '\n%s %d\n' "$mark" $? >&2
 """
 
@@ -229,7 +278,11 @@ class ZoneConnection(ConnectionBase):
 
     @abstractmethod
     def inspect(self, zone: str) -> list[str]:
-        """Return the command that, run on the host by root, shows the state of ``zone``: a hint for people."""
+        """Return the command that, run on the host by root, shows the state of ``zone``: asked when a command did not run."""
+
+    def explain(self, zone: str, rc: int, answer: str) -> str:
+        """Say in a few words what :meth:`inspect` has found out, for people: exit code and output of that command."""
+        return " ".join(answer.split())
 
     # What Ansible calls
 
@@ -338,13 +391,28 @@ class ZoneConnection(ConnectionBase):
             return os.geteuid() != 0
         return self._host.get_option("remote_user") not in (None, "root")
 
+    def _by_root(self, argv: list[str]) -> list[str]:
+        return [*(["sudo", "-n", "--"] if self._needs_sudo else []), *argv]
+
+    def _ask(self, zone: str) -> str:
+        """Ask the host about a zone that did not run a command."""
+        argv = self._by_root(self.inspect(zone))
+        try:
+            if self._over_ssh:
+                rc, out, err = self._host.exec_command(shlex.join(argv), sudoable=False)
+            else:
+                rc, out, err = run_local(argv, ())
+        except (AnsibleError, OSError) as bad:
+            return f"it cannot be asked: {bad}"
+        return self.explain(zone, rc, to_text(out).strip() or to_text(err).strip()) or f"exit code {rc}"
+
     def _run(self, command: str, feed: bytes | mmap.mmap) -> tuple[int, bytes, bytes]:
         """Run a shell command in the zone with ``feed`` as its standard input."""
         zone, limit, mark = self._zone, self.get_option("zone_command_timeout"), f"zonestack-{secrets.token_hex(8)}"
         supervised = ["/bin/sh", "-c", SUPERVISOR, "zone-command", str(limit), mark, command]
-        argv = [*(["sudo", "-n", "--"] if self._needs_sudo else []), *self.enter(zone, supervised, ENVIRONMENT)]
+        argv = self._by_root(self.enter(zone, supervised, ENVIRONMENT))
         display.vvv(f"EXEC in zone {zone}: {command}", host=zone)
-        parts = (b"%d\n" % len(feed), feed)
+        parts = (b"%d\n" % len(feed), feed, bytes(-len(feed) % BLOCK))
         if self._over_ssh:
             # Not sudoable: that would ask for a terminal, which spoils binary data, and wait for a password prompt.
             rc, out, err = self._host.exec_command(shlex.join(argv), in_data=parts, sudoable=False)
@@ -355,7 +423,7 @@ class ZoneConnection(ConnectionBase):
             host = self._host.get_option("host") if self._over_ssh else "this machine"
             raise AnsibleConnectionFailure(
                 f"zone {zone} on {host} did not run the command to its end: {to_text(err).strip() or f'exit code {rc}'}"
-                f" (`{shlex.join(self.inspect(zone))}` on that host shows the zone's state)"
+                f" (`{shlex.join(self.inspect(zone))}` there: {self._ask(zone)})"
             )
         if status == TIMED_OUT:
             err += f"killed after {limit} s, the limit set by zone_command_timeout\n".encode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module_utils/vmadm_plan.py predicts is what the recordings of vmadm's own code show."""
+"""What module_utils/vmadm_properties.py predicts is what the recordings of vmadm's own code show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm_plan as vp
+from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm_plan as plan
+from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm_properties as vp
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 GOLDEN = Path(os.environ.get("SMARTOS_GOLDEN") or CHECKOUT.parent / "shared/smartos/golden")
@@ -68,7 +69,7 @@ def test_a_created_vm_is_predicted(item):
         names.remove("autoboot")  # these were stopped after they were made, as vmadm stop does it
     else:
         assert predicted["state"] == "running" or item["payload"]["autoboot"] is False
-    assert {name: (predicted[name], actual[name]) for name in vp.unlike(predicted, actual, names)} == {}
+    assert {name: (predicted[name], actual[name]) for name in plan.unlike(predicted, actual, names)} == {}
 
 
 def _numbers(payload: dict) -> dict:
@@ -130,9 +131,9 @@ def test_a_vm_described_as_it_is_needs_nothing(world):
             for name, value in properties.items()
             if state["brand"] in vp.PROPERTIES[name].brands and name != "uuid"
         }
-        todo = vp.plan(vm, vp.Want(uuid=vm["uuid"], properties=properties))
+        todo = plan.plan(vm, plan.Want(uuid=vm["uuid"], properties=properties))
         assert [str(step) for step in todo.steps] == []
-        assert vp.update_payload(state, vp.Want(properties=properties)) == {}
+        assert plan.update_payload(state, plan.Want(properties=properties)) == {}
 
 
 def matrix() -> dict[str, dict[str, str]]:

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A simulated zone of one's own: the real svc.startd below a temporary root, and the real tools and modules against it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+ROOT = Path(__file__).resolve().parents[3]
+BIN = ROOT / "tests/smartos_sim/bin"
+sys.path.insert(0, str(BIN.parent))
+
+# Every tool is a process of its own, and compiling takes longer than running; the checkout stays clean of it.
+_bytecode = tempfile.TemporaryDirectory(prefix="smartos-sim-bytecode-")
+
+MANIFEST = """<?xml version="1.0"?>
+<!DOCTYPE service_bundle SYSTEM "/usr/share/lib/xml/dtd/service_bundle.dtd.1">
+<service_bundle type="manifest" name="test">
+  <service name="{name}" type="service" version="1">
+    <create_default_instance enabled="{enabled}"/>
+    {dependencies}
+    <method_context working_directory="/">{environment}</method_context>
+    {methods}
+    <property_group name="startd" type="framework"><propval name="duration" type="astring" value="{duration}"/>{startd}</property_group>
+    {groups}
+    <template><common_name><loctext xml:lang="C">{name}</loctext></common_name></template>
+  </service>
+</service_bundle>
+"""
+
+
+def exec_method(name: str, line: str, timeout: int = 10) -> str:
+    escaped = line.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return f'<exec_method type="method" name="{name}" exec="{escaped}" timeout_seconds="{timeout}"/>'
+
+
+def dependency(name: str, fmri: str, grouping: str = "require_all", restart_on: str = "none", kind: str = "service") -> str:
+    return (
+        f'<dependency name="{name}" grouping="{grouping}" restart_on="{restart_on}" type="{kind}">'
+        f'<service_fmri value="{fmri}"/></dependency>'
+    )
+
+
+def manifest(
+    name: str = "site/web", *, start: str = "/bin/sleep 1000", stop: str = ":kill", refresh: str = "", duration: str = "child",
+    enabled: str = "true", dependencies: str = "", environment: str = "", timeout: int = 10, groups: str = "", startd: str = "",
+) -> str:  # fmt: skip
+    """A manifest with one instance, ``svc:/NAME:default``."""
+    lines = [("start", start), ("stop", stop), ("refresh", refresh)]
+    methods = "\n".join(exec_method(kind, line, timeout) for kind, line in lines if line)
+    return MANIFEST.format(
+        name=name, enabled=enabled, dependencies=dependencies, environment=environment, methods=methods, duration=duration,
+        groups=groups, startd=startd,
+    )  # fmt: skip
+
+
+class Zone:
+    """One zone with its svc.startd."""
+
+    def __init__(self, root: Path, *, is_global: bool) -> None:
+        self.root = root
+        self.is_global = is_global
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SMF_", "PYTHON"))},
+            "SMARTOS_SIM_ROOT": str(root), "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPYCACHEPREFIX": _bytecode.name,
+        }  # fmt: skip
+
+    def path(self, absolute: str) -> Path:
+        return self.root / absolute.lstrip("/")
+
+    def boot(self, *, fresh: bool = False) -> None:
+        """Start svc.startd, and wait until it listens."""
+        words = ["--global", *(["--fresh"] if fresh else [])] if self.is_global else ["--zone", "z1"]
+        self.process = subprocess.Popen([BIN / "svc.startd", *words], env=self.environment, start_new_session=True)
+        self.until(lambda: "svc:/milestone/multi-user:default online" in self.states(), "milestone multi-user")
+
+    def shutdown(self) -> None:
+        """Ask svc.startd to stop, as a zone's or the machine's shutdown does, and wait until it has."""
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(timeout=30) == 0
+            self.process = None
+
+    def crash(self) -> None:
+        """Kill svc.startd."""
+        assert self.process
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.process = None
+
+    def states(self) -> str:
+        """Lines of FMRI and state; empty while nothing serves."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            done = subprocess.run(["svcs", "-aHo", "fmri,state"], env=self.environment, text=True, capture_output=True, check=True)
+            return "".join(" ".join(line.split()) + "\n" for line in done.stdout.splitlines())
+        return ""
+
+    def run(self, *argv: str, stdin: str | None = None, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, env=self.environment, input=stdin, text=True, capture_output=True, timeout=timeout, check=False)
+
+    def good(self, *argv: str, stdin: str | None = None) -> str:
+        """Run what must succeed; its stdout."""
+        done = self.run(*argv, stdin=stdin)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def import_(self, text: str) -> None:
+        path = self.root / "manifest.xml"
+        path.write_text(text)
+        self.good("svccfg", "import", str(path))
+
+    def state(self, fmri: str = "svc:/site/web:default") -> str:
+        return self.good("svcprop", "-p", "restarter/state", fmri).strip()
+
+    def value(self, path: str, fmri: str = "svc:/site/web:default") -> str:
+        return self.run("svcprop", "-c", "-p", path, fmri).stdout.strip()
+
+    def log(self, fmri: str = "svc:/site/web:default") -> str:
+        return self.path(f"/var/svc/log/{fmri.removeprefix('svc:/').replace('/', '-')}.log").read_text()
+
+    def until(self, what: Callable[[], bool], name: str, seconds: float = 20) -> None:
+        """Wait until something is so, with an upper limit."""
+        end = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < end, f"{name} did not come within {seconds} s:\n{self.states()}"
+            assert not self.process or self.process.poll() is None, "svc.startd has ended"
+            time.sleep(0.02)
+
+    def until_state(self, state: str, fmri: str = "svc:/site/web:default") -> None:
+        self.until(lambda: self.state(fmri) == state and self.value("restarter/next_state", fmri) == "none", f"{fmri} {state}")
+
+    def module(self, name: str, *, check: bool = False, **arguments: object) -> dict:
+        """Call a module in a process of its own, forked from this one, which has loaded what all modules need."""
+        module = importlib.import_module(f"ansible_collections.zonestack.openstack.plugins.modules.{name}")
+        with tempfile.TemporaryFile() as out:
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.dup2(out.fileno(), 1)
+                    sys.stdout = os.fdopen(1, "w", closefd=False)
+                    os.environ.clear()
+                    os.environ.update(self.environment)
+                    with patch_module_args({**arguments, "_ansible_check_mode": check}), contextlib.suppress(SystemExit):
+                        module.main()
+                    sys.stdout.flush()
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            out.seek(0)
+            said = out.read().decode()
+        assert said, f"{name} has said nothing"
+        result: dict = json.loads(said)
+        return result
+
+
+@pytest.fixture
+def zone(tmp_path):
+    """A running joyent zone, or so it believes."""
+    yield from running(Zone(tmp_path / "zone", is_global=False))
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A running global zone."""
+    yield from running(Zone(tmp_path / "host", is_global=True))
+
+
+def running(made: Zone):
+    made.root.mkdir()
+    # The zone's metadata is asked for with a command that the test replaces; without it there is none.
+    get = made.root / "mdata-get"
+    get.write_text('#!/bin/sh\n[ -f "$SMARTOS_SIM_ROOT/metadata/$1" ] || exit 1\ncat "$SMARTOS_SIM_ROOT/metadata/$1"\n')
+    get.chmod(0o755)
+    made.environment["MDATA_GET"] = str(get)
+    made.boot()
+    try:
+        yield made
+        made.shutdown()
+    finally:
+        if made.process and made.process.poll() is None:
+            made.crash()
