@@ -40,6 +40,13 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
     ZoneError,
     ZoneSpec,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_files import (
+    hosts,
+    locked,
+    put,
+    read_text,
+    resolv_conf,
+)
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc_root import (
     ID_RANGE,
     STORES,
@@ -47,15 +54,11 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc_root 
     Layer,
     Store,
     Zfs,
-    locked,
-    read_text,
     remove_tree,
 )
 
 LXC_PATH = Path("/var/lib/lxc")
 CGROUP = Path("/sys/fs/cgroup")
-RESOLV_CONF = Path("/etc/resolv.conf")
-RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved.service(8)
 CPU_PERIOD = 100_000  # microseconds; the kernel's own default period of cpu.max and cpu.cfs_period_us
 MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -419,11 +422,11 @@ class LxcBackend:
         root = store.build(new, want.name, self.images.chain(want.image), _base(want))
         for name, content in (
             ("hostname", want.name + "\n"),
-            ("hosts", _hosts(want)),
+            ("hosts", hosts(want)),
             ("machine-id", want.uuid.replace("-", "") + "\n"),
-            ("resolv.conf", _resolver()),
+            ("resolv.conf", resolv_conf()),
         ):
-            _put(root, name, content, _base(want))
+            put(root, name, content, _base(want))
         _write(new / "zone.json", _dump(want))
         _write(new / "config", self._config(want))
         if want.quota is not None:
@@ -441,7 +444,7 @@ class LxcBackend:
         if "volumes" in changed:
             self._make_volumes(want)
         if "networks" in changed:
-            _put(store.path(zone_dir), "hosts", _hosts(want), _base(want))
+            put(store.path(zone_dir), "hosts", hosts(want), _base(want))
         if "quota" in changed:
             store.limit(store.path(zone_dir), want.quota)
         if running:
@@ -669,44 +672,6 @@ def _errors(log: Path) -> str:
     """The ERROR lines of LXC's log, for a message that carries the cause."""
     lines = [line.split(" ERROR ", 1)[1].strip() for line in read_text(log).splitlines() if " ERROR " in line]
     return "".join(f"\n  {line}" for line in lines[:12])
-
-
-def _hosts(spec: ZoneSpec) -> str:
-    """hosts(5) of a zone: itself by its first address; others are found by the deployment's own means."""
-    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    address = next((network.address for network in spec.networks if network.address), "127.0.1.1")
-    return "\n".join([*lines, f"{address} {spec.name}", ""])
-
-
-def _resolver() -> str:
-    """The host's resolv.conf(5), or the upstream file when the host's names only a resolver on itself."""
-    text = read_text(RESOLV_CONF)
-    servers = re.findall(r"^nameserver\s+(\S+)", text, re.MULTILINE)
-    if servers and all(one.startswith("127.") or one == "::1" for one in servers):
-        return read_text(RESOLVED_UPSTREAM) or text
-    return text
-
-
-def _put(root: Path, name: str, content: str, base: int) -> None:
-    """Write ``etc/<name>`` of a zone's root, owned by its root user.
-
-    The zone's own root may have put a symbolic link anywhere in there: no link is followed out of it.
-    """
-    top = os.open(root, os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        etc = os.open("etc", os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
-    finally:
-        os.close(top)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=etc)
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=etc)
-        with os.fdopen(handle, "w") as out:
-            out.write(content)
-            os.fchmod(handle, 0o644)
-            os.fchown(handle, base, base)
-    finally:
-        os.close(etc)
 
 
 def _dump(spec: ZoneSpec) -> str:

@@ -11,7 +11,6 @@ zone needs in another form is derived once per image and kept beside the layer, 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
@@ -19,7 +18,6 @@ import re
 import shutil
 import stat
 import struct
-import threading
 import time
 import typing as t
 from dataclasses import dataclass
@@ -30,6 +28,11 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
     run,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_files import (
+    HELD,
+    locked,
+    read_text,
+)
 
 ID_RANGE = 65536  # users of a zone: every 16 bit id
 COPY_LIMIT = 900  # seconds for copying an image; gigabytes on a slow disk
@@ -39,49 +42,6 @@ BTRFS_MAGIC, ZFS_MAGIC, FUSE_MAGIC = "btrfs", "zfs", "fuse"
 
 # linux/capability.h: the revision in the first word of the attribute; revision 3 ends with the uid of its name space's root.
 VFS_CAP_REVISION_MASK, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3 = 0xFF000000, 0x02000000, 0x03000000
-
-
-class _Held(threading.local):
-    """Descriptors of the locks that this thread holds. Another zone's locks are not kept by what runs for this one."""
-
-    def __init__(self) -> None:
-        self.locks: list[int] = []
-
-
-_HELD = _Held()
-
-
-@contextlib.contextmanager
-def locked(name: str, limit: float) -> t.Iterator[int]:
-    """Hold a lock of this machine for at most one call at a time; wait ``limit`` seconds for it.
-
-    Yields the lock's descriptor: a child process that inherits it keeps the lock when this process is killed.
-    """
-    with open(f"/run/zonestack-{name}.lock", "w") as lock:
-        deadline = time.monotonic() + limit
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ZoneError(
-                        f"{name}: another call holds {lock.name} for more than {limit:g} s; see fuser(1)"
-                    ) from None
-                time.sleep(0.02)
-        _HELD.locks.append(lock.fileno())
-        try:
-            yield lock.fileno()
-        finally:
-            _HELD.locks.remove(lock.fileno())
-
-
-def read_text(path: Path) -> str:
-    """The text of a file, or nothing when it is not there or not readable any more."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True)
@@ -182,7 +142,7 @@ def _copy(argv: list[str]) -> None:
     """Run a cp(1) that may lose access control lists (acl(5)) where the target has none, and nothing else."""
     # When this process is killed the copy ends too, and keeps the locks until it has: the next call begins by removing
     # what it wrote.
-    done = run(["setpriv", "--pdeathsig", "KILL", *argv], timeout=COPY_LIMIT, check=False, pass_fds=_HELD.locks)
+    done = run(["setpriv", "--pdeathsig", "KILL", *argv], timeout=COPY_LIMIT, check=False, pass_fds=HELD.locks)
     lost = re.compile(r"cp: preserving permissions for .*: Operation not supported")
     if done.rc != 0 and not (done.err and all(lost.fullmatch(line) for line in done.err.splitlines())):
         raise CommandError(argv, done.rc, done.err)

@@ -10,9 +10,16 @@ import typing as t
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
     CommandError,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import (
+    VmError,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_plan import (
+    PlanError,
+)
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
     STATES,
     STORES,
+    Backend,
     ZoneError,
     ZoneSpec,
     converge,
@@ -20,6 +27,11 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import (
     LxcBackend,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import (
+    SmartosBackend,
+)
+
+BACKENDS: dict[str, t.Callable[..., Backend]] = {"lxc": LxcBackend, "smartos": SmartosBackend}
 
 NETWORK: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -35,7 +47,7 @@ OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "uuid": {"type": "str", "required": True},
     "state": {"type": "str", "choices": list(STATES), "default": "present"},
-    "backend": {"type": "str", "choices": ["lxc"], "default": "lxc"},
+    "backend": {"type": "str", "choices": list(BACKENDS), "default": "lxc"},
     "image": {"type": "str"},
     "store": {"type": "str", "choices": list(STORES), "default": "overlay"},
     "memory": {"type": "int"},
@@ -63,7 +75,7 @@ def make_so(given: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     :raise ZoneError: whatever the cause, the message names the zone.
     """
     try:
-        backend = LxcBackend(start_timeout=given["start_timeout"], stop_timeout=given["stop_timeout"])
+        backend = BACKENDS[given["backend"]](start_timeout=given["start_timeout"], stop_timeout=given["stop_timeout"])
         return converge(
             backend,
             ZoneSpec.from_dict(given),
@@ -72,7 +84,7 @@ def make_so(given: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
             purge=given["purge"],
             check_mode=check_mode,
         )
-    except (ZoneError, CommandError, OSError) as bad:
+    except (ZoneError, CommandError, PlanError, VmError, OSError) as bad:
         raise ZoneError(about(given["name"], str(bad))) from bad
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import zone_lxc, zone_lxc_root
+from ansible_collections.zonestack.openstack.plugins.module_utils import zone_files, zone_lxc_root
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import Network, Volume, ZoneError, ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import LxcBackend, render_config, veth_name
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc_root import Images, capability_for
@@ -98,9 +98,9 @@ def test_veth_names_fit_the_kernel_and_differ():
 def test_resolver_is_one_that_a_zone_reaches(tmp_path, monkeypatch, host, upstream, expected):
     (tmp_path / "host").write_text(host)
     (tmp_path / "upstream").write_text(upstream)
-    monkeypatch.setattr(zone_lxc, "RESOLV_CONF", tmp_path / "host")
-    monkeypatch.setattr(zone_lxc, "RESOLVED_UPSTREAM", tmp_path / "upstream")
-    assert zone_lxc._resolver() == expected
+    monkeypatch.setattr(zone_files, "RESOLV_CONF", tmp_path / "host")
+    monkeypatch.setattr(zone_files, "RESOLVED_UPSTREAM", tmp_path / "upstream")
+    assert zone_files.resolv_conf() == expected
 
 
 def test_files_are_not_written_through_a_link_of_the_zone(tmp_path):
@@ -108,7 +108,7 @@ def test_files_are_not_written_through_a_link_of_the_zone(tmp_path):
     (tmp_path / "outside").mkdir()
     (tmp_path / "root" / "etc").symlink_to(tmp_path / "outside")
     with pytest.raises(OSError, match="etc"):
-        zone_lxc._put(tmp_path / "root", "hosts", "x", os.getuid())
+        zone_files.put(tmp_path / "root", "hosts", "x", os.getuid())
     assert list((tmp_path / "outside").iterdir()) == []
 
 
@@ -116,7 +116,7 @@ def test_a_link_in_place_of_a_file_is_replaced_not_followed(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "host-file").write_text("untouched")
     (tmp_path / "etc" / "hosts").symlink_to(tmp_path / "host-file")
-    zone_lxc._put(tmp_path, "hosts", "new", os.getuid())
+    zone_files.put(tmp_path, "hosts", "new", os.getuid())
     assert (tmp_path / "host-file").read_text() == "untouched"
     assert (tmp_path / "etc" / "hosts").read_text() == "new"
     assert not (tmp_path / "etc" / "hosts").is_symlink()

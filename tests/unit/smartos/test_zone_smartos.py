@@ -1,0 +1,187 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Zones made with vmadm: what a description becomes, read back from the simulator's vmadm. Nothing boots here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.zonestack.openstack.plugins.module_utils import zone_smartos
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone import Network, Volume, ZoneError, ZoneSpec, plan
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import RECORD, SmartosBackend, image_uuid, properties
+
+BIN = Path(__file__).resolve().parents[2] / "smartos_sim/bin"
+UUID = "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11"
+IMAGE = "keystone-0123456789ab"
+
+SPEC = ZoneSpec(
+    name="ctl1-keystone-1",
+    uuid=UUID,
+    image=IMAGE,
+    store="zfs",
+    memory=1024,
+    quota=20,
+    networks=(
+        Network("eth0", "admin", "02:00:5e:10:00:01", "10.77.2.16", 21, "10.77.0.1"),
+        Network("eth1", "tunnel0", "02:00:5e:10:00:02", "10.78.2.16", 24, mtu=1500),
+    ),
+    metadata={"deployment": "prod", "component": "keystone"},
+)
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
+    """A simulated node on paper that has the image and the two nic tags; vmadm and its kin come first on PATH."""
+    world = {
+        "node": {
+            "hostname": "ctl1", "uuid": "00000000-0000-0000-0000-525400000001", "platform": "20260101T000000Z", "memory_mib": 65536,
+            "zpools": ["zones"],
+            "nic_tags": [
+                {"name": "admin", "mac": "52:54:00:00:00:01", "link": "e1000g0", "type": "normal"},
+                {"name": "tunnel0", "mac": None, "link": None, "type": "etherstub"},
+            ],
+        },
+        "image_sources": [],
+        "images": [
+            {
+                "zpool": "zones", "source": None,
+                "manifest": {"v": 2, "uuid": image_uuid(name), "name": name, "version": "1", "type": "lx-dataset", "os": "linux"},
+            }
+            for name in (IMAGE, "keystone-ba9876543210")
+        ],
+        "vms": [],
+    }  # fmt: skip
+    (tmp_path / "world.json").write_text(json.dumps(world))
+    monkeypatch.setenv("SMARTOS_SIM_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+    monkeypatch.setattr(zone_smartos, "resolvers", lambda: ["192.0.2.53"])
+    subprocess.run([sys.executable, str(BIN / "smartos-sim"), "load-world", str(tmp_path / "world.json")], check=True, timeout=60)
+    zone_smartos._vms_at_start.cache_clear()
+    yield tmp_path
+    zone_smartos._vms_at_start.cache_clear()
+
+
+def again() -> SmartosBackend:
+    """The backend of another call of a module."""
+    zone_smartos._vms_at_start.cache_clear()
+    return SmartosBackend()
+
+
+def made(spec: ZoneSpec = SPEC) -> None:
+    """Make the zone, as far as paper has it."""
+    backend = again()
+    spec = backend.effective(spec)
+    assert backend.read(spec.name, spec.uuid).spec is None
+    backend.check(spec)
+    backend.create(spec)
+
+
+@pytest.mark.usefixtures("node")
+def test_a_made_zone_is_as_described() -> None:
+    """What was made is read back as the same description, without drift: the next run plans nothing."""
+    made()
+    backend = again()
+    want = backend.effective(SPEC)
+    current = backend.read(SPEC.name, UUID)
+    assert (current.spec, current.running, current.drift) == (want, False, ())
+    assert plan(current, want, "stopped", backend.live).actions == ()
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"memory": 4096}, ("memory",)),
+        ({"cpu_cap": 200}, ("cpu_cap",)),
+        ({"quota": None}, ("quota",)),
+        ({"metadata": {"deployment": "prod"}}, ("metadata",)),
+        ({"networks": SPEC.networks[:1]}, ("networks",)),
+        ({"networks": (replace(SPEC.networks[0], address="10.77.2.17"), SPEC.networks[1])}, ("networks",)),
+        ({"volumes": (Volume("log", "/var/log/keystone"),)}, ("volumes",)),
+        ({"image": "keystone-ba9876543210"}, ("image",)),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_change_is_made_once(change: dict[str, t.Any], fields: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
+    """The changed field alone is planned; once it is made, nothing is left to do."""
+    monkeypatch.setattr(SmartosBackend, "_make_volumes", lambda _self, _want: None)  # there is no ZFS on paper
+    monkeypatch.setattr(SmartosBackend, "_volumes", lambda _self, _uuid: ("log",))
+    made()
+    backend = again()
+    want = backend.effective(replace(SPEC, **change))
+    todo = plan(backend.read(want.name, UUID), want, "stopped", backend.live)
+    assert [(action.verb, action.fields) for action in todo.actions] == [("update", fields)]
+    backend.update(want, fields, running=False)
+    backend = again()
+    current = backend.read(want.name, UUID)
+    assert (current.spec, current.drift) == (want, ())
+    assert plan(current, want, "stopped", backend.live).actions == ()
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize(("command", "drift"), [("max_physical_memory=512", "limits"), ("hostname=other", "config")])
+def test_what_was_changed_by_hand_is_found(command: str, drift: str) -> None:
+    """A property that somebody else set is drift, and the next update puts it back."""
+    made()
+    subprocess.run(["vmadm", "update", UUID, command], check=True, timeout=60, capture_output=True)
+    backend = again()
+    assert backend.read(SPEC.name, UUID).drift == (drift,)
+    backend.update(backend.effective(SPEC), (drift,), running=False)
+    assert again().read(SPEC.name, UUID).drift == ()
+
+
+@pytest.mark.usefixtures("node")
+def test_foreign_vms_are_left_alone() -> None:
+    """A VM of this UUID without our record, and one of another UUID with this zone's name, are refused."""
+    payload = {"uuid": UUID, "brand": "lx", "kernel_version": "5.10.0", "image_uuid": image_uuid(IMAGE), "autoboot": False, "alias": "x"}
+    subprocess.run(["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True)
+    with pytest.raises(ZoneError, match=RECORD):
+        again().read("ctl1-keystone-1", UUID)
+    with pytest.raises(ZoneError, match="already has this alias"):
+        again().read("x", UUID.replace("6", "7"))
+
+
+@pytest.mark.usefixtures("node")
+def test_what_a_failed_creation_left_is_swept_away() -> None:
+    """A VM that vmadm has marked failed is no zone but debris; making the zone replaces it."""
+    made()
+    state = Path(os.environ["SMARTOS_SIM_STATE"])
+    record = next(path for path in state.rglob(f"{UUID}.json") if "failed" in path.read_text())
+    record.write_text(json.dumps({**json.loads(record.read_text()), "failed": True}))
+    backend = again()
+    current = backend.read(SPEC.name, UUID)
+    assert (current.spec, current.debris) == (None, True)
+    backend.create(backend.effective(SPEC))
+    assert again().read(SPEC.name, UUID).spec == backend.effective(SPEC)
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"privileged": True}, "place its service on a host with backend lxc"),
+        ({"image": "keystone-ffffffffffff"}, "is not installed; build the images first"),
+        ({"networks": (replace(SPEC.networks[0], bridge="nowhere"),)}, "invalid tag: nowhere"),
+    ],
+)
+def test_what_the_host_cannot_give_is_refused(change: dict[str, t.Any], message: str) -> None:
+    """Before anything is made, with the reason."""
+    with pytest.raises(ZoneError, match=message):
+        again().check(replace(SPEC, **change))
+
+
+def test_memory_that_is_promised_has_room_to_fork() -> None:
+    """Swap is what a zone may reserve; the temporary file systems cannot take all of its memory."""
+    made_of = properties(SPEC, [])
+    assert made_of["max_swap"] == 2 * made_of["max_physical_memory"]
+    assert made_of["tmpfs"] < made_of["max_physical_memory"]
+    assert made_of["cpu_cap"] is None
