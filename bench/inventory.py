@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -25,20 +26,26 @@ COMPONENTS = 40  # zones of each host
 
 
 def write_cloud(folder: Path, hosts: int) -> Path:
-    """A deployment of ``hosts`` machines with one zone of each of 40 services on each; its ``topology.yml``."""
+    """A deployment of ``hosts`` machines in ten racks, with one zone of each of 40 services on each; its ``topology.yml``. Half of
+    the services say what each host holds, half are dealt."""
     services = folder / "bench_services"
     services.mkdir()
+    texts = [path.read_text() for path in (ROOT / "services").glob("*.yml")]
+    taken = max(int(slot) for text in texts for slot in re.findall(r"\bslot: (\d+)", text))
     for number in range(COMPONENTS):
-        # slots behind those of the collection's own services
-        text = f"description: Service {number} of the benchmark\nslot: {20 + number}\nports: {{main: {{port: 80, from: [zones]}}}}\n"
+        text = f"description: Service {number} of the benchmark\nslot: {taken + 1 + number}\nports: {{main: {{port: 80, from: [zones]}}}}\n"
         text += "config:\n  /etc/s.conf:\n    options: {DEFAULT: {host: '{{ zone.address }}'}}\n"
         (services / f"bench_{number}.yml").write_text(text)
     release = sorted(path.stem for path in (ROOT / "locks").glob("[0-9]*.txt"))[-1]
     lines = [f'release: "{release}"', "deployment: bench", "services_path: [bench_services]"]
-    lines += ["networks: {zone: {cidr: 10.0.0.0/8, block: 512}}", "services:"]
-    lines += [f"  bench_{number}: {{per_host: 1}}" for number in range(COMPONENTS)]
+    lines += ["networks: {zone: {cidr: 10.0.0.0/8, block: 1024}}", "services:"]
+    placements = ("per_host: 1", f"count: {hosts}")
+    lines += [f"  bench_{number}: {{{placements[number % 2]}}}" for number in range(COMPONENTS)]
     lines += ["hosts:"]
-    lines += [f"  host{number}: {{id: {number}, address: h{number}.example.net}}" for number in range(1, hosts + 1)]
+    lines += [
+        f"  host{number}: {{id: {number}, address: h{number}.example.net, zone: rack-{number % 10}}}"
+        for number in range(1, hosts + 1)
+    ]
     topology = folder / "topology.yml"
     topology.write_text("\n".join(lines) + "\n")
     return topology

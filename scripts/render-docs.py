@@ -24,7 +24,8 @@ TOPOLOGY = """\
 # topology.yml
 
 The only file that a deployment's owner writes: `inventory/<deployment>/topology.yml`. Everything else follows from it, see
-[the commented example](../inventory/examples/aio/topology.yml). What the inventory makes of it, before anything runs:
+the commented examples: [one host](../inventory/examples/aio/topology.yml), [two](../inventory/examples/two-hosts/topology.yml),
+[nine in three racks](../inventory/examples/production/topology.yml). What the inventory makes of it, before anything runs:
 
 ```sh
 ansible-inventory -i inventory/aio/topology.yml --graph
@@ -39,6 +40,46 @@ the message names the file, the key, the value and what would be right, and noth
 """
 
 ARITHMETIC = """\
+## Where zones are
+
+`per_host` says what each host holds. `count` is dealt to the component's hosts (`hosts`, default all of them) in rounds, until
+all zones have a host: a round gives each host one; the next is always of the failure domain (`zone` of the host) that holds the fewest
+of the component so far, and of those the host with the lowest id. So members are on different hosts while there are hosts, and
+spread over the failure domains as evenly as their hosts allow. Each component is dealt by itself.
+
+What then must hold, or the file is refused with the numbers and what would be right:
+
+| | when a host is lost | when a failure domain is lost |
+|---|---|---|
+| what votes (`quorum`: Galera, RabbitMQ, OVN) | a majority is left, where the deployment has three hosts; of two, no host has all | the same, of three and of two named domains |
+| anything else with `count` of 2 or more | one zone is left, where the deployment has two hosts | the same, of two named domains |
+
+So three members are never two on one host when there are three hosts, nor two in one failure domain when there are three. On a single
+host everything is on it: that is the all-in-one. `hosts` that are too few for this are refused, not packed. `spread` says otherwise, of
+one component or of all (at the top of the file): `host` demands the middle column and leaves out the last; `none` demands nothing; `zone`
+demands both, however few hosts or domains there are. `per_host` of what does not vote is taken at its word.
+
+What stays where it is:
+
+| change | zones that move |
+|---|---|
+| none: the same file, in whatever order, anywhere, at any time | none |
+| another service, or a component's sizes | none |
+| `count` raised | none; the new ones are added. Lowered: the last ones go |
+| a host added to those of a component, with any id | only to the new host, as many as it then holds of the component: none with the highest id, unless it makes hosts or failure domains more even |
+| a host removed | its own only |
+| a host replaced by a machine under the same name and id | none |
+| a host gets another failure domain, or a component other `hosts` | dealt anew |
+
+A zone that moves is another zone: its name begins with its host's. Every zone that does not move keeps name, number, address, UUID and
+MAC address; its ordinal may change, by which nothing is named.
+
+## Availability zones
+
+Where hosts name more than one failure domain, or with `cloud.availability_zones: true`, those of the hypervisors are availability zones:
+of Nova, where each is a host aggregate of its name, and of Neutron, where routers take them as hints. See
+[networking](networking.md#availability-zones). With `false` the failure domains only decide where zones are.
+
 ## Names and addresses
 
 Nothing is allocated and nothing is remembered; each is a function of what stands above.

@@ -16,7 +16,7 @@ import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, Reply, wait_until_ready
+from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, Reply, wait_until_ready
 
 Json = dict[str, t.Any]
 
@@ -112,7 +112,7 @@ class Cloud:
             f"(known types: {', '.join(sorted(self._catalog))})"
         )
 
-    def connect(self, images: bool, compute: bool, network: bool) -> None:
+    def connect(self, images: bool, compute: bool, network: bool, placement: bool) -> None:
         """Look up the APIs that will be talked to."""
         if images:
             self.images = self._api("image", "/v2")
@@ -120,6 +120,8 @@ class Cloud:
         if compute:
             # 2.61 brings extra specs along with flavors
             self.compute = self._api("compute", "", {"OpenStack-API-Version": "compute 2.61"})
+        if placement:
+            self.placement = self._api("placement", "")
         if network:
             self.network = self._api("network", "/v2.0")
 
@@ -432,6 +434,69 @@ def read_quota(cloud: Cloud, project: str, wish: Json) -> Json:
     return held
 
 
+# --- availability zones: https://docs.openstack.org/nova/latest/admin/availability-zones.html ---------------------
+
+
+def plan_availability_zones(held: t.Iterable[Json], wanted: t.Mapping[str, Json], wait: float) -> Plan:
+    """A zone is what Nova knows of it: that a host aggregate says so, here one of its name. A hypervisor is in one at most.
+
+    :param held: all host aggregates.
+    :param wanted: hypervisors by their name in Nova, with ``zone`` and ``provider``, the UUID of its resource provider.
+    :param wait: seconds that Placement has to learn of a hypervisor.
+    """
+    plan = Plan()
+    by_name = {aggregate["name"]: aggregate for aggregate in held}
+    zoned = [aggregate for aggregate in by_name.values() if aggregate["metadata"].get("availability_zone")]
+    for zone in sorted({wish["zone"] for wish in wanted.values()}):
+        aggregate = by_name.get(zone)
+        if aggregate is not None and aggregate["metadata"].get("availability_zone") != zone:
+            raise Contradiction(
+                f"availability zone {zone}: host aggregate {aggregate['id']} has this name and does not make the zone: rename it, "
+                "or give the failure domain another name"
+            )
+        chain: Chain = []
+        ids = {"aggregate": aggregate and aggregate["id"]}
+        names = sorted(name for name, wish in wanted.items() if wish["zone"] == zone)
+        before = []
+        for name in names:
+            current = [one for one in zoned if name in one["hosts"]]
+            if any(one["metadata"]["availability_zone"] == zone for one in current):
+                before.append(name)
+                continue
+            label = f"put {name} into availability zone {zone}"
+            if current:
+                label += f", out of {', '.join(one['metadata']['availability_zone'] for one in current)}"
+            chain.append(Action(label, _enter(name, wanted[name]["provider"], ids, [one["id"] for one in current], wait)))
+        if chain and aggregate is None:
+            chain.insert(0, Action(f"create availability zone {zone}", _create_aggregate(zone, ids)))
+        plan.add(zone, before if aggregate or before else None, names, chain)
+    return plan
+
+
+def _create_aggregate(zone: str, ids: dict[str, t.Any]) -> t.Callable[[Cloud], t.Any]:
+    def run(cloud: Cloud) -> None:
+        body = {"aggregate": {"name": zone, "availability_zone": zone}}
+        ids["aggregate"] = cloud.compute.call("POST", "/os-aggregates", body).body["aggregate"]["id"]
+
+    return run
+
+
+def _enter(name: str, provider: str, ids: dict[str, t.Any], others: list[int], wait: float) -> t.Callable[[Cloud], t.Any]:
+    """Put a hypervisor into an aggregate. Nova tells Placement, which the scheduler asks, and only logs when it cannot."""
+
+    def known(cloud: Cloud) -> None:
+        if cloud.placement.call("GET", f"/resource_providers/{provider}", accept=(404,)).status == 404:
+            raise NotReady(f"Placement does not know hypervisor {name} ({provider}): does its nova-compute run?")
+
+    def run(cloud: Cloud) -> None:
+        wait_until_ready(lambda: known(cloud), wait)
+        for other in others:
+            cloud.compute.call("POST", f"/os-aggregates/{other}/action", {"remove_host": {"host": name}})
+        cloud.compute.call("POST", f"/os-aggregates/{ids['aggregate']}/action", {"add_host": {"host": name}})
+
+    return run
+
+
 # --- all of it ----------------------------------------------------------------------------------------------------
 
 
@@ -453,7 +518,7 @@ def with_checksums(images: t.Mapping[str, Json]) -> dict[str, Json]:
 
 def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
     """The whole call; what ``exit_json`` takes."""
-    wanted = {kind: params[kind] for kind in ("images", "flavors", "networks", "quotas")}
+    wanted = {kind: params[kind] for kind in ("images", "flavors", "networks", "quotas", "availability_zones")}
     if not any(wanted.values()):
         return {"changed": False, "actions": [], "needs": [], "diff": {"before": {}, "after": {}}}
     wanted["images"] = with_checksums(wanted["images"])
@@ -462,19 +527,24 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
     quota_keys = {key for wish in wanted["quotas"].values() for key in wish}
     cloud.connect(
         images=bool(wanted["images"]),
-        compute=bool(wanted["flavors"] or quota_keys - set(NETWORK_QUOTAS)),
+        compute=bool(wanted["flavors"] or wanted["availability_zones"] or quota_keys - set(NETWORK_QUOTAS)),
         network=bool(wanted["networks"] or quota_keys & set(NETWORK_QUOTAS)),
+        placement=bool(wanted["availability_zones"]),
     )
     plans: dict[str, Plan] = {}
     with ThreadPoolExecutor(max_workers=max(1, params["parallel"])) as pool:
         images = pool.submit(read_images, cloud) if wanted["images"] else None
         flavors = pool.submit(pages, cloud.compute, "/flavors/detail", "flavors", is_public="None") if wanted["flavors"] else None
+        aggregates = pool.submit(cloud.compute.call, "GET", "/os-aggregates") if wanted["availability_zones"] else None
         quotas = {name: pool.submit(read_quota, cloud, name, wish) for name, wish in wanted["quotas"].items()}
         networks, subnets = read_networks(cloud, wanted["networks"], pool) if wanted["networks"] else ({}, {})
         plans["networks"] = plan_networks(networks, subnets, wanted["networks"])
         plans["images"] = plan_images(images.result() if images else [], wanted["images"], files)
         plans["flavors"] = plan_flavors(flavors.result() if flavors else [], wanted["flavors"])
         plans["quotas"] = plan_quotas({name: reply.result() for name, reply in quotas.items()}, wanted["quotas"])
+        plans["availability_zones"] = plan_availability_zones(
+            aggregates.result().body["aggregates"] if aggregates else [], wanted["availability_zones"], params["wait"]
+        )
         chains = [chain for plan in plans.values() for chain in plan.chains]
         actions = [action.label for chain in chains for action in chain]
         needs = plans["images"].needs
@@ -490,5 +560,5 @@ def _follow(chain: Chain, cloud: Cloud) -> None:
     for action in chain:
         try:
             action.run(cloud)
-        except ApiError as problem:
-            raise ApiError(f"could not {action.label}: {problem}") from None
+        except (ApiError, NotReady) as problem:
+            raise type(problem)(f"could not {action.label}: {problem}") from None

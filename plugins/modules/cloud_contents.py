@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cloud_contents
-short_description: Images, flavors, provider networks and quotas of a cloud, in one call
+short_description: Images, flavors, provider networks, quotas and availability zones of a cloud, in one call
 version_added: 0.2.0
 description:
   - Reads what the cloud holds, in parallel, and writes only the difference.
@@ -15,6 +15,8 @@ description:
   - An image whose content is to be another becomes another image of that name; the earlier one is hidden, not deleted,
     because instances may have been made from it. It is shown again when its content is wanted again.
   - A flavor whose size is to be another is replaced under its id. Instances keep the size that they were made with.
+  - A hypervisor comes into the host aggregate that bears the name of its availability zone, and out of those of other zones. Nova
+    refuses that while instances are on it. An aggregate that has lost its last hypervisor stays, and is no zone any more.
   - Properties of images and extra specs of flavors that are not named here stay.
   - Image files of the control machine are copied to the zone only when they are uploaded, and removed afterwards.
   - Needs nothing but Python's standard library.
@@ -47,12 +49,19 @@ options:
     description: Quotas by project, as C(stack.cloud.quotas) has them.
     type: dict
     default: {}
+  availability_zones:
+    description:
+      - Hypervisors by their name in Nova, as C(stack.cloud.availability_zones) has them; each with C(zone), and C(provider), the UUID of its
+        resource provider in Placement.
+      - Hypervisors that are not named here stay where they are.
+    type: dict
+    default: {}
   files:
     description: Path on the control machine of each image that is not built in, by name, as M(zonestack.openstack.cloud_images) returns them.
     type: dict
     default: {}
   wait:
-    description: Seconds to wait for the identity API.
+    description: Seconds to wait for the identity API, and for Placement to learn of a hypervisor that comes into an availability zone.
     type: int
     default: 60
   parallel:
@@ -99,6 +108,7 @@ def main() -> None:
             "flavors": {"type": "dict", "default": {}},
             "networks": {"type": "dict", "default": {}},
             "quotas": {"type": "dict", "default": {}},
+            "availability_zones": {"type": "dict", "default": {}},
             "files": {"type": "dict", "default": {}},
             "wait": {"type": "int", "default": 60},
             "parallel": {"type": "int", "default": 8},

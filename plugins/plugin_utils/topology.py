@@ -7,15 +7,19 @@ Nothing is allocated, so nothing is remembered. An address is arithmetic::
 
     address = network + host id * block + slot * 8 + (number - 1)
 
-so adding or removing hosts, services or replicas never renumbers any other zone.
+so adding or removing hosts, services or replicas never renumbers any other zone. Where zones are is dealt, see :func:`_deal`:
+it is a function of the hosts alone, under which a host that comes takes zones from others, and one that goes leaves them to others,
+and nothing else moves.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import ipaddress
 import typing as t
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.cloud import (
@@ -80,6 +84,11 @@ def _cidr(value: str) -> bool:
 
 _INTERFACE = matching(r"[^\s/]{1,15}", "write the name of a network interface, such as eth1")
 _ADDRESS = Rule(_ipv4, "write an IPv4 address, such as 192.0.2.10")
+# Nova calls the zone of hypervisors without one `nova`, and that of its own services `internal`; : and , separate zones in OVN.
+_DOMAIN = matching(
+    r"(?!(nova|internal)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,62}",
+    "write at most 63 letters, digits, _, . and -, and not nova or internal, which Nova means otherwise",
+)
 _REACHABLE = matching(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*",
     "write a host name or an IPv4 address",
@@ -118,15 +127,21 @@ class Host:
     port: t.Annotated[Port | None, "SSH port; default what ssh_config(5) says"] = None
     store: t.Annotated[t.Literal["overlay", "dir", "btrfs", "zfs"] | None, "Where zones lie; default `overlay` for lxc, `zfs` for smartos"] = None
     groups: t.Annotated[tuple[Name, ...], "Groups of hosts that it belongs to, for `hosts:` of services and for group_vars"] = ()
+    zone: t.Annotated[str | None, "Failure domain: what fails as one, such as a rack, a room or a building; all hosts name theirs, or none", _DOMAIN] = None
+
+
+#: How far apart replicas must be: in different failure domains, on different hosts, or just anywhere.
+_Spread = t.Literal["zone", "host", "none"]
 
 
 @dataclass(frozen=True)
 class Placement:
     """Where a component's zones are, and what the deployment gives them; under `services:` by service, or by component."""
 
-    count: t.Annotated[int | None, "Zones in the deployment, dealt to the hosts in the order of their ids; default the service's", at_least(1)] = None
+    count: t.Annotated[int | None, "Zones in the deployment, [spread](#where-zones-are) over the hosts; default the service's", at_least(1)] = None
     per_host: t.Annotated[int | None, "Zones on each host, instead of `count`", at_least(1)] = None
     hosts: t.Annotated[tuple[str, ...] | None, "Hosts or groups of hosts; default all hosts"] = None
+    spread: t.Annotated[_Spread | None, "What may be lost and the service lives: a failure domain (`zone`), a `host`, `none`; default the deployment's"] = None
     memory: t.Annotated[int | None, "Memory of each zone in MiB; default the service's", at_least(64, "MiB")] = None
     vcpus: t.Annotated[int | None, "Processors that daemons size themselves for; default the service's", at_least(1)] = None
     cpu_cap: t.Annotated[int | None, "CPU time in per cent of one core; default the service's", at_least(1, "per cent of one core")] = None
@@ -157,6 +172,7 @@ class Contents:
     images: t.Annotated[dict[Title, CloudImage], "Images, by name; default the built-in `zonestack-test`"] = field(default_factory=IMAGES.copy)
     flavors: t.Annotated[dict[Title, Flavor], "Flavors, by name; default tiny, mini, small, medium and large"] = field(default_factory=FLAVORS.copy)
     quotas: t.Annotated[dict[Title, Quota], "Quotas by project; `default` is for all that have none of their own"] = field(default_factory=dict)
+    availability_zones: t.Annotated[bool | None, "Whether hypervisors' failure domains are availability zones; default where hosts name more than one"] = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,7 @@ class Topology:
     endpoints: t.Annotated[Endpoints, "Where the deployment is reached"] = Endpoints()
     cloud: t.Annotated[Contents, "What the cloud holds for its users"] = Contents()
     services_path: t.Annotated[tuple[str, ...], "Folders with further service files, relative to this file"] = ()
+    spread: t.Annotated[_Spread | None, "`spread` of services that do not say; default [what the hosts make possible](#where-zones-are)"] = None
 # fmt: on
 
 
@@ -224,12 +241,27 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Placed:
-    """A component with its zones' hosts: how many of them each host holds, in the order of the hosts' ids."""
+    """A component with the host of each of its zones, in the order of their ordinals."""
 
     component: Declared
-    counts: dict[str, int]
-    size: dict[str, int] = field(default_factory=dict)
-    by_host: bool = False
+    hosts: list[str]
+    size: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Fleet:
+    """The machines as placement sees them.
+
+    :param ordered: names, in the order of their ids.
+    :param groups: groups of hosts.
+    :param domains: failure domain of each; the same, nameless one where none is named.
+    :param spread: what to demand where a placement does not say.
+    """
+
+    ordered: list[str]
+    groups: dict[str, list[str]]
+    domains: dict[str, str]
+    spread: str | None
 
 
 @dataclass(frozen=True)
@@ -390,6 +422,7 @@ def _check_hosts(topology: Topology, spaces: dict[str, _Space], place: Place) ->
     """What one host cannot know of the others."""
     ids: dict[int, str] = {}
     local = None
+    named = next((name for name, host in topology.hosts.items() if host.zone is not None), None)
     for name, host in topology.hosts.items():
         here = place.at("hosts").at(name)
         if host.id in ids:
@@ -408,6 +441,9 @@ def _check_hosts(topology: Topology, spaces: dict[str, _Space], place: Place) ->
             local = name
         elif host.address is None:
             raise here.at("address").missing("give the address that SSH reaches, or connection: local")
+        if named is not None and host.zone is None:
+            right = f"host {named!r} names its failure domain ({topology.hosts[named].zone}): name this one's too, or take away all"
+            raise here.at("zone").missing(right)
         if host.store is not None and host.store not in STORES[host.backend]:
             raise here.at("store").refuse(host.store, f"a store of backend {host.backend}", STORES[host.backend])
         if host.address is not None and _ipv4(host.address):
@@ -444,56 +480,140 @@ def _vip(topology: Topology, zone: _Space, place: Place) -> str:
     return internal
 
 
-def _chosen(placement: Placement, ordered: list[str], groups: dict[str, list[str]], place: Place) -> list[str]:
+def _chosen(placement: Placement, fleet: _Fleet, place: Place) -> list[str]:
     """The hosts of a placement, in the order of their ids."""
     if placement.hosts is None:
-        return ordered
+        return fleet.ordered
     here = place.at("hosts")
     if not placement.hosts:
-        raise here.refuse([], "name at least one host or group of hosts", [*ordered, *groups])
+        raise here.refuse([], "name at least one host or group of hosts", [*fleet.ordered, *fleet.groups])
     chosen: set[str] = set()
-    known = set(ordered)
     for index, name in enumerate(placement.hosts):
-        if name in groups:
-            chosen.update(groups[name])
-        elif name in known:
+        if name in fleet.groups:
+            chosen.update(fleet.groups[name])
+        elif name in fleet.domains:
             chosen.add(name)
         else:
-            raise here.at(index).refuse(name, "unknown host, name a host or a group of hosts", [*ordered, *groups])
-    return [name for name in ordered if name in chosen]
+            known = [*fleet.ordered, *fleet.groups]
+            raise here.at(index).refuse(name, "unknown host, name a host or a group of hosts", known)
+    return [name for name in fleet.ordered if name in chosen]
 
 
-def _place_one(
-    component: Declared, placement: Placement, ordered: list[str], groups: dict[str, list[str]], place: Place
-) -> Placed:
-    """How many zones of a component each host holds."""
-    hosts = _chosen(placement, ordered, groups, place)
+def _deal(hosts: list[str], domains: t.Mapping[str, str], total: int) -> list[str]:
+    """The hosts of ``total`` zones. A round gives every host one; the next is of the failure domain that holds the fewest, and of
+    those with the lowest id.
+
+    The first so many are the same for any greater ``total``. A host more, whatever its id, takes zones and gives none to another.
+    """
+    members: dict[str, list[tuple[int, str]]] = {}
+    for rank, host in enumerate(hosts):
+        members.setdefault(domains[host], []).append((rank, host))
+    held = dict.fromkeys(members, 0)
+    dealt: list[str] = []
+    while len(dealt) < total:
+        queue = [(held[domain], every[0][0], domain, 0) for domain, every in members.items()]
+        heapq.heapify(queue)
+        while queue and len(dealt) < total:
+            number, _rank, domain, index = heapq.heappop(queue)
+            dealt.append(members[domain][index][1])
+            held[domain] = number + 1
+            if index + 1 < len(members[domain]):
+                heapq.heappush(queue, (number + 1, members[domain][index + 1][0], domain, index + 1))
+    return dealt
+
+
+def _place_one(component: Declared, placement: Placement, fleet: _Fleet, place: Place) -> Placed:
+    """The host of each zone of a component."""
+    hosts = _chosen(placement, fleet, place)
     if placement.count is not None and placement.per_host is not None:
         raise place.at("per_host").refuse(placement.per_host, "give count or per_host, not both")
     key = "count" if placement.per_host is None else "per_host"
     if placement.per_host is not None:
-        counts = dict.fromkeys(hosts, placement.per_host)
-        total = placement.per_host * len(hosts)
+        total, most = placement.per_host * len(hosts), placement.per_host
     else:
         total = component.merged.count if placement.count is None else placement.count
-        each, rest = divmod(total, len(hosts))
-        counts = {host: each + (index < rest) for index, host in enumerate(hosts) if each or index < rest}
-    most = max(counts.values())
+        most = -(-total // len(hosts))
     if most > SLOT_SIZE:
         right = f"replicas beyond the slot: a host holds at most {SLOT_SIZE} zones of a component, this would be {most}"
         raise place.at(key).refuse(placement.per_host or total, right)
     if component.merged.quorum and total % 2 == 0:
         right = f"{component.name} votes, {total} members cannot outvote a lost half: take an odd number, {total - 1} or {total + 1}"
         raise place.at(key).refuse(placement.per_host or total, right)
+    if placement.per_host is not None:
+        dealt = [host for host in hosts for _number in range(most)]
+    else:
+        dealt = _deal(hosts, fleet.domains, total)
+    if key == "count" or component.merged.quorum:
+        _check_spread(component, placement, hosts, dealt, fleet, place)
     sizes = {name: getattr(placement, name) for name in ("memory", "vcpus", "cpu_cap", "quota")}
-    return Placed(
-        component, counts, {name: size for name, size in sizes.items() if size is not None}, key == "per_host"
-    )
+    return Placed(component, dealt, {name: size for name, size in sizes.items() if size is not None})
+
+
+def _check_spread(
+    component: Declared, placement: Placement, hosts: list[str], dealt: list[str], fleet: _Fleet, place: Place
+) -> None:
+    """Losing one host, or one failure domain, must leave a majority of what votes, and one zone of anything else.
+
+    Unless the operator says otherwise, that is asked for as far as the deployment has what to spread over.
+    """
+    spread = placement.spread or fleet.spread
+    if len(dealt) == 1 or spread == "none":
+        return
+    right = _complaint("host", {host: host for host in fleet.ordered}, component, hosts, dealt, spread is not None)
+    if right is None and spread != "host":
+        right = _complaint("failure domain", fleet.domains, component, hosts, dealt, spread == "zone")
+    if right is None:
+        return
+    wrong = {
+        "hosts": list(placement.hosts or ()),
+        "spread": placement.spread,
+        "per_host": placement.per_host,
+        "count": len(dealt),
+    }
+    key = next(key for key, value in wrong.items() if value)
+    raise place.at(key).refuse(wrong[key], right)
+
+
+def _complaint(
+    unit: str, owners: t.Mapping[str, str], component: Declared, hosts: list[str], dealt: list[str], demanded: bool
+) -> str | None:
+    """Why the loss of one ``unit`` would stop a component, and what would be right; nothing where all is well.
+
+    :param owners: the unit of every host of the deployment; "" is none.
+    :param hosts: those that the component may use, ``dealt`` those of its zones.
+    :param demanded: whether to ask for it even where the deployment has too few units.
+    """
+    there, used = {*owners.values()} - {""}, {owners[host] for host in hosts} - {""}
+    total, votes = len(dealt), component.merged.quorum
+    needed = 3 if votes else 2
+    if not demanded:
+        needed = min(needed, len(there))
+    # Of three, any two hold a majority; of two, one is left.
+    bearable = {3: (total - 1) // 2, 2: total - 1}.get(needed, total)
+    lost, most = Counter(owners[host] for host in dealt).most_common(1)[0]
+    if most <= bearable:
+        return None
+    weaker = "none" if unit == "host" else "host"
+    if not there:
+        return f"no host names its {unit}: give each its zone, or say spread: {weaker}"
+    if votes:
+        who = f"{component.name} votes and would have {most} of its {total} members"
+    else:
+        who = f"{component.name} would have all its {total} zones"
+    where = f"{'on' if unit == 'host' else 'in'} {unit} {lost!r}, whose loss would stop it"
+    better = f"let it use {needed} or more"
+    if len(used) >= needed:
+        # Only where members are more than hosts of the other domains can take.
+        fits = range(total - 2, 2, -2)
+        count = next(n for n in fits if Counter(owners[host] for host in _deal(hosts, owners, n)).most_common(1)[0][1] <= (n - 1) // 2)
+        better = f"give the others more hosts, or take a count of {count}"
+    return f"{who} {where}; it may use {len(used)} of {len(there)} {unit}s: {better}, or say spread: {weaker}"
 
 
 def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]], place: Place) -> list[Placed]:
     """Every deployed component with its hosts."""
     ordered = sorted(topology.hosts, key=lambda name: topology.hosts[name].id)
+    fleet = _Fleet(ordered, groups, {name: topology.hosts[name].zone or "" for name in ordered}, topology.spread)
     placed = []
     for name, value in topology.services.items():
         here = place.at("services").at(name)
@@ -507,11 +627,7 @@ def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]
         if not known.services[name].components:
             placed.append(
                 _place_one(
-                    components[0],
-                    decode_dataclass(Placement, {} if value is None else value, here),
-                    ordered,
-                    groups,
-                    here,
+                    components[0], decode_dataclass(Placement, {} if value is None else value, here), fleet, here
                 )
             )
             continue
@@ -523,7 +639,7 @@ def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]
         for one in components:
             at = here.at(one.name)
             placed.append(
-                _place_one(one, decode_dataclass(Placement, (value or {}).get(one.name) or {}, at), ordered, groups, at)
+                _place_one(one, decode_dataclass(Placement, (value or {}).get(one.name) or {}, at), fleet, at)
             )
     if not placed:
         raise place.at("services").refuse(topology.services, "name at least one service", known.services)
@@ -583,24 +699,14 @@ def zones_group(host: str) -> str:
 def _zones(
     one: Placed, spaces: list[_Space], provider: t.Iterable[str], ids: dict[str, int], namespace: bytes
 ) -> list[Zone]:
-    """The zones of a component. With ``count`` ordinals go round the hosts, with ``per_host`` host by host:
-
-    either way the ordinals that exist stay when the number grows (``count``) or a host is added at the end (``per_host``).
-    """
+    """The zones of a component. Their number counts those of a host; ordinals are in the order in which they were dealt."""
     label = one.component.name.replace("_", "-")
     offset = one.component.slot * SLOT_SIZE - 1
-    if one.by_host:
-        order = [(host, number) for host, count in one.counts.items() for number in range(1, count + 1)]
-    else:
-        order = [
-            (host, number)
-            for number in range(1, SLOT_SIZE + 1)
-            for host, count in one.counts.items()
-            if number <= count
-        ]
+    numbers: dict[str, int] = {}
     first, *further = spaces
     zones = []
-    for ordinal, (host, number) in enumerate(order):
+    for ordinal, host in enumerate(one.hosts):
+        numbers[host] = number = numbers.get(host, 0) + 1
         name = f"{host}-{label}-{number}"
         raw, text = zone_uuid(namespace, name)
         networks = None
@@ -632,6 +738,25 @@ def _check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place)
                 right = f"zone {zone.name!r} of {component!r} would bear the name of {seen[zone.name]}: choose another host name"
                 raise place.at("hosts").at(zone.host).refuse(zone.host, right)
             seen[zone.name] = f"a zone of {component!r}"
+
+
+def _availability_zones(
+    topology: Topology, zones: dict[str, list[Zone]], services: dict[str, dict[str, t.Any]], place: Place
+) -> dict[str, dict[str, str]]:
+    """``stack.cloud.availability_zones``: each hypervisor's, by the hypervisor's name; ``provider`` is what Placement calls it."""
+    domains = {name: host.zone for name, host in topology.hosts.items() if host.zone is not None}
+    wanted = topology.cloud.availability_zones
+    if wanted and not domains:
+        right = "no host names its failure domain: give each its zone"
+        raise place.at("cloud").at("availability_zones").refuse(wanted, right)
+    if wanted is False or (wanted is None and len({*domains.values()}) < 2):
+        return {}
+    return {
+        zone.name: {"zone": domains[zone.host], "provider": zone.uuid}
+        for component, every in zones.items()
+        if services[component]["phase"] == "compute"
+        for zone in every
+    }
 
 
 def _host_variable(
@@ -821,6 +946,7 @@ def compute(
             "images": image_facts(topology.cloud.images, place.at("cloud").at("images")),
             "flavors": flavor_facts(topology.cloud.flavors, place.at("cloud").at("flavors")),
             "quotas": quota_facts(topology.cloud.quotas, place.at("cloud").at("quotas")),
+            "availability_zones": _availability_zones(topology, zones, services, place),
         },
         "vip": vip,
         "endpoint": _endpoints(placed, vip),

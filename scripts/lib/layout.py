@@ -91,7 +91,7 @@ class Drawing:
         host = self.plan.hosts[0]
         left = MARGIN + SPINE * (len(self.inner) + 1)
         right = self.width - MARGIN - (SPINE * (len(self.provider) + 1) if self.provider else SPINE)
-        head = left + 44 + int(width(host.name, 17, bold=True) + width(host_facts(host), 12))
+        head = left + 44 + int(width(host.title, 17, bold=True) + width(host_facts(host), 12))
         world = self.world(min(max(left + 110, head + 120), self.width // 2))
         top = self.y
         box = Group(Box("host", host.name, MARGIN, top, self.width - 2 * MARGIN, 0), self.host_hint(host))
@@ -187,12 +187,13 @@ class Drawing:
         return x
 
     def host_hint(self, host: Host) -> str:
-        return f"Host {host.name}, id {host.id}, reached at {host.address}, {host.backend} zones in store {host.store}"
+        domain = f", failure domain {host.zone}" if host.zone else ""
+        return f"Host {host.name}, id {host.id}, reached at {host.address}, {host.backend} zones in store {host.store}{domain}"
 
     def host_head(self, into: Group, host: Host, x: int, y: int, room: int) -> None:
-        into.add(*server(x, y + 2), Text(x + 30, y + 16, fit(host.name, room - 30, 17, bold=True), "h2"))
+        into.add(*server(x, y + 2), Text(x + 30, y + 16, fit(host.title, room - 30, 17, bold=True), "h2"))
         facts = host_facts(host)
-        start = x + 30 + int(width(host.name, 17, bold=True)) + 14
+        start = x + 30 + int(width(host.title, 17, bold=True)) + 14
         if width(facts, 12) <= x + room - start:
             into.add(Text(start, y + 16, facts, "soft"))
         else:
@@ -470,7 +471,7 @@ class Drawing:
                 group = Group(Box("host", host.name, x, self.y, wide, tall), self.host_hint(host))
                 group.add(Rect(x, self.y, wide, tall, "host", 8), *server(x + 10, self.y + 9))
                 group.add(
-                    Text(x + 38, self.y + 20, fit(host.name, wide - 48, 14, bold=True), "h3"),
+                    Text(x + 38, self.y + 20, fit(host.title, wide - 48, 14, bold=True), "h3"),
                     Text(x + 38, self.y + 35, fit(host.address, wide - 48, 11, mono=True), "mono small"),
                 )
                 for line, zone in enumerate(held[host.name]):

@@ -87,6 +87,12 @@ class Host:
     address: str
     addresses: dict[str, str]
     groups: tuple[str, ...]
+    zone: str
+    """Failure domain, where the hosts name theirs."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} · {self.zone}" if self.zone else self.name
 
 
 @dataclass(frozen=True)
@@ -254,6 +260,7 @@ def plan_of(computed: Any, live: Live | None = None) -> Plan:
             host.address or ("this machine" if host.connection == "local" else ""),
             computed.hosts[name]["addresses"],
             tuple(host.groups),
+            host.zone or "",
         )
         for name, host in sorted(topology.hosts.items(), key=lambda item: item[1].id)
     ]

@@ -68,6 +68,19 @@ def test_a_provider_network_that_is_gone_takes_its_bridge_along(program, config)
     assert ["remove", "Open_vSwitch", ".", "external_ids", "ovn-bridge-mappings"] in commands
 
 
+@pytest.mark.parametrize(
+    ("bridges", "zone", "expected"),
+    [
+        ({"public": "eth1"}, None, "enable-chassis-as-gw"),
+        ({"public": "eth1"}, "rack-1", "enable-chassis-as-gw,availability-zones=rack-1"),
+        ({}, "rack-1", "availability-zones=rack-1"),
+    ],
+)
+def test_neutron_is_told_what_a_chassis_may_be_and_where_it_is(program, config, bridges, zone, expected):
+    commands = program.switch_commands(replace(config, bridges=bridges, availability_zone=zone), "system", [])
+    assert ["set", "Open_vSwitch", ".", f'external_ids:ovn-cms-options="{expected}"'] in commands
+
+
 def test_nova_must_not_give_away_what_lies_beyond_the_zone(program):
     assert program.reserved_memory(24000, 4096) == 24000 - 4096 + program.OWN_MEMORY
     assert program.reserved_memory(24000, None) == program.OWN_MEMORY

@@ -12,6 +12,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents
     Contradiction,
     Plan,
     image_changes,
+    plan_availability_zones,
     plan_flavors,
     plan_images,
     plan_networks,
@@ -168,3 +169,9 @@ def test_quotas_are_set_where_they_differ() -> None:
     assert labels(plan) == ["change quota of project demo: ports"]
     assert plan.before == {"default": {"cores": 20}, "demo": {"ports": 5}}
     assert plan.after == {"default": {"cores": 20}, "demo": {"ports": 9}}
+
+
+def test_an_aggregate_of_a_zones_name_that_is_none_is_not_taken_over() -> None:
+    aggregate = {"id": 7, "name": "rack-1", "hosts": [], "metadata": {"ssd": "true"}}
+    with pytest.raises(Contradiction, match="availability zone rack-1: host aggregate 7 has this name and does not make the zone: rename it"):
+        plan_availability_zones([aggregate], {"c1": {"zone": "rack-1", "provider": "u"}}, 1)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import textwrap
+import time
 import typing as t
 import uuid
+from collections import Counter
 
 import pytest
 
@@ -119,7 +122,7 @@ def test_per_host_puts_that_many_on_each_host():
 
 @pytest.mark.parametrize("chosen", ["[lx02]", "[control]", "[control, lx02]"])
 def test_hosts_are_chosen_by_name_or_group(chosen):
-    cloud = build(GOOD.replace("{count: 3}", f"{{count: 3, hosts: {chosen}}}"))
+    cloud = build(GOOD.replace("{count: 3}", f"{{count: 3, hosts: {chosen}, spread: none}}"))
     assert zone_names(cloud, "galera") == ["lx02-galera-1", "lx02-galera-2", "lx02-galera-3"]
 
 
@@ -257,6 +260,229 @@ def test_same_input_gives_the_same_inventory():
     assert build() == build()
 
 
+# Where zones are. A fleet is written "a b c", or with failure domains "a=r1 b=r1 c=r2"; ids are 1 and up unless given, "a:7=r1".
+
+
+def fleet(hosts: str, services: str, more: str = "") -> str:
+    """A topology of such hosts."""
+    lines = []
+    for number, text in enumerate(hosts.split(), 1):
+        head, _, domain = text.partition("=")
+        name, _, own = head.partition(":")
+        zone = f", zone: {domain}" if domain else ""
+        lines.append(f"  {name}: {{id: {own or number}, address: {name}.example.net, groups: [all_{name[0]}]{zone}}}")
+    network = "networks: {zone: {cidr: 10.64.0.0/10}}"
+    return "\n".join(['release: "2026.2"', network, "hosts:", *lines, f"services: {services}", more, ""])
+
+
+def holders(cloud: Cloud, component: str) -> list[str]:
+    """The hosts of a component's zones, in the order of their ordinals."""
+    assert [zone.ordinal for zone in cloud.zones[component]] == list(range(len(cloud.zones[component])))
+    return [zone.host for zone in cloud.zones[component]]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "placement", "expected"),
+    [
+        ("a", "count: 3", "a a a"),  # the all-in-one
+        ("a b", "count: 3", "a b a"),
+        ("a b c", "count: 3", "a b c"),
+        ("a b c d", "count: 3", "a b c"),
+        ("a b c", "count: 5", "a b c a b"),
+        ("c b:9 a:4", "count: 3", "c a b"),  # the order of ids, not that of names nor of the file
+        ("a=x b=x c=y", "count: 3", "a c b"),
+        ("a=x b=x c=y d=z", "count: 3", "a c d"),
+        ("a=x b=x c=x d=y e=z", "count: 3", "a d e"),
+        ("a=x b=x c=y d=y e=z f=z", "count: 5", "a c e b d"),
+        ("a=x b=y c=z", "count: 7", "a b c a b c a"),
+        ("a=x b=y c=y", "count: 5", "a b c a b"),  # hosts before domains
+        ("a=x b=x c=x", "count: 3", "a b c"),  # one domain: there is nothing to spread over
+        ("a=x b=y", "count: 3, hosts: [a], spread: none", "a a a"),
+        ("a=x b=x c=x d=y e=z", "count: 3, hosts: [a, b, c], spread: host", "a b c"),
+        ("a b c", "per_host: 3, hosts: [b], spread: none", "b b b"),
+    ],
+)
+def test_members_of_a_cluster_are_as_far_apart_as_the_hosts_allow(hosts, placement, expected):
+    assert " ".join(holders(build(fleet(hosts, f"{{galera: {{{placement}}}}}")), "galera")) == expected
+
+
+@pytest.mark.parametrize(
+    ("hosts", "placement", "expected"),
+    [
+        ("e1=x e2=y c1=x c2=y c3=z", "count: 2, hosts: [all_e]", "e1 e2"),
+        ("e1=x e2=x e3=y", "count: 2, hosts: [all_e]", "e1 e3"),
+        ("a b", "count: 1", "a"),
+        ("a=x b=x c=y", "count: 2, hosts: [a, b], spread: host", "a b"),
+        ("a=x b=x c=y", "per_host: 1, hosts: [a, b]", "a b"),  # so many on each: no word of replicas
+    ],
+)
+def test_load_balancers_are_apart(hosts, placement, expected):
+    assert " ".join(holders(build(fleet(hosts, f"{{haproxy: {{{placement}}}}}")), "haproxy")) == expected
+
+
+def test_spread_of_the_deployment_is_that_of_services_that_do_not_say():
+    text = fleet("a=x b=x c=y", "{haproxy: {count: 2, hosts: [a, b]}, galera: {hosts: [a]}}", "spread: none")
+    assert holders(build(text), "galera") == ["a", "a", "a"]
+    with pytest.raises(Refused, match="galera.hosts: .* galera votes and would have 3 of its 3 members on host 'a'"):
+        build(text.replace("spread: none", "spread: host"))
+    with pytest.raises(Refused, match="haproxy.hosts: .* all its 2 zones in failure domain 'x'"):
+        build(text.replace("{hosts: [a]}", "{count: 1}").replace("spread: none", "spread: zone"))
+
+
+def random_fleet(dice: random.Random) -> tuple[list[str], int, bool]:
+    """Hosts as :func:`fleet` takes them, a count, and whether it votes."""
+    size = dice.randint(1, 8)
+    domains = dice.choice(["", "x", "xy", "xyz", "wxyz"])
+    ids = dice.sample(range(1, 60), size)
+    hosts = [f"h{number}:{own}" + (f"=d{dice.choice(domains)}" if domains else "") for number, own in enumerate(ids)]
+    votes = dice.random() < 0.5
+    count = dice.randint(1, min(2 * size + 3, 8 * size))
+    return hosts, count - (count % 2 == 0) if votes else count, votes
+
+
+def placed(hosts: list[str], count: int, votes: bool) -> dict[str, tuple[str, str, str, str]] | None:
+    """Name to host, UUID, address and MAC of every zone; nothing where it is refused."""
+    component = "galera" if votes else "memcached"
+    try:
+        cloud = build(fleet(" ".join(hosts), f"{{{component}: {{count: {count}}}}}"))
+    except Refused:
+        return None
+    return {zone.name: (zone.host, zone.uuid, zone.address, zone.mac) for zone in cloud.zones[component]}
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_any_placement_is_even_and_survives_what_it_can(seed):
+    hosts, count, votes = random_fleet(random.Random(seed))
+    domain = {text.split(":")[0]: text.partition("=")[2] for text in hosts}
+    there = len({*domain.values()} - {""})
+    zones = placed(hosts, count, votes)
+    if zones is None:
+        # Only a vote can be impossible, and only because the hosts of the other domains are too few for a minority's rest.
+        sizes = Counter(domain.values())
+        assert votes and there >= 3
+        assert sum(min(size, (count - 1) // 2) for size in sizes.values()) < min(count, len(hosts))
+        return
+    on = Counter(host for host, *_rest in zones.values())
+    assert sum(on.values()) == count
+    assert max(on.values()) - min(on.get(host, 0) for host in domain) <= 1
+    within = Counter(domain[host] for host in on.elements())
+    if count <= len(hosts):
+        room = Counter(domain.values())
+        assert all(within[some] >= within[other] - 1 for some in room for other in room if within[some] < room[some])
+    if votes and count > 1:
+        minority = (count - 1) // 2
+        assert max(on.values()) <= {1: count, 2: count - 1}.get(len(hosts), minority)
+        assert max(within.values()) <= (minority if there >= 3 else count - 1 if there == 2 else count)
+    if not votes and count > 1 and len(hosts) > 1:
+        assert len(on) > 1 and (there < 2 or len(within) > 1)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_zones_stay_where_they_are_while_hosts_and_counts_change(seed):
+    dice = random.Random(seed)
+    hosts, count, votes = random_fleet(dice)
+    before = placed(hosts, count, votes)
+    if before is None:
+        return
+    assert placed(dice.sample(hosts, len(hosts)), count, votes) == before  # the order of the file means nothing
+
+    more = placed(hosts, count + 2, votes)
+    assert more is None or before.items() <= more.items()
+
+    gone = dice.choice(hosts)
+    rest = [host for host in hosts if host != gone]
+    after = placed(rest, count, votes) if rest else None
+    if after is not None:
+        stay = {name: zone for name, zone in before.items() if zone[0] != gone.split(":")[0]}
+        assert stay.items() <= after.items()
+
+    new = f"new:{dice.choice([60, *({*range(1, 60)} - {int(host.split(':')[1].split('=')[0]) for host in hosts})])}"
+    new += f"=d{dice.choice('wxyz')}" if "=" in hosts[0] else ""
+    after = placed([*hosts, new], count, votes)
+    if after is not None:
+        moved = {name: zone for name, zone in after.items() if zone[0] == "new"}
+        assert {name: zone for name, zone in after.items() if name not in moved}.items() <= before.items()
+        if "=" not in new and new == "new:60" and count <= len(hosts):
+            assert not moved  # nothing is evened out by it
+
+
+def test_many_hosts_are_dealt_quickly():
+    """1,000 hosts, eight zones each: the rounds cost no more than the zones."""
+    hosts = " ".join(f"h{number}=d{number % 7}" for number in range(1, 1001))
+    begun = time.process_time()
+    cloud = build(fleet(hosts, "{memcached: {count: 8000}}"))
+    assert Counter(holders(cloud, "memcached")) == dict.fromkeys(cloud.hosts, 8)
+    assert time.process_time() - begun < 10
+
+
+HYPERVISOR = {**SERVICES, "hypervisor": "{description: Instances, slot: 30, phase: compute}"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "more", "expected"),
+    [
+        ("a b", "", {}),
+        ("a=x b=x", "", {}),
+        ("a=x b=x", "cloud: {availability_zones: true}", {"a": "x", "b": "x"}),
+        ("a=x b=y", "", {"a": "x", "b": "y"}),
+        ("a=x b=y", "cloud: {availability_zones: false}", {}),
+    ],
+)
+def test_availability_zones_are_the_failure_domains_of_hypervisors(hosts, more, expected):
+    cloud = build(fleet(hosts, "{hypervisor: {per_host: 1}, memcached: {count: 2}}", more), HYPERVISOR)
+    uuids = {zone.host: zone.uuid for zone in cloud.zones["hypervisor"]}
+    assert cloud.stack["cloud"]["availability_zones"] == {
+        f"{host}-hypervisor-1": {"zone": zone, "provider": uuids[host]} for host, zone in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("hosts", "services", "more", "message"),
+    [
+        ("a b c d", "{galera: {hosts: [a, b]}}", "",
+         "services.galera.hosts: value ['a', 'b']: galera votes and would have 2 of its 3 members on host 'a', whose loss would stop it; "
+         "it may use 2 of 4 hosts: let it use 3 or more, or say spread: none"),
+        ("a b", "{galera: {hosts: [b]}}", "",
+         "services.galera.hosts: value ['b']: galera votes and would have 3 of its 3 members on host 'b', whose loss would stop it; "
+         "it may use 1 of 2 hosts: let it use 2 or more, or say spread: none"),
+        ("a b", "{galera: {spread: host}}", "",
+         "services.galera.spread: value 'host': galera votes and would have 2 of its 3 members on host 'a', whose loss would stop it; "
+         "it may use 2 of 2 hosts: let it use 3 or more, or say spread: none"),
+        ("a b c", "{galera: {per_host: 3, hosts: [all_a]}}", "",
+         "services.galera.hosts: value ['all_a']: galera votes and would have 3 of its 3 members on host 'a', whose loss would stop it; "
+         "it may use 1 of 3 hosts: let it use 3 or more, or say spread: none"),
+        ("e1 c1", "{haproxy: {count: 2, hosts: [all_e]}}", "",
+         "services.haproxy.hosts: value ['all_e']: haproxy would have all its 2 zones on host 'e1', whose loss would stop it; "
+         "it may use 1 of 2 hosts: let it use 2 or more, or say spread: none"),
+        ("e1=x e2=x c1=y", "{haproxy: {count: 2, hosts: [all_e]}}", "",
+         "services.haproxy.hosts: value ['all_e']: haproxy would have all its 2 zones in failure domain 'x', whose loss would stop it; "
+         "it may use 1 of 2 failure domains: let it use 2 or more, or say spread: host"),
+        ("a=x b=x c=y d=z", "{galera: {hosts: [a, b, c]}}", "",
+         "services.galera.hosts: value ['a', 'b', 'c']: galera votes and would have 2 of its 3 members in failure domain 'x', whose loss would "
+         "stop it; it may use 2 of 3 failure domains: let it use 3 or more, or say spread: host"),
+        ("a=x b=x c=x d=y e=z", "{galera: {count: 5}}", "",
+         "services.galera.count: value 5: galera votes and would have 3 of its 5 members in failure domain 'x', whose loss would stop it; "
+         "it may use 3 of 3 failure domains: give the others more hosts, or take a count of 3, or say spread: host"),
+        ("a=x b=x c=x d=y e=z", "{galera: {per_host: 1}}", "",
+         "services.galera.per_host: value 1: galera votes and would have 3 of its 5 members in failure domain 'x', whose loss would stop it; "
+         "it may use 3 of 3 failure domains: give the others more hosts, or take a count of 3, or say spread: host"),
+        ("a b c", "{galera: {count: 3}}", "spread: zone",
+         "services.galera.count: value 3: no host names its failure domain: give each its zone, or say spread: host"),
+        ("a=x b", "{memcached: }", "", "hosts.b.zone: host 'a' names its failure domain (x): name this one's too, or take away all"),
+        ("a=nova", "{memcached: }", "",
+         "hosts.a.zone: value 'nova': write at most 63 letters, digits, _, . and -, and not nova or internal, which Nova means otherwise"),
+        ("a b", "{memcached: }", "cloud: {availability_zones: true}",
+         "cloud.availability_zones: value True: no host names its failure domain: give each its zone"),
+        ("a b", "{memcached: {spread: rack}}", "",
+         "services.memcached.spread: value 'rack': write one of the known values (known: zone, host, none)"),
+    ],
+)  # fmt: skip
+def test_placement_that_would_be_packed_is_refused(hosts, services, more, message):
+    with pytest.raises(Refused) as refused:
+        build(fleet(hosts, services, more))
+    assert str(refused.value) == f"{FILE}: {message}"
+
+
 # What is refused. Each row: what is wrong, a change to GOOD (old text, new text), and the whole message.
 
 T = FILE
@@ -271,7 +497,7 @@ REFUSED_TOPOLOGIES = [
     ("duplicate service", "  memcached:", "  galera:", f"{T}: line 10, column 3: duplicate key 'galera' (first on line 9): keep one"),
     ("unknown key at the top", "release:", "relaese: x\nrelease:",
      f"{T}: relaese: value 'x': unknown key, did you mean 'release'? (known: release, networks, hosts, services, plugin, deployment, region, "
-     "endpoints, cloud, services_path)"),
+     "endpoints, cloud, services_path, spread)"),
     ("provider network over the zones'", "services:", "cloud: {networks: {public: {cidr: 10.77.4.0/24}}}\nservices:",
      f"{T}: cloud.networks.public.cidr: value '10.77.4.0/24': overlaps network 'zone' (10.77.0.0/21): choose another range"),
     ("two provider networks overlap", "services:", "cloud: {networks: {a: {cidr: 10.9.0.0/24}, b: {cidr: 10.9.0.128/25}}}\nservices:",
@@ -288,11 +514,11 @@ REFUSED_TOPOLOGIES = [
      f"{T}: cloud.networks.public.bridge: value 'zs-x': network 'zone' has this bridge: choose another"),
     ("unknown key of a host", "connection: local", "conection: local",
      f"{T}: hosts.aio1.conection: value 'local': unknown key, did you mean 'connection'? (known: id, backend, connection, address, user, port, "
-     "store, groups)"),
+     "store, groups, zone)"),
     ("unknown key of a network", "cidr: 10.77.0.0/21", "cidr: 10.77.0.0/21, vlan: 7",
      f"{T}: networks.zone.vlan: value 7: unknown key (known: cidr, block, bridge, mtu)"),
     ("unknown key of a placement", "{count: 3}", "{cuont: 3}",
-     f"{T}: services.galera.cuont: value 3: unknown key, did you mean 'count'? (known: count, per_host, hosts, memory, vcpus, cpu_cap, quota)"),
+     f"{T}: services.galera.cuont: value 3: unknown key, did you mean 'count'? (known: count, per_host, hosts, spread, memory, vcpus, cpu_cap, quota)"),
     ("unknown key of endpoints", "services:", "endpoints: {intern: 1}\nservices:",
      f"{T}: endpoints.intern: value 1: unknown key, did you mean 'internal'? (known: internal, external)"),
     ("missing release", 'release: "2026.2"\n', "", f"{T}: release: the key is missing and has no default"),
@@ -305,7 +531,7 @@ REFUSED_TOPOLOGIES = [
     ("duplicate id", "id: 2", "id: 1", f"{T}: hosts.lx02.id: value 1: host 'aio1' has this id: 2 is free"),
     ("no hosts", None, GOOD[: GOOD.index("hosts:")] + "hosts: {}\nservices: {memcached: }\n", f"{T}: hosts: value {{}}: name at least one host"),
     ("host is no mapping", "{id: 1, connection: local}", "1",
-     f"{T}: hosts.aio1: value 1: write a mapping with the keys of host (known: id, backend, connection, address, user, port, store, groups)"),
+     f"{T}: hosts.aio1: value 1: write a mapping with the keys of host (known: id, backend, connection, address, user, port, store, groups, zone)"),
     ("host name in capitals", "aio1:", "AIO1:",
      f"{T}: hosts.AIO1: value 'AIO1': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
     ("host name with _", "aio1:", "a_1:", f"{T}: hosts.a_1: value 'a_1': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
@@ -399,7 +625,7 @@ REFUSED_TOPOLOGIES = [
     ("count and per_host", "{count: 3}", "{count: 3, per_host: 1}", f"{T}: services.galera.per_host: value 1: give count or per_host, not both"),
     ("count as text", "{count: 3}", "{count: three}", f"{T}: services.galera.count: value 'three': give a whole number"),
     ("placement is no mapping", "{count: 3}", "3",
-     f"{T}: services.galera: value 3: write a mapping with the keys of placement (known: count, per_host, hosts, memory, vcpus, cpu_cap, quota)"),
+     f"{T}: services.galera: value 3: write a mapping with the keys of placement (known: count, per_host, hosts, spread, memory, vcpus, cpu_cap, quota)"),
     ("memory", "memory: 2048", "memory: 1", f"{T}: services.keystone.memory: value 1: give 64 or more MiB"),
     ("placement of a service with components", "  memcached:", "  nova: {count: 2}\n  memcached:",
      f"{T}: services.nova.count: value 2: unknown component (known: nova_api, nova_conductor)"),

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.zonestack.openstack.plugins.inventory.topology import read_cloud
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import Cloud
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 
@@ -363,6 +366,57 @@ def test_example_of_the_all_in_one_is_good(tree):
     found = real.inventory()
     counts = {name: len(found[name]["hosts"]) for name in found["zones"]["children"] if "hosts" in found.get(name, {})}
     assert counts.items() >= {"galera": 3, "rabbit_mq": 3, "ovn": 3, "keystone": 2, "haproxy": 1, "memcached": 1, "log": 1, "utility": 1}.items()
+
+
+# Zones that were there at the first release: whatever is added or spread, they stay. Address, UUID, MAC.
+FIRST = {
+    "aio1-haproxy-1": ("10.77.2.8", "4eb0b956-b4c8-5004-a8ec-29d019d810f9", "02:13:88:fc:c2:cb"),
+    "aio1-galera-3": ("10.77.2.18", "4526e0f2-4030-5d30-8de9-c8f14045eccb", "02:54:67:f3:94:37"),
+    "aio1-rabbit-mq-2": ("10.77.2.25", "d64e3b6c-e068-5ec9-b1b4-6569a8cfa9d0", "02:1e:f0:11:79:30"),
+    "aio1-keystone-2": ("10.77.2.73", "465edc01-2e43-51a3-b684-e92222476352", "02:6b:04:7b:7c:b5"),
+    "aio1-nova-compute-1": ("10.77.2.136", "0e5840c7-2385-53d4-a806-4996d35ad27c", "02:f4:bc:2a:42:8f"),
+    "aio1-utility-1": ("10.77.2.48", "4b3c8f1d-bb8b-5634-afd8-89f8901f81e1", "02:c0:80:8e:c8:ae"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_zones_of_the_all_in_one_stay_what_they_are(name):
+    zones = {zone.name: zone for every in example("aio").zones.values() for zone in every}
+    assert (zones[name].address, zones[name].uuid, zones[name].mac) == FIRST[name]
+
+
+def example(name: str) -> Cloud:
+    return read_cloud(CHECKOUT / "inventory/examples" / name / "topology.yml")
+
+
+def test_example_of_production_survives_the_loss_of_any_host_and_any_rack():
+    cloud = example("production")
+    racks = {name: host.zone for name, host in cloud.topology.hosts.items()}
+    assert sorted(set(racks.values())) == ["rack-1", "rack-2", "rack-3"]
+    alone = {"glance", "log", "utility"}
+    for component, zones in cloud.zones.items():
+        assert len({zone.host for zone in zones}) == len(zones)
+        assert len({racks[zone.host] for zone in zones}) == len(zones)
+        assert (len(zones) == 1) == (component in alone)
+    assert [zone.host for zone in cloud.zones["haproxy"]] == ["edge1", "edge2"]
+    assert {name: one["zone"] for name, one in cloud.stack["cloud"]["availability_zones"].items()} == {
+        f"cmp{number}-nova-compute-1": f"rack-{number}" for number in (1, 2, 3)
+    }
+
+
+def test_example_of_two_hosts_takes_a_third_with_its_line_alone(tmp_path):
+    two = example("two-hosts")
+    assert [zone.host for zone in two.zones["galera"]] == ["one", "two", "one"]
+    assert {component for component, zones in two.zones.items() if len({zone.host for zone in zones}) == 1} == {"glance", "log", "utility"}
+    text = (CHECKOUT / "inventory/examples/two-hosts/topology.yml").read_text(encoding="utf-8")
+    assert "  # three: {" in text
+    (tmp_path / "topology.yml").write_text(text.replace("  # three: {", "  three: {"), encoding="utf-8")
+    three = read_cloud(tmp_path / "topology.yml")
+    moved = {component for component, zones in three.zones.items() if zones != two.zones[component]}
+    assert moved == {"galera", "rabbit_mq", "ovn"}
+    for component in moved:
+        assert [zone.name for zone in three.zones[component]][:2] == [zone.name for zone in two.zones[component]][:2]
+        assert three.zones[component][2].host == "three"
 
 
 def test_reference_pages_are_current():

@@ -6,6 +6,7 @@ The zone's part is this machine's Python behind a shell, as the connection runs 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -132,6 +133,19 @@ def test_every_zone_of_the_example_is_rendered_and_no_secret_is_in_what_may_be_s
         text = repr([shown, request["directories"], request["daemons"]])
         assert shown and not [secret for secret in hidden if secret in text], name
         assert any(entry["secret"] for entry in request["files"]), name
+
+
+def test_a_hypervisor_knows_its_availability_zone_where_there_are_some(variables):
+    of_zones, secrets = variables
+    loader = DataLoader()
+    inventory = InventoryManager(loader, [str(EXAMPLE.parents[1] / "production/topology.yml")])
+    far = VariableManager(loader, inventory).get_vars(host=inventory.get_host("cmp2-nova-compute-1"))
+    found = []
+    for mine in (of_zones["aio1-nova-compute-1"], {**far, "secrets": secrets}):
+        files = {entry["path"]: entry for entry in rendered(mine)["files"]}
+        found.append(json.loads(files["/etc/zonestack/hypervisor.json"]["content"]))
+    assert "availability_zone" not in found[0]
+    assert found[1]["availability_zone"] == "rack-2"
 
 
 def test_what_is_rendered_is_the_same_each_time(variables):

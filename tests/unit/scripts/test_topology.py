@@ -23,7 +23,7 @@ from plan import Live, Plan, plan_of, read_plan
 from svg import DAY, NIGHT, TIERS, Box, Scene
 from topology import Answers
 
-HEAD = 'release: "2026.2"\nnetworks: {zone: {cidr: 10.64.0.0/13}, storage: {cidr: 10.1.0.0/16}}\n'
+HEAD = 'release: "2026.2"\nspread: none\nnetworks: {zone: {cidr: 10.64.0.0/13}, storage: {cidr: 10.1.0.0/16}}\n'
 SERVICES = """\
 services:
   galera: {count: 3, hosts: [control]}
@@ -44,10 +44,14 @@ zone: {privileged: true, volumes: {data: {path: /srv}}}
 
 
 def topology(folder: Path, control: int, compute: int) -> Path:
-    """A deployment with so many hosts of each group."""
-    hosts = [f"  ctl{n}: {{id: {n}, address: 192.0.2.{n}, groups: [control]}}" for n in range(1, control + 1)]
-    hosts += [f"  cmp{n}: {{id: {10 + n}, address: 198.51.100.{n}, groups: [compute]}}" for n in range(1, compute + 1)]
-    (folder / "services").mkdir()
+    """A deployment with so many hosts of each group, in three failure domains where they are many."""
+    zones = [f", zone: a-room-with-a-long-name-{n}" for n in range(3)] if compute > 5 else [""] * 3
+    hosts = [f"  ctl{n}: {{id: {n}, address: 192.0.2.{n}, groups: [control]{zones[n % 3]}}}" for n in range(1, control + 1)]
+    hosts += [
+        f"  cmp{n}: {{id: {10 + n}, address: 198.51.100.{n}, groups: [compute]{zones[n % 3]}}}"
+        for n in range(1, compute + 1)
+    ]
+    (folder / "services").mkdir(parents=True)
     (folder / "services/every.yml").write_text(EVERY)
     path = folder / "topology.yml"
     networks = "cloud: {networks: {public: {cidr: 203.0.113.0/24}, lab: {cidr: 198.18.0.0/24}}}\n"
@@ -120,6 +124,14 @@ def on_the_sheet(scene: Scene) -> None:
         wide = svg.width(text.text or "", size, mono="mono" in look)
         start = float(text.get("x", "0")) - {"end": wide, "middle": wide / 2}.get(text.get("text-anchor", ""), 0)
         assert start >= 0 and start + wide <= scene.width, text.text
+
+
+def test_failure_domain_of_each_host_is_drawn(tmp_path: Path, three: Path) -> None:
+    assert "failure domain" not in draw(read_plan(three)).svg()
+    plan = read_plan(topology(tmp_path / "more", 3, 7))
+    text = draw(plan).svg()
+    assert plan.hosts and all(f"zones in store overlay, failure domain {host.zone}" in text for host in plan.hosts)
+    assert "cmp1 · a-room-" in text and "ctl1 · a-room-" in text
 
 
 def test_same_topology_same_bytes(tmp_path: Path, three: Path) -> None:
