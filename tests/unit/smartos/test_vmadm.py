@@ -601,6 +601,9 @@ def test_a_failed_create_is_told_found_and_replaced_only_where_that_is_allowed(h
     assert host.vms()[0]["state"] == "running"
     host.fault("vmadm create", step="zone_boot")
     host.run(uuid=OTHER, **base("joyent"))
+    until = time.monotonic() + 10
+    while "failed" not in [vm["state"] for vm in host.vms()] and time.monotonic() < until:
+        time.sleep(0.1)
     assert host.converges(uuid=OTHER, state="absent")["actions"] == ["delete"]
 
 
