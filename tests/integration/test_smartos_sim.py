@@ -272,7 +272,25 @@ def test_a_lofs_whose_source_is_missing_fails_the_boot(node: Node) -> None:
     assert node.zone(uuid, "cat /mnt/shared/file").out == "common\n"
     assert node.zone(uuid, "touch /mnt/shared/x", check=False).rc != 0
     uuid = node.create(3, check=False, filesystems=[{"type": "lofs", "source": "/opt/later", "target": "/mnt"}])
-    assert node.get(uuid)["state"] == "failed"
+    vm = node.get(uuid)
+    assert (vm["state"], vm["zone_state"]) == ("provisioning", "installed")  # and failed when its time is over
+    node.run(f"vmadm stop -F {uuid}; mkdir /opt/later", check=False)
+    node.run(["vmadm", "start", uuid])
+    assert node.zone(uuid, "mountpoint /mnt").rc == 0
+    node.run(["vmadm", "delete", uuid])
+
+
+def test_routes_and_a_guest_that_reboots_itself(node: Node) -> None:
+    uuid = node.create(3, routes={"198.51.100.0/24": GATEWAY, "203.0.113.0/25": "nics[0]"})
+    routes = node.zone(uuid, "ip route").out
+    assert f"198.51.100.0/24 via {GATEWAY} dev eth0" in routes and "203.0.113.0/25 dev eth0" in routes
+    pid = node.get(uuid)["pid"]
+    node.zone(uuid, "reboot", check=False)
+    end = time.monotonic() + 60
+    while node.get(uuid).get("pid") in (pid, None):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    node.until(uuid, f"ping -c1 -W5 {GATEWAY} && /native/usr/sbin/mdata-get sdc:uuid")
     node.run(["vmadm", "delete", uuid])
 
 

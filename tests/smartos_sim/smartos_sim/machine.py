@@ -236,6 +236,12 @@ def _start_smf(state: State) -> None:
 # -- ending it ---------------------------------------------------------------------------------------------------------
 
 
+def _check(state: State) -> None:
+    """Refuse where there is nothing to end, before anything of this system is put back to what it was."""
+    if state.node["machine"] != "linux" or not (state.directory / ARCHIVE).exists():
+        raise ToolError("this node is not made of Linux parts: smartos-sim init makes it (LINUX.md)")
+
+
 def _zones(state: State) -> list[dict[str, t.Any]]:
     return [record["vm"] for record in state.records() if record["vm"]["brand"] not in HVM_BRANDS]
 
@@ -244,6 +250,7 @@ def shut_down(state: State, timeout: float = 20) -> None:
     """Stop all zones, the graceful way until ``timeout`` seconds, and SMF; what lies in memory only is forgotten."""
     import concurrent.futures
 
+    _check(state)
     machine = linux.Linux(state.directory)
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda vm: machine.zone_halt(vm, False, timeout), _zones(state)))
@@ -312,6 +319,7 @@ def power_off(state: State) -> None:
     What had been written to the pool stays written. A real pool may lose what nobody had asked it to keep (fsync) in the
     last seconds; zfs-fuse, when killed, loses even what had been asked for, so it is not.
     """
+    _check(state)
     machine = linux.Linux(state.directory)
     zones = _zones(state)
     for command in _commands():
