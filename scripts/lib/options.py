@@ -208,6 +208,27 @@ exit code: 0 without drift, 1 with drift, 2 when they cannot be compared
     return made
 
 
+def drift() -> argparse.ArgumentParser:
+    """scripts/drift.sh"""
+    made = command(
+        "drift",
+        "List what in zones differs from their image together with what a run writes: files that somebody added, changed or removed.",
+        """\
+Each file with the one it belongs to: a package of the image, a run (rendered, then changed by hand), or nobody. What zones write
+by themselves is left out: logs, caches, state; plugins/module_utils/zone_drift.py lists it, each with its reason.
+
+examples:
+  scripts/drift.sh                       all zones of inventory/aio
+  scripts/drift.sh keystone              the zones of one service
+  scripts/drift.sh aio1-galera-2 --json
+exit code: 0 when nothing is found, 1 when something is, 2 when a zone could not be looked at
+""",
+    )
+    made.add_argument("names", nargs="*", metavar="ZONE|SERVICE", help="which zones (default: all)")
+    made.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return made
+
+
 def listed(words: dict[str, str], wide: int) -> str:
     return "\n".join(f"  {name:<{wide}} {text}" for name, text in words.items())
 
@@ -219,6 +240,7 @@ COMMANDS = {
     "verify": verify,
     "topology": topology,
     "parity": parity,
+    "drift": drift,
 }
 
 if __name__ == "__main__":
