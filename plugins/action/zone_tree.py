@@ -75,7 +75,16 @@ class ActionModule(ActionBase):
         """Render, then have the zone apply what was rendered."""
         super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(OPTIONS)
-        self.vars = task_vars or {}
+        return self.apply({"check": bool(self._task.check_mode), **options, **self.render(task_vars or {})})
+
+    def render(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        """The zone's ``directories``, ``files``, ``exclusive`` and ``daemons`` as ``apply`` in module_utils/zone_tree.py takes them.
+
+        The zone is not asked for anything, so this is also how to find out what a run would write.
+
+        :param variables: those of the zone, with ``secrets``.
+        """
+        self.vars = variables
         self.zone: dict[str, t.Any] = self.value("zone")
         self.service: dict[str, t.Any] = self.value("service", evaluate=False)
         self.overrides = {variable: self.read_overrides(variable) for variable in OVERRIDES}
@@ -92,8 +101,7 @@ class ActionModule(ActionBase):
         self.refuse_unused_overrides()
         units = self.daemons()
         files = [{**entry, "secret": secret} for secret, entries in ((False, self.plain), (True, self.secret)) for entry in entries]
-        return self.apply({"check": bool(self._task.check_mode), **options, "directories": self.directories, "files": files,
-                           "exclusive": self.exclusive, "daemons": units})
+        return {"directories": self.directories, "files": files, "exclusive": self.exclusive, "daemons": units}
 
     def apply(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
         """Have the zone's Python do what is asked for: ``apply`` in module_utils/zone_tree.py.

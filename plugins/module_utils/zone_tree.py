@@ -9,6 +9,7 @@ library alone, and imports what is seldom needed where it is used.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -111,11 +112,14 @@ class Tree:
             self.set_attributes(path, entry)
 
     def candidate(self, entry: Entry, folder: str) -> str:
-        """The new content in a file of its own in ``folder``, never readable by more people than the target."""
-        import tempfile
+        """The new content in a file of its own in ``folder``, never readable by more people than the target.
 
-        handle, name = tempfile.mkstemp(dir=folder, prefix="." + os.path.basename(entry["path"]) + ".")
-        with open(handle, "wb") as stream:
+        Its name is always the same: what a run that was killed has left is replaced by the next one.
+        """
+        name = os.path.join(folder, f".{os.path.basename(entry['path'])}.zonestack")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stream:
             stream.write(entry["content"].encode())
             stream.flush()
             os.fsync(stream.fileno())

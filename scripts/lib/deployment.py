@@ -32,13 +32,13 @@ class DeploymentError(Exception):
     """A deployment that is not there or not usable; the text says what would be right."""
 
 
-def command(main: Callable[[], int]) -> NoReturn:
-    """Run an operator's command to its end: exit code as ``main`` says, 1 with the words of a refusal, 130 on Ctrl-C."""
+def command(main: Callable[[], int], refused: int = 1) -> NoReturn:
+    """Run an operator's command to its end: exit code as ``main`` says, ``refused`` with the words of a refusal, 130 on Ctrl-C."""
     try:
         sys.exit(main())
     except DeploymentError as why:
         print(f"error: {why}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(refused)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -24,8 +24,8 @@ STEPS = {
 """The steps in their order, each the playbook of its name, and what it makes so."""
 
 
-def command(name: str, description: str, epilog: str, usage: str | None = None) -> argparse.ArgumentParser:
-    """The beginning of every command: its name, its words, and which deployment it is about."""
+def command(name: str, description: str, epilog: str, usage: str | None = None, one: bool = True) -> argparse.ArgumentParser:
+    """The beginning of every command: its name, its words, and, where it is about one, which deployment."""
     made = argparse.ArgumentParser(
         prog=f"scripts/{name}.sh",
         usage=usage,
@@ -34,7 +34,8 @@ def command(name: str, description: str, epilog: str, usage: str | None = None) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
+    if one:
+        made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
     return made
 
 
@@ -180,6 +181,54 @@ states:
     return made
 
 
+def parity() -> argparse.ArgumentParser:
+    """scripts/parity.sh"""
+    made = command(
+        "parity",
+        "Compare two deployments by what they deploy and by every file that a run would write. Asks no host and reads no secrets.",
+        """\
+Each difference is of one class: identity (names, addresses, secrets), scale (counts, workers, sizes), or drift: what no rule
+of scripts/lib/parity.yml explains. docs/parity.md says how that is found out.
+
+examples:
+  scripts/parity.sh aio production                  logs/aio/parity.html, and a table of what matters
+  scripts/parity.sh examples/aio examples/production --all
+  scripts/parity.sh aio east --rules east-rules.yml    with rules for what the site wants otherwise
+  scripts/parity.sh aio production --json | jq '.[] | select(.kind == "drift")'
+exit code: 0 without drift, 1 with drift, 2 when they cannot be compared
+""",
+        one=False,
+    )
+    made.add_argument("mine", metavar="DEPLOYMENT", help="folder below inventory/, or below inventory/examples/")
+    made.add_argument("theirs", metavar="OTHER", help="likewise; its machines, names and sizes are those to compare on")
+    made.add_argument("--all", action="store_true", help="print every difference by itself, with both values")
+    made.add_argument("--json", action="store_true", help="print all differences as JSON instead, and write no page")
+    made.add_argument("--rules", action="append", default=[], type=Path, metavar="FILE", help="further rules, which come first; repeatable")
+    made.add_argument("--output", type=Path, metavar="DIR", help="where parity.html goes (default: logs/DEPLOYMENT)")
+    return made
+
+
+def drift() -> argparse.ArgumentParser:
+    """scripts/drift.sh"""
+    made = command(
+        "drift",
+        "List what in zones differs from their image together with what a run writes: files that somebody added, changed or removed.",
+        """\
+Each file with the one it belongs to: a package of the image, a run (rendered, then changed by hand), or nobody. What zones write
+by themselves is left out: logs, caches, state; plugins/module_utils/zone_drift.py lists it, each with its reason.
+
+examples:
+  scripts/drift.sh                       all zones of inventory/aio
+  scripts/drift.sh keystone              the zones of one service
+  scripts/drift.sh aio1-galera-2 --json
+exit code: 0 when nothing is found, 1 when something is, 2 when a zone could not be looked at
+""",
+    )
+    made.add_argument("names", nargs="*", metavar="ZONE|SERVICE", help="which zones (default: all)")
+    made.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return made
+
+
 def listed(words: dict[str, str], wide: int) -> str:
     return "\n".join(f"  {name:<{wide}} {text}" for name, text in words.items())
 
@@ -190,6 +239,8 @@ COMMANDS = {
     "zone-shell": zone_shell,
     "verify": verify,
     "topology": topology,
+    "parity": parity,
+    "drift": drift,
 }
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The picture of a deployment as one HTML page, with tables that can be searched and sorted. Nothing is loaded from anywhere."""
+"""HTML pages that load nothing from anywhere: the picture of a deployment, with tables that can be searched and sorted."""
 
 from __future__ import annotations
 
@@ -99,13 +99,9 @@ def page(plan: Plan, svg: str) -> str:
         f"{cell(str(one.mtu))}{cell(', '.join(one.facts), 'wide')}</tr>"
         for one in plan.networks
     ]
-    title = escape(f"{plan.deployment}: {plan.summary()}")
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<style>{STYLE}</style></head><body>
-<figure>
+    return document(
+        f"{plan.deployment}: {plan.summary()}",
+        f"""<figure>
 {svg}</figure>
 <main>
 <h2>Zones</h2>
@@ -116,6 +112,20 @@ def page(plan: Plan, svg: str) -> str:
 <h2>Networks</h2>
 {table("networks", ["Network", "Kind", "Range", "Bridge", "MTU", "Facts"], networks)}
 </main>
-<script>{SCRIPT}</script>
+<script>{SCRIPT}</script>""",
+    )
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page around ``body``; it may load nothing from anywhere.
+
+    :param style: CSS after that of all pages.
+    """
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<style>{STYLE}{style}</style></head><body>
+{body}
 </body></html>
 """

@@ -64,6 +64,15 @@ def test_a_mode_alone_is_a_change(tmp_path):
     assert "0644" in made["diff"][0]["before"] and "0640" in made["diff"][0]["after"]
 
 
+def test_what_a_killed_run_left_is_gone_after_the_next(tmp_path):
+    wanted, folder = entry(tmp_path / "f", content="x\n"), str(tmp_path)
+    left = zone_tree.Tree(check=False).candidate({**wanted, "content": "half"}, folder)
+    os.chmod(left, 0o666)
+    done(files=[wanted])
+    assert os.listdir(folder) == ["f"] and (tmp_path / "f").read_text() == "x\n"
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_secret_is_written_and_not_shown(tmp_path):
     made = done(files=[entry(tmp_path / "s", content="hunter2\n", secret=True)])
     assert (tmp_path / "s").read_text() == "hunter2\n"
