@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[3]
 BIN = ROOT / "tests/smartos_sim/bin"
 sys.path.insert(0, str(BIN.parent))
 
+from smartos_sim.smf.fmri import Fmri  # noqa: E402
+from smartos_sim.smf.method import quote  # noqa: E402
+from smartos_sim.smf.place import Place  # noqa: E402
+
 # Every tool is a process of its own, and compiling takes longer than running; the checkout stays clean of it.
 _bytecode = tempfile.TemporaryDirectory(prefix="smartos-sim-bytecode-")
 
@@ -72,6 +76,7 @@ class Zone:
     def __init__(self, root: Path, *, is_global: bool) -> None:
         self.root = root
         self.is_global = is_global
+        self.place = Place(root)
         self.process: subprocess.Popen[bytes] | None = None
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SMF_", "PYTHON"))},
@@ -82,10 +87,11 @@ class Zone:
         return self.root / absolute.lstrip("/")
 
     def boot(self, *, fresh: bool = False) -> None:
-        """Start svc.startd, and wait until it listens."""
+        """Start svc.startd, and wait until it listens and what there is at every boot is online."""
         words = ["--global", *(["--fresh"] if fresh else [])] if self.is_global else ["--zone", "z1"]
+        self.place.pipe.unlink(missing_ok=True)  # a killed one has left it
         self.process = subprocess.Popen([BIN / "svc.startd", *words], env=self.environment, start_new_session=True)
-        self.until(lambda: "svc:/milestone/multi-user:default online" in self.states(), "milestone multi-user")
+        self.until(lambda: self.place.pipe.exists() and "svc:/milestone/multi-user:default online" in self.states(), "milestone multi-user")
 
     def shutdown(self) -> None:
         """Ask svc.startd to stop, as a zone's or the machine's shutdown does, and wait until it has."""
@@ -102,11 +108,9 @@ class Zone:
         self.process = None
 
     def states(self) -> str:
-        """Lines of FMRI and state; empty while nothing serves."""
-        with contextlib.suppress(subprocess.CalledProcessError):
-            done = subprocess.run(["svcs", "-aHo", "fmri,state"], env=self.environment, text=True, capture_output=True, check=True)
-            return "".join(" ".join(line.split()) + "\n" for line in done.stdout.splitlines())
-        return ""
+        """Lines of FMRI and state, read where the tools read them, but without a process for each look."""
+        with self.place.repository() as repository:
+            return "".join(f"{one} {repository.value(one, 'restarter/state')}\n" for one in repository.instances())
 
     def run(self, *argv: str, stdin: str | None = None, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         return subprocess.run(argv, env=self.environment, input=stdin, text=True, capture_output=True, timeout=timeout, check=False)
@@ -123,10 +127,15 @@ class Zone:
         self.good("svccfg", "import", str(path))
 
     def state(self, fmri: str = "svc:/site/web:default") -> str:
-        return self.good("svcprop", "-p", "restarter/state", fmri).strip()
+        """The state of an instance; empty as long as svc.startd has not seen it."""
+        return self.value("restarter/state", fmri)
 
     def value(self, path: str, fmri: str = "svc:/site/web:default") -> str:
-        return self.run("svcprop", "-c", "-p", path, fmri).stdout.strip()
+        """The first current value of a property, as svcprop -c prints it; empty where there is none."""
+        with self.place.repository() as repository:
+            name = Fmri.parse(fmri)
+            assert name
+            return quote(repository.value(name, path) or "")
 
     def log(self, fmri: str = "svc:/site/web:default") -> str:
         return self.path(f"/var/svc/log/{fmri.removeprefix('svc:/').replace('/', '-')}.log").read_text()

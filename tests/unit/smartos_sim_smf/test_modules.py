@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.smf import render_smf
 
-from .conftest import dependency, manifest
+from .conftest import Zone, dependency, manifest, running
 
 WEB = "svc:/site/web:default"
 
@@ -216,11 +216,16 @@ def test_an_administrator_s_change_outlives_an_import_and_is_told(zone):
     ],
 )
 @pytest.mark.parametrize("check", [True, False])
-def test_bad_input_is_refused_before_anything_is_changed(zone, module, arguments, message, check):
-    before = zone.states()
-    result = zone.module(module, check=check, **arguments)
+def test_bad_input_is_refused_before_anything_is_changed(shared, module, arguments, message, check):
+    result = shared.module(module, check=check, **arguments)
     assert result["failed"] and message in result["msg"]
-    assert zone.states().split() == before.split() and not zone.path("/opt/custom/smf").exists()
+    assert "site/web" not in shared.states() and not shared.path("/opt/custom/smf").exists()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One for all that change nothing."""
+    yield from running(Zone(tmp_path_factory.mktemp("shared") / "zone", is_global=False))
 
 
 def test_a_rendered_daemon_runs_and_is_named_when_it_has_read_something_else(zone):
