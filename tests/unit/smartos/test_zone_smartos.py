@@ -17,7 +17,12 @@ import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils import zone_smartos
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import Network, Volume, ZoneError, ZoneSpec, plan
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import RECORD, SmartosBackend, image_uuid, properties
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import (
+    RECORD,
+    SmartosBackend,
+    image_uuid,
+    properties,
+)
 
 BIN = Path(__file__).resolve().parents[2] / "smartos_sim/bin"
 UUID = "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11"

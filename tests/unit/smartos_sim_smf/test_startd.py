@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from smartos_sim.smf.contract import family
 
 from .conftest import Zone, dependency, manifest

@@ -8,6 +8,7 @@ import signal
 import xml.etree.ElementTree as ET
 
 import pytest
+
 from smartos_sim.smf import manifest as manifests
 from smartos_sim.smf.fmri import Fmri, select
 

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034
 # SPDX-License-Identifier: GPL-3.0-or-later
 # What methods source: smf_method(7).
 SMF_EXIT_OK=0
