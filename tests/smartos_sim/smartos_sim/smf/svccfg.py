@@ -106,7 +106,7 @@ class Svccfg(Tool):
             self.die(NO_INSTANCE_OR_SERVICE.format(text))
         if len(found) > 1:
             self.die(f"Pattern '{text}' matches multiple instances:\n" + "\n".join(f"    {one}" for one in found))
-        return t.cast("Fmri", found[0])
+        return found[0]
 
     def select(self, words: list[Word]) -> None:
         (word,) = exactly(1, words)
