@@ -100,7 +100,7 @@ def test_archive_holds_the_collection_and_nothing_private(installed: Installed) 
         assert [text for text in texts if text and text.read() == b"private\n"] == []
     assert names & set(PRIVATE) == set()
     assert {"inventory/examples/aio/topology.yml", "locks/2026.2.txt", "services/_base.yml", "group_vars/zones.yml"} <= names
-    tests = ("browser", "host", "integration", "scenario", "smartos_sim", "unit/smartos_sim")
+    tests = ("browser", "host", "integration", "scenario", "smartos_sim", "unit/smartos", "unit/smartos_sim", "unit/smartos_sim_smf")
     heavy = ("molecule/", "bench/", *(f"tests/{name}/" for name in tests))
     assert sorted(name for name in names if name.startswith(heavy)) == []
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,11 +11,9 @@ import yaml
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.daemon import render_systemd
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.smf import SmfRenderError, fmri_of, render_smf
+from smartos_sim.smf import manifest
 
 ROOT = Path(__file__).resolve().parents[3]
-if importlib.util.find_spec("smartos_sim") is None:
-    sys.path.insert(0, str(ROOT / "tests/smartos_sim"))
-from smartos_sim.smf import manifest  # noqa: E402
 
 SERVICE = {"name": "keystone", "description": "Identity", "image": {"user": "keystone"}, "zone": {"vcpus": 2}}
 RUN = {"command": "/opt/keystone/bin/run --config /etc/keystone"}
