@@ -45,9 +45,11 @@ options:
     choices: [present, stopped, absent, restarted]
     default: present
   backend:
-    description: What makes the zone.
+    description:
+      - What makes the zone. V(lxc) is an LXC container, V(smartos) a zone of brand lx, by C(vmadm) in the global zone.
+      - The latter has O(store=zfs) whatever is given, cannot be O(privileged), and was never run on SmartOS so far.
     type: str
-    choices: [lxc]
+    choices: [lxc, smartos]
     default: lxc
   image:
     description: Id of an image of this host. Required unless O(state=absent).
