@@ -398,4 +398,3 @@ def zone_drift(lxc_path: Path, name: str, want: t.Mapping[str, t.Any]) -> list[F
     volumes = {volume.path: lxc_path / "zonestack" / "volumes" / name / volume.name for volume in spec.volumes}
     wanted = want["files"], want["directories"], want["units"]
     return Drift(root, layers, base, spec.store == "overlay", *wanted, volumes).find()
-
