@@ -22,6 +22,7 @@ from ansible.playbook.task import Task
 from ansible.plugins.loader import action_loader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
+from cryptography.x509 import IPAddress, SubjectAlternativeName, load_pem_x509_certificate
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.pki import new_authority
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.secrets import complete, needed
@@ -146,6 +147,16 @@ def test_a_hypervisor_knows_its_availability_zone_where_there_are_some(variables
         found.append(json.loads(files["/etc/zonestack/hypervisor.json"]["content"]))
     assert "availability_zone" not in found[0]
     assert found[1]["availability_zone"] == "rack-2"
+
+
+def test_each_node_of_the_queue_can_stand_in_for_the_others_and_nobody_else_can(variables):
+    of_zones, _secrets = variables
+    nodes = {name: str(mine["zone"]["address"]) for name, mine in of_zones.items() if name.startswith("aio1-rabbit-mq-")}
+    for name in (*nodes, "aio1-memcached-1"):
+        files = {entry["path"]: entry["content"] for entry in rendered(of_zones[name])["files"]}
+        names = load_pem_x509_certificate(files["/etc/zonestack/tls/zone.crt"].encode()).extensions.get_extension_for_class(SubjectAlternativeName).value
+        addresses = {str(one) for one in names.get_values_for_type(IPAddress)}
+        assert addresses == (set(nodes.values()) if name in nodes else {str(of_zones[name]["zone"]["address"])})
 
 
 def test_what_is_rendered_is_the_same_each_time(variables):
