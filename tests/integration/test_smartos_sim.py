@@ -122,7 +122,9 @@ def node() -> t.Iterator[Node]:
     else:
         host.create("bookworm").copy_project(worktree=True)
         host.exec("apt-get update -q", timeout=300)
-        host.exec(f"DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends {' '.join(PACKAGES)}", timeout=600)
+        # The package lxc would lower the limits of the one kernel, below what a deployment in another host container has set.
+        install = "apt-get install -qy --no-install-recommends -o 'DPkg::Options::=--path-exclude=/etc/sysctl.d/*'"
+        host.exec(f"DEBIAN_FRONTEND=noninteractive {install} {' '.join(PACKAGES)}", timeout=600)
     try:
         made = Node(host)
         made.run([f"{CHECKOUT}/tests/smartos_sim/bin/smartos-sim", "init", "--hostname", "gz1"])
