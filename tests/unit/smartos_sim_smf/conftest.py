@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible.module_utils import _internal
 from ansible.module_utils.testing import patch_module_args
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -162,6 +163,7 @@ class Zone:
                     sys.stdout = os.fdopen(1, "w", closefd=False)
                     os.environ.clear()
                     os.environ.update(self.environment)
+                    _internal.is_controller = False  # another test may have loaded the other side, which prints warnings itself
                     with patch_module_args({**arguments, "_ansible_check_mode": check}), contextlib.suppress(SystemExit):
                         module.main()
                     sys.stdout.flush()
