@@ -27,14 +27,15 @@ import uuid as uuid_lib
 from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
-    CommandError,
-    run,
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
+from ansible_collections.zonestack.openstack.plugins.module_utils.imgadm import (
+    Imgadm,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import (
     Vmadm,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_plan import (
+    BROKEN,
     Step,
     Want,
     update_payload,
@@ -187,7 +188,7 @@ class SmartosBackend:
                 f"zone {name!r}: the VM {uuid} is there without {RECORD} in its internal_metadata, so it is not a zone of this "
                 f"collection and is left alone; remove that VM"
             )
-        if vm["state"] in ("failed", "incomplete", "configured"):
+        if vm["state"] in BROKEN:
             return Current(volumes=volumes, debris=True)
         vm = self.client.settled(vm)
         spec = ZoneSpec.from_dict(json.loads(record))
@@ -215,14 +216,10 @@ class SmartosBackend:
             )
         if not want.image:
             raise ZoneError(f"zone {want.name!r}: image: none given")
-        try:
-            run(["imgadm", "get", image_uuid(want.image)])
-        except CommandError as bad:
-            if bad.rc != 3:  # imgadm(8): ImageNotInstalled
-                raise
+        if Imgadm().get(image_uuid(want.image)) is None:
             raise ZoneError(
                 f"zone {want.name!r}: image: {want.image} ({image_uuid(want.image)}) is not installed; build the images first"
-            ) from None
+            )
         tags = sorted({network.bridge for network in want.networks})
         if tags and (found := run(["nictagadm", "exists", *tags], check=False)).rc != 0:
             raise ZoneError(f"zone {want.name!r}: networks: {found.err.strip()}; see nictagadm list")
@@ -251,13 +248,10 @@ class SmartosBackend:
             return
         if "volumes" in changed:
             self._make_volumes(want)
-        vm = self.client.get(want.uuid)
-        if vm is None:
-            raise ZoneError(f"zone {want.name!r}: it is gone while it was being changed; call again")
         wanted = properties(want, resolvers())
         if running:
             wanted["autoboot"] = want.autostart
-        payload = update_payload(normal(vm), Want(uuid=want.uuid, properties=wanted))
+        payload = update_payload(normal(self._there(want.uuid)), Want(uuid=want.uuid, properties=wanted))
         if payload:
             self.client.validate("update", BRAND, payload)
             self.client.do(want.uuid, Step("update", payload=payload))
@@ -301,20 +295,21 @@ class SmartosBackend:
         """Start the zone with its files in place, or stop it and wait until it is gone."""
         uuid, self._pid = self._uuids[name], None
         if not on:
-            run(["vmadm", "stop", uuid], timeout=self.stop_timeout + 60)
+            Vmadm(self.stop_timeout + 60).do(uuid, Step("stop"))
             return
-        spec = self._recorded(uuid)
+        spec = ZoneSpec.from_dict(json.loads(self._there(uuid)["internal_metadata"][RECORD]))
         for file, content in (("hostname", f"{name}\n"), ("hosts", hosts(spec)), ("machine-id", uuid.replace("-", "") + "\n")):
             put(ZONES / uuid / "root", file, content, 0)
-        run(["vmadm", "start", uuid], timeout=self.start_timeout)
+        Vmadm(self.start_timeout).do(uuid, Step("start"))
         if not spec.autostart:
             self.client.do(uuid, Step("update", payload={"autoboot": False}))  # vmadm start has switched it on
 
-    def _recorded(self, uuid: str) -> ZoneSpec:
+    def _there(self, uuid: str) -> dict[str, t.Any]:
+        """The VM as it is now."""
         vm = self.client.get(uuid)
         if vm is None:
-            raise ZoneError(f"there is no VM {uuid} any more; call again")
-        return ZoneSpec.from_dict(json.loads(vm["internal_metadata"][RECORD]))
+            raise ZoneError(f"the VM {uuid} is gone while its zone was being changed; call again")
+        return vm
 
     def ready(self, name: str) -> int:
         """Wait until the zone's init takes requests; return its process id."""
