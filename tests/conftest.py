@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import typing as t
 from pathlib import Path
 
@@ -104,3 +107,19 @@ def refusal() -> t.Callable[..., str]:
         return done["msg"]
 
     return twice
+
+
+@pytest.fixture
+def serve() -> t.Iterator[t.Callable[[socketserver.BaseServer], t.Any]]:
+    """Have a server answer in a thread until the test ends; returns the server."""
+    with contextlib.ExitStack() as ends:
+
+        def start(server: socketserver.BaseServer) -> socketserver.BaseServer:
+            ends.enter_context(server)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+            thread.start()
+            ends.callback(thread.join)
+            ends.callback(server.shutdown)
+            return server
+
+        yield start

@@ -13,7 +13,6 @@ import pathlib
 import ssl
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -213,18 +212,14 @@ def certificate(folder, name):
 
 
 @pytest.fixture(params=["plain", "tls"])
-def served(request, tmp_path):
+def served(request, tmp_path, serve):
     """A running agent without a mariadbd; its address is 127.0.0.1 and its port free."""
     tls = certificate(tmp_path, "node") if request.param == "tls" else None
     settings = config(members=(agent.Member("a", "127.0.0.1"),), port=0, datadir=tmp_path, rundir=tmp_path, tls=tls)
-    with agent.Agent(settings) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        # As its peer sees it: another name, the agent's real port.
-        peers = (agent.Member("a", "127.0.0.1"), agent.Member("b", "127.0.0.2"))
-        yield dataclasses.replace(settings, name="b", members=peers, port=server.server_address[1])
-        server.shutdown()
-        thread.join()
+    server = serve(agent.Agent(settings))
+    # As its peer sees it: another name, the agent's real port.
+    peers = (agent.Member("a", "127.0.0.1"), agent.Member("b", "127.0.0.2"))
+    return dataclasses.replace(settings, name="b", members=peers, port=server.server_address[1])
 
 
 def get(settings, path):

@@ -104,13 +104,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def nova():
-    with Nova() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def nova(serve):
+    return serve(Nova())
 
 
 def run(nova, dry=False, wait=5, **zones):

@@ -115,13 +115,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def keystone():
-    with Keystone() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def keystone(serve):
+    return serve(Keystone())
 
 
 def params(keystone, **changes):
