@@ -14,13 +14,7 @@ description:
   - Asks imgadm(8) in the global zone of SmartOS for the installed images and the configured sources. A list and no mapping,
     because the same image can be on several pools.
 author: the zonestack authors (@zonestack)
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: Nothing is ever changed.
+extends_documentation_fragment: [zonestack.openstack.only_tells]
 options:
   filters:
     description:

@@ -15,13 +15,7 @@ description:
   - The filters are applied here and not by vmadm, which takes a value that begins with C(~) for a pattern, knows only some
     properties, and would have values of metadata on its command line.
 author: the zonestack authors (@zonestack)
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: Nothing is ever changed.
+extends_documentation_fragment: [zonestack.openstack.only_tells]
 options:
   filters:
     description:

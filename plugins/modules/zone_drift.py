@@ -16,13 +16,7 @@ description:
   - With the store C(overlay) the upper directory alone is read; with C(dir), C(btrfs) and C(zfs) the whole tree is compared with
     the image.
 author: the zonestack authors (@zonestack)
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: Nothing is ever changed.
+extends_documentation_fragment: [zonestack.openstack.only_tells]
 options:
   zones:
     description:

@@ -13,13 +13,7 @@ version_added: 0.1.0
 description:
   - Lists the zones that M(zonestack.openstack.zone) made on this host, of every deployment. Other containers are left out.
 author: the zonestack authors (@zonestack)
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: Nothing is ever changed.
+extends_documentation_fragment: [zonestack.openstack.only_tells]
 options:
   lxc_path:
     description: Folder of the containers.
