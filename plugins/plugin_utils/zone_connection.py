@@ -121,10 +121,12 @@ within() {
     job=$!
 }
 
+# A shell that forks may lose a signal that it has a trap for before the child has dropped that trap. So the clock is started
+# before the guard has one for TERM, and ends its own child by a signal that cannot be lost.
 clock() {
+    trap 'kill -s KILL $! 2>/dev/null; exit' TERM
     exec >/dev/null # not the command's input
     sleep "$limit" &
-    trap 'kill $! 2>/dev/null; exit' TERM
     wait $!
     kill -s ALRM "$self"
 }
@@ -138,17 +140,17 @@ outcome() {
 
 # Left, the guard: feed the command, then watch the lifeline. Right: the command. Whichever is done first ends the other.
 {
-    # What is waited for runs in the background, because a shell heeds signals only in `wait`.
-    trap 'kill $job $clock 2>/dev/null; exit' TERM
     job= clock= rung= why=0
     timeout=$(command -v timeout)
     { read -r self rest </proc/self/stat; } 2>/dev/null || self=$(exec /bin/sh -c 'echo "$PPID"')
-    echo "$self"
     if [ ! "$timeout" ] && [ "$limit" != 0 ]; then
         trap 'rung=1; kill $job 2>/dev/null' ALRM
         clock &
         clock=$!
     fi
+    # What is waited for runs in the background, because a shell heeds signals only in `wait`.
+    trap 'kill $job $clock 2>/dev/null; exit' TERM
+    echo "$self" # the command starts, and its end may end this
     if [ "$size" != 0 ]; then
         within head -c "$size"
         exec >/dev/null # only head keeps the command's input open now
