@@ -15,9 +15,10 @@ Run what every change must pass; without a PART all of them, in this order:
   unit         pure functions and modules' logic; a minute, anywhere
   integration  plugins against real LXC on this machine
   molecule     the zone module: check, converge, idempotence, verify, in real LXC
-  scenario     the all-in-one without instances in a fresh Debian 13 host container: fresh, second run, rebuild, broken
-               run, power loss, override, secrets, isolation, check mode. With `-- --long` the whole cloud: all of it
-               with instances, the dashboard in a browser, every zone rebuilt, and all again on Debian 12; hours
+  scenario     the all-in-one in a fresh Debian 13 host container: one command to a verified instance, second run, check
+               mode, override, bad input, secrets, isolation, rebuild, broken run, power loss, the dashboard in a
+               browser, Tempest, journals; half an hour. With `-- --long` also each zone rebuilt under an instance, and
+               the first of it again on Debian 12; an hour more
 
 lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap, nftables, chromium and
 certutil (libnss3-tools); .ci/run installs all of it first. A part that cannot run here fails and says why: nothing is
@@ -29,7 +30,8 @@ The last line is pytest's; the exit code is 0 only when every part passed.
 examples:
   scripts/run-tests.sh lint unit
   scripts/run-tests.sh scenario -- -k rebuild
-  scripts/run-tests.sh scenario -- --long --suite trixie
+  scripts/run-tests.sh scenario -- --suite trixie --keep-hosts -k dashboard
+  scripts/run-tests.sh scenario -- --long
 TEXT
 }
 

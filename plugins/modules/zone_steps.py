@@ -11,6 +11,8 @@ version_added: 0.1.0
 description:
   - Takes the steps in their order. A step whose guard succeeds is done and is not taken again, so a run that was
     interrupted anywhere is finished by the next one.
+  - A step runs as a transient unit of the zone's systemd, C(zonestack-step). So it comes to its end also when the run that began it
+    is killed, what it says is in the zone's journal, and the next run waits for it before it asks any guard.
 author: the zonestack authors (@zonestack)
 attributes:
   check_mode:
@@ -39,7 +41,7 @@ options:
         type: str
         required: true
       timeout:
-        description: Seconds that O(steps[].run) may take.
+        description: Seconds that O(steps[].run) may take, and that one left by a killed run is waited for.
         type: int
         default: 900
   user:
@@ -73,15 +75,56 @@ taken:
 
 import os
 import shlex
+import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, Result, as_service, last_words, run
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, as_service, last_words, run
+
+#: One name for all steps of a zone, for they are taken one at a time.
+UNIT = "zonestack-step.service"
+
+#: States of a unit (org.freedesktop.systemd1(5)) in which its command runs.
+BUSY = ("active", "activating", "deactivating", "reloading")
 
 
-def command(line: str, user: str, path: str, timeout: float, check: bool) -> Result:
-    """Run one line as ``user``, the service's own commands first on the search path."""
-    env = {"PATH": f"{path}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}", "HOME": "/"}
-    return run(as_service(user, shlex.split(line)), env=env, timeout=timeout, check=check)
+class Zone:
+    """Runs a service's commands: as its user, its own folder first on the search path."""
+
+    def __init__(self, user: str, path: str) -> None:
+        self.user = user
+        self.env = {"PATH": f"{path}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}", "HOME": "/"}
+
+    def holds(self, line: str) -> bool:
+        """Whether a guard says that its step is done."""
+        return run(as_service(self.user, shlex.split(line)), env=self.env, timeout=120, check=False).rc == 0
+
+    def settle(self, limit: float) -> None:
+        """Wait for a step that an earlier run has begun and did not see the end of."""
+        deadline = time.monotonic() + limit
+        while self.asked("ActiveState") in BUSY:
+            if time.monotonic() > deadline:
+                raise CommandError(["systemctl", "is-active", UNIT], 124, f"a step of an earlier run still runs after {limit:g} s")
+            time.sleep(0.3)
+        run(["systemctl", "reset-failed", UNIT], check=False)  # says no more than its journal, and keeps the name
+
+    def take(self, name: str, line: str, limit: int) -> None:
+        """Run a step to its end; the time limit is systemd's, so that it holds also without this run."""
+        argv = as_service(self.user, shlex.split(line))
+        unit = ["--quiet", f"--unit={UNIT}", f"--description={name}", "--service-type=oneshot", f"--property=TimeoutStartSec={limit}"]
+        variables = [f"--setenv={key}={value}" for key, value in {**self.env, "LC_ALL": "C"}.items()]
+        started = run(["systemd-run", *unit, *variables, "--", *argv], timeout=limit + 30, check=False)
+        if started.rc == 0:
+            return
+        run(["journalctl", "--sync"], check=False)
+        invocation = self.asked("InvocationID")
+        said = run(["journalctl", "--output=cat", "--lines=40", f"_SYSTEMD_INVOCATION_ID={invocation}"], check=False).out if invocation else ""
+        rc = int(self.asked("ExecMainStatus") or 0) or started.rc
+        run(["systemctl", "reset-failed", UNIT], check=False)
+        raise CommandError(argv, rc, f"{said}{started.err}")
+
+    def asked(self, key: str) -> str:
+        """A property of the steps' unit; of one that is not there, systemd knows the defaults."""
+        return run(["systemctl", "show", f"--property={key}", "--value", UNIT]).out.strip()
 
 
 def main() -> None:
@@ -103,15 +146,17 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    user, path = module.params["user"], module.params["path"]
+    zone = Zone(module.params["user"], module.params["path"])
     taken: list[str] = []
     for step in module.params["steps"]:
         try:
-            if command(step["unless"], user, path, 120, check=False).rc == 0:
+            if not module.check_mode:
+                zone.settle(step["timeout"])
+            if zone.holds(step["unless"]):
                 continue
             taken.append(step["name"])
             if not module.check_mode:
-                command(step["run"], user, path, step["timeout"], check=True)
+                zone.take(step["name"], step["run"], step["timeout"])
         except CommandError as error:
             module.fail_json(msg=f"step '{step['name']}': {last_words(error)}", taken=taken)
     module.exit_json(changed=bool(taken), taken=taken, diff={"before": "", "after": "".join(f"{name}\n" for name in taken)})

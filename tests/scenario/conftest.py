@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from deployed import CORE, CORE_TOPOLOGY, WHOLE, ZONES, Deployed, Run  # noqa: E402
+from deployed import Deployed, Run  # noqa: E402
 from host import CHECKOUT, SUITES, Host  # noqa: E402
 
 OUTPUT = Path(__file__).resolve().parents[1] / "output"
@@ -25,15 +25,13 @@ OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
-    parser.addoption("--long", action="store_true", help="the whole cloud with instances, every zone rebuilt, every Debian; hours")
+    parser.addoption("--long", action="store_true", help="also every zone rebuilt in turn, and every Debian; hours")
     parser.addoption("--reuse-hosts", action="store_true", help="go on with host containers that --keep-hosts left")
     parser.addoption("--keep-hosts", action="store_true", help="leave the host containers for a look (tests/host/host.py) or for --reuse-hosts")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long: wants the whole cloud, and so --long")
-    if config.getoption("--long"):
-        ZONES.update(WHOLE)
+    config.addinivalue_line("markers", "long: too long for every run, wants --long")
     config.addinivalue_line("markers", "every_suite: on each Debian; other scenarios run on the first one only")
 
 
@@ -49,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the order in which scenarios are written, one suite after the other; leave out what wants the whole cloud.
+    """Keep the order in which scenarios are written, one suite after the other; leave out what takes too long.
 
     pytest would put the first cases of all scenarios before their second ones, because a fixture of the session has cases.
     """
@@ -59,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="wants the whole cloud: --long"))
+                item.add_marker(pytest.mark.skip(reason="takes long: --long"))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -85,8 +83,6 @@ def fresh(suite: str, request: pytest.FixtureRequest) -> t.Iterator[tuple[Deploy
     if not request.config.getoption("--reuse-hosts") or host.state != "RUNNING":
         host.create(suite)
     host.copy_project(worktree=True)
-    if ZONES == CORE:
-        host.exec(f"cd {CHECKOUT} && {CORE_TOPOLOGY}")
     cloud = Deployed(host)
     with cloud.argv:
         run = cloud.run()
@@ -113,6 +109,6 @@ def cloud(fresh: tuple[Deployed, Run], suite: str, request: pytest.FixtureReques
     broken = request.session.stash.get(_BROKEN, set())
     if suite in broken:
         deployed.override(None)
-        deployed.converge()
+        deployed.converge("--no-verify")
         broken.discard(suite)
     return deployed

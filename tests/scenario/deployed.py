@@ -35,28 +35,20 @@ TESTS = Path(__file__).resolve().parents[1]
 RUN_LIMIT = 1800.0
 """Seconds after which a run of the playbooks counts as hung; a cold one takes some minutes on two idle cores, and three times as long on busy ones."""
 
-CORE = {
+ZONES = frozenset({
     "aio1-galera-1", "aio1-galera-2", "aio1-galera-3",
     "aio1-rabbit-mq-1", "aio1-rabbit-mq-2", "aio1-rabbit-mq-3",
     "aio1-haproxy-1", "aio1-memcached-1", "aio1-log-1", "aio1-utility-1",
-    "aio1-keystone-1", "aio1-keystone-2",
-}  # fmt: skip
-"""The zones of the all-in-one without instances: what its promises rest on, and what every run of the suite deploys."""
-
-WHOLE = CORE | {
     "aio1-ovn-1", "aio1-ovn-2", "aio1-ovn-3", "aio1-horizon-1", "aio1-horizon-2",
-    "aio1-glance-1", "aio1-placement-1", "aio1-placement-2",
+    "aio1-keystone-1", "aio1-keystone-2", "aio1-glance-1", "aio1-placement-1", "aio1-placement-2",
     "aio1-nova-api-1", "aio1-nova-api-2", "aio1-nova-metadata-1", "aio1-nova-conductor-1", "aio1-nova-scheduler-1",
     "aio1-nova-novncproxy-1", "aio1-nova-compute-1",
     "aio1-neutron-api-1", "aio1-neutron-api-2", "aio1-neutron-workers-1",
-}  # fmt: skip
+})  # fmt: skip
 """The zones of the all-in-one, as its documentation promises them."""
 
-ZONES = set(CORE)
-"""The zones of this run; ``--long`` makes it the whole cloud (conftest.py)."""
-
-CORE_TOPOLOGY = r"sed -i -E '/^  (ovn|placement|glance|nova|neutron|horizon):/d' inventory/examples/aio/topology.yml"
-"""Leaves the services of :data:`CORE` in the example that bootstrap-aio.sh begins with."""
+COMPUTE = "aio1-nova-compute-1"
+"""The zone in which instances run: the one whose rebuild stops them, and the only one that is privileged."""
 
 IDLERS = {"systemd-hostnamed.service", "systemd-localed.service", "systemd-timedated.service"}
 """Services that D-Bus starts on demand and that end by themselves."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the guard of schema steps reads from a service's revisions and configuration."""
+"""What the program of schema steps reads from a service's revisions and configuration; what it does to a database the scenarios show."""
 
 from __future__ import annotations
 
@@ -47,3 +47,9 @@ def test_an_option_is_read_from_its_own_section(guard):
 
 def test_a_folder_without_revisions_is_never_current(guard):
     assert "holds no revisions" in guard.lacks("mysql://h/d", "no/such/folder")
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"], ["current", "file", "section"], ["current", "f", "s", "v", "more"], ["make", "f", "s"]])
+def test_called_otherwise_it_tells_how_and_touches_nothing(guard, arguments, capsys):
+    assert guard.main(arguments) == 2
+    assert "zonestack-schema make FILE SECTION COMMAND" in capsys.readouterr().err
