@@ -229,6 +229,29 @@ exit code: 0 when nothing is found, 1 when something is, 2 when a zone could not
     return made
 
 
+def preflight() -> argparse.ArgumentParser:
+    """scripts/preflight.sh"""
+    made = command(
+        "preflight",
+        "Ask all hosts of a deployment at once whether they can be what topology.yml says; one line for each thing that is not so, with its fix.",
+        """\
+Changes nothing on any host and leaves nothing there; needs no earlier run. Looked at: SSH and sudo; system, versions, architecture; kernel
+features; processors, memory and disk against what is placed there; clocks, names and identities; the networks: interfaces, MTU, who
+reaches whom, addresses and ports that somebody else has. docs/preflight.md lists every check with its limit.
+
+examples:
+  scripts/preflight.sh                     the hosts of inventory/aio
+  scripts/preflight.sh production          those of inventory/production
+  scripts/preflight.sh production --json | jq '.findings[] | select(.kind == "problem")'
+exit code: 0 without problems, warnings or not; 1 with problems; 2 when topology.yml is refused
+""",
+        one=False,
+    )
+    made.add_argument("deployment", nargs="?", default="aio", metavar="DEPLOYMENT", help="folder below inventory/ (default: aio)")
+    made.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return made
+
+
 def listed(words: dict[str, str], wide: int) -> str:
     return "\n".join(f"  {name:<{wide}} {text}" for name, text in words.items())
 
@@ -241,6 +264,7 @@ COMMANDS = {
     "topology": topology,
     "parity": parity,
     "drift": drift,
+    "preflight": preflight,
 }
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from cloud import Cloud, load
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
+from judgements import names
 from options import STEPS, parser
-from progress import Display, Log, Record, names
+from progress import Display, Log, Record
 from runner import Mask, locked, run_playbooks
 
 
