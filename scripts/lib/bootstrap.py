@@ -21,6 +21,7 @@ from pathlib import Path
 
 from facts import gather, read
 from judgements import (
+    CPUS,
     DISK_MIB,
     DISK_MIB_ZONE,
     Facts,
@@ -36,7 +37,7 @@ from judgements import (
 )
 
 ZONES = 30
-ALL_IN_ONE = Needs("an all-in-one", memory=8 * 1024, disk=DISK_MIB + ZONES * DISK_MIB_ZONE, store="dir")
+ALL_IN_ONE = Needs("an all-in-one", memory=8 * 1024, disk=DISK_MIB + ZONES * DISK_MIB_ZONE, cpus=CPUS, store="dir")
 """What the whole cloud needs: 30 zones with 6.6 GiB of memory in all, and a small instance. The store is chosen here."""
 
 CANDIDATES = ("10.77.0.0/21", "10.177.0.0/21", "10.213.8.0/21", "172.29.8.0/21", "172.22.72.0/21", "192.168.200.0/21")

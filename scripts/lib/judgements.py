@@ -23,6 +23,7 @@ PYTHON = (3, 11)
 LXC_VERSION = 5
 """What the module zone needs."""
 CPUS = 2
+"""What a host needs on which a zone has two (`vcpus`) or more."""
 LEAST_SHARE = 0.2
 """Of the memory that zones may use, what a host must have. The all-in-one's may use 36 GiB and need 7 (docs/performance.md)."""
 SLACK = 0.93
@@ -96,7 +97,7 @@ class Needs:
     purpose: str
     memory: int
     disk: int
-    cpus: int = CPUS
+    cpus: int = 1
     store: str = "overlay"
     zones: tuple[Place, ...] = ()
     bridges: tuple[Bridge, ...] = ()
@@ -141,8 +142,16 @@ def judge_system(facts: Facts, needs: Needs) -> Iterator[Finding]:
 
 def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """Processors, memory and disk against what is placed there."""
+    widest = max((zone for zone in needs.zones if zone.vcpus > facts["cpus"]), key=lambda zone: zone.vcpus, default=None)
     if facts["cpus"] < needs.cpus:
         yield Finding("cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors")
+    elif widest:
+        yield Finding(
+            "cpus",
+            f"{facts['cpus']}, and {widest.name} sizes its daemons for {widest.vcpus}",
+            "give the machine more processors, or that zone fewer (`vcpus` below services: of topology.yml)",
+            fatal=False,
+        )
     memory, zones = facts["memory"], needs.zones
     largest = max(zones, key=lambda zone: zone.memory, default=None)
     together = sum(zone.memory for zone in zones)
@@ -159,13 +168,6 @@ def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
             "memory",
             f"{gib(memory)}, and its {len(zones)} zones may use {gib(together)} together: if all do, the kernel ends some of their processes",
             "nothing on a development host; otherwise give the machine more memory, or fewer zones",
-            fatal=False,
-        )
-    if widest := max((zone for zone in zones if zone.vcpus > facts["cpus"]), key=lambda zone: zone.vcpus, default=None):
-        yield Finding(
-            "cpus",
-            f"{facts['cpus']}, and {widest.name} sizes its daemons for {widest.vcpus}",
-            "give the machine more processors, or that zone fewer (`vcpus` below services: of topology.yml)",
             fatal=False,
         )
     disk, quotas = facts["disk"], sum(zone.quota for zone in zones) * 1024

@@ -212,6 +212,7 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
             f"what topology.yml places there ({len(zones)} zones)",
             int(sum(zone.memory for zone in sizes) * judge.LEAST_SHARE),
             judge.DISK_MIB + len(zones) * judge.DISK_MIB_ZONE,
+            cpus=min(judge.CPUS, max((zone.vcpus for zone in sizes), default=1)),
             store=host["store"],
             zones=sizes,
             bridges=tuple(bridges),
