@@ -425,11 +425,14 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         "listening": list(listening(output("ss", "-Hlntup") or "")),
         "package_hosts": package_hosts(),
     }
+    # A bridge takes the answers that come in at its ports.
+    masters = {link["ifname"]: link.get("master") for link in found["links"]}
+    probes = [{**probe, "device": masters.get(probe["device"]) or probe["device"]} for probe in request.get("probes", [])]
     # What waits for others does so all at once, and while the trials are made; these in the thread that cleans up after itself.
     waits: dict[str, Callable[[], Any]] = {
         "names": lambda: resolve({hostname, *request.get("names", []), *found["package_hosts"]}),
         "pings": lambda: ping(request.get("pings", [])),
-        "answers": lambda: answers(request.get("probes", [])),
+        "answers": lambda: answers(probes),
     }
     done: dict[str, Any] = {}
 

@@ -519,31 +519,46 @@ def judge_reach(facts: Mapping[str, Facts], networks: Mapping[str, Mapping[str, 
                 "and run this again",
                 fatal=False,
             )
-        lost: dict[tuple[str, bool], list[tuple[str, str]]] = {}
-        for host in there:
-            for one in facts[host]["pings"]:
-                target = next((other for other in there if addresses[other] == one["address"]), None)
-                if target and not one["large"]:
-                    lost.setdefault((target, one["small"]), []).append((host, one["why"] or "no answer"))
-        for (target, small), pairs in lost.items():
-            sources, why = names(source for source, _why in pairs), pairs[0][1]
-            if small:
-                size = next(one["mtu"] for one in facts[pairs[0][0]]["pings"] if one["address"] == addresses[target])
-                yield Finding(
-                    "mtu",
-                    f"network {network}: packets of {size} bytes, as its mtu says, do not come back from it to {sources} ({why}); small ones do",
-                    "raise the MTU of what lies between them, or give the network a smaller mtu in topology.yml",
-                    host=target,
-                )
-            else:
-                blind = [source for source, _why in [*pairs, (target, "")] if not uplinks(facts[source], bridges[network])]
-                fix = f"make the interface that leads to the other hosts a port of {bridges[network]} on {names(blind)}" if blind else ""
-                yield Finding(
-                    "network",
-                    f"network {network}: {addresses[target]} does not answer {sources} ({why})",
-                    fix or "look at the switches between them, and at firewalls that drop ICMP",
-                    host=target,
-                )
+        yield from judge_network(network, addresses, {host: facts[host] for host in there}, bridges[network])
+
+
+def judge_network(network: str, addresses: Mapping[str, str], facts: Mapping[str, Facts], bridge: str) -> Iterator[Finding]:
+    """One network of which these hosts have their addresses. Who is cut off altogether comes first: one unplugged cable is one line."""
+    hosts = {addresses[host]: host for host in facts}
+    pings = {(host, hosts[one["address"]]): one for host, told in facts.items() for one in told["pings"] if one["address"] in hosts}
+    lost = {pair: one["why"] or "no answer" for pair, one in pings.items() if not one["small"]}
+
+    def cut_off(who: Collection[str], what: str, why: str, host: str = "") -> Finding:
+        blind = [one for one in who if not uplinks(facts[one], bridge)]
+        fix = f"make the interface that leads to the other hosts a port of {bridge} on {names(blind)}"
+        look = "look at cables and switches between them, and at firewalls that drop ICMP"
+        return Finding("network", f"network {network}: {what} ({why})", fix if blind else look, host)
+
+    if len(facts) > 2 and len(lost) == len(pings):
+        yield cut_off(list(facts), "no host reaches any other", next(iter(lost.values())))
+        return
+    for host in facts:
+        mine = [pair for pair in pings if host in pair]
+        if mine and all(pair in lost for pair in mine):
+            others = sorted({one for pair in mine for one in pair} - {host})
+            who = [host, *others] if len(facts) == 2 else [host]
+            yield cut_off(who, f"{addresses[host]} and {names(others)} do not reach one another", lost[mine[0]], host)
+            pings = {pair: one for pair, one in pings.items() if host not in pair}
+            lost = {pair: why for pair, why in lost.items() if host not in pair}
+    for target in facts:
+        sources = [source for source, other in lost if other == target]
+        if sources:
+            yield cut_off([*sources, target], f"{addresses[target]} does not answer {names(sources)}", lost[sources[0], target], target)
+        cut = {source: one for (source, other), one in pings.items() if other == target and one["small"] and not one["large"]}
+        if cut:
+            first = next(iter(cut.values()))
+            yield Finding(
+                "mtu",
+                f"network {network}: packets of {first['mtu']} bytes, as its mtu says, do not come back from it to {names(cut)} "
+                f"({first['why'] or 'no answer'}); small ones do",
+                "raise the MTU of what lies between them, or give the network a smaller mtu in topology.yml",
+                target,
+            )
 
 
 def uplinks(facts: Facts, bridge: str) -> list[str]:
