@@ -188,7 +188,8 @@ def package_hosts(folder: Path = Path("/etc/apt")) -> list[str]:
 
 def resolve(names: Iterable[str], seconds: float = 5.0) -> dict[str, list[str] | str]:
     """IPv4 addresses of names, all looked up at once; of one that has none, why."""
-    names, found = list(names), {}
+    names = list(names)
+    found: dict[str, list[str] | str] = {}
 
     def ask(name: str) -> None:
         try:

@@ -473,9 +473,9 @@ def judge_names(facts: Mapping[str, Facts], hosts: Mapping[str, str], further: C
     """
     meant: dict[str, list[str]] = {}
     for name in hosts.values():
-        told = [tuple(one["names"][name]) for host, one in facts.items() if hosts.get(host) != name and isinstance(one["names"].get(name), list)]
+        told: list[list[str]] = [one["names"][name] for host, one in facts.items() if hosts.get(host) != name and isinstance(one["names"].get(name), list)]
         if told:
-            meant[name] = list(max(told, key=told.count))
+            meant[name] = max(told, key=told.count)
     for host, one in facts.items():
         for name in (*hosts.values(), *further):
             known = one["names"].get(name)

@@ -50,7 +50,7 @@ steps:
 
 examples:
   scripts/run-playbooks.sh                      everything
-  scripts/run-playbooks.sh --check --diff       what would it do?
+  scripts/run-playbooks.sh --plan               what would it do? Also before the first run
   scripts/run-playbooks.sh --service keystone   only the zones of one service
   scripts/run-playbooks.sh --step zones..       from one step on
 
@@ -66,6 +66,10 @@ exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupte
     made.add_argument("--limit", metavar="PATTERN", help="only these hosts and zones, in Ansible's notation")
     made.add_argument("--check", action="store_true", help="say what would change, change nothing")
     made.add_argument("--diff", action="store_true", help="show the changes (secrets never)")
+    made.add_argument(
+        "--plan", action="store_true", help="say by host and zone what would be created, rebuilt, changed and restarted; change nothing"
+    )
+    made.add_argument("--json", action="store_true", help="with --plan: print it as JSON")
     made.add_argument(
         "--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it"
     )

@@ -13,7 +13,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,7 +28,7 @@ from rich.text import Text
 import facts
 import judgements as judge
 from cloud import compute
-from deployment import Deployment, DeploymentError, command
+from deployment import Deployment, command
 from judgements import Bridge, Finding, Needs, Place
 from options import preflight
 
@@ -161,7 +160,7 @@ def pool(network: Mapping[str, Any]) -> list[str]:
 
 def front_ends(stack: Mapping[str, Any]) -> dict[int, str]:
     """What HAProxy serves at the virtual address, by port."""
-    found = {}
+    found: dict[int, str] = {}
     for name, service in stack["services"].items():
         for component, part in service["components"].items():
             found |= {part["api"]["port"]: component} if part["api"] else {}

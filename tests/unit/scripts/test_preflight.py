@@ -259,6 +259,15 @@ def test_clocks_are_compared_with_what_most_agree_on(computed: Any, ahead: dict[
     assert len(found) == len(said) and all(line.startswith(words) for line, words in zip(found, said, strict=True)), found
 
 
+def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
+    told = {host: {"hostname": host, "package_hosts": [], "proxies": [], "names": {"c.example.net": ["192.0.2.3"]}} for host in ("a", "b", "c")}
+    told["c"]["names"]["c.example.net"] = ["127.0.1.1"]  # of itself, as Debian has it
+    assert list(judge.judge_names(told, {"c": "c.example.net"}, [])) == []
+    told["d"] = {**told["a"], "names": {"c.example.net": ["198.51.100.3"]}}
+    (found,) = judge.judge_names(told, {"c": "c.example.net"}, [])
+    assert str(found) == "problem: d: dns: it takes c.example.net for 198.51.100.3, others for 192.0.2.3. Fix: look at /etc/hosts there."
+
+
 @pytest.mark.parametrize(
     ("rc", "words", "said"),
     [
