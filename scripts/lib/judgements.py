@@ -329,6 +329,9 @@ def is_own(device: object, bridges: Collection[str]) -> bool:
 
 def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """What is in the way of the deployment's bridges, their networks and addresses on one machine."""
+    if not facts["links"]:
+        yield Finding("network", "ip(8) is not installed, so its networks could not be looked at", "apt-get install iproute2")
+        return
     links = {link["ifname"]: link for link in facts["links"]}
     own = [bridge.name for bridge in needs.bridges]
     for bridge in needs.bridges:
@@ -507,6 +510,7 @@ def judge_reach(facts: Mapping[str, Facts], networks: Mapping[str, Mapping[str, 
 
     :param networks: by network, the hosts' own addresses in it; ``bridges`` the network's bridge.
     """
+    facts = {name: one for name, one in facts.items() if one["links"]}
     have = {name: {address for link in one["links"] for address, _prefix in addresses_of(link)} for name, one in facts.items()}
     for network, addresses in networks.items():
         there = [host for host in facts if addresses.get(host) in have[host]]
@@ -624,6 +628,8 @@ REFUSALS = (
 def judge_silence(rc: int, said: str, at: str, to: str) -> Finding:
     """Why a host told nothing: what its SSH, its sudo or its Python said."""
     last = (said.strip().splitlines() or ["no message"])[-1]
+    if rc < 0:
+        return Finding("ssh", "it let us in, and then told nothing until the time was up", f"look at its load and its disks: ssh {to} uptime")
     if rc == NO_PYTHON:
         return Finding("python", "there is no /usr/bin/python3, so nothing else could be looked at", "apt-get install python3")
     if rc == NO_SUDO:

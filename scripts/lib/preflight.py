@@ -169,60 +169,74 @@ def front_ends(stack: Mapping[str, Any]) -> dict[int, str]:
     return found
 
 
+def bridges_of(computed: Any, name: str) -> list[Bridge]:
+    """The bridges that a run makes on a host."""
+    stack = computed.stack
+    networks = {**stack["networks"], **stack["cloud"]["networks"]}
+    found = []
+    for (network, facts_of), one in zip(networks.items(), computed.hosts[name]["bridges"], strict=True):
+        address = one["address"].partition("/")[0] if one["address"] else None
+        # the network of a site's own router is there already, and hosts may know a way to it
+        made = not one["provider"] or facts_of["gateway_host"] == name
+        found.append(Bridge(one["bridge"], network, facts_of["cidr"], one["mtu"], one["interface"], address, made))
+    return found
+
+
+def probes_of(computed: Any, name: str, bridges: list[Bridge], zones: list[Any], pools: bool) -> list[dict[str, Any]]:
+    """Which addresses a host asks for, and where. ``pools``: whether it asks for those of the pools, which one host does for all."""
+    stack, host = computed.stack, computed.hosts[name]
+    found = []
+    for bridge in bridges:
+        if provider := stack["cloud"]["networks"].get(bridge.network):
+            mine = [*(pool(provider) if pools else []), provider["gateway"]]
+        elif bridge.network == "zone":
+            mine = [*(zone.address for zone in zones), host["addresses"]["zone"], stack["vip"]["internal"], *host["builders"]]
+        else:
+            further = [zone.networks[bridge.network]["address"] for zone in zones if bridge.network in (zone.networks or {})]
+            mine = [*further, host["addresses"][bridge.network]]
+        found.append({"device": bridge.interface or bridge.name, "addresses": mine})
+    return found
+
+
 def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
-    """What each host is asked for."""
+    """What each host is asked, and what is asked of it."""
     stack, hosts = computed.stack, computed.topology.hosts
-    networks = [*stack["networks"], *stack["cloud"]["networks"]]
     placed: dict[str, list[tuple[Any, dict[str, Any]]]] = {name: [] for name in hosts}
     for component, every in computed.zones.items():
         for zone in every:
             placed[zone.host].append((zone, computed.services[component]))
     hypervisors = [name for name, zones in placed.items() if any(service["provider"] for _zone, service in zones)]
-    asked = {host.address for host in hosts.values() if is_name(host.address)} | {stack["vip"]["external"]} - {stack["vip"]["internal"]}
+    names = sorted({*filter(is_name, (host.address for host in hosts.values())), *filter(is_name, [stack["vip"]["external"]])})
+    ports = front_ends(stack)
     found = {}
     for name, zones in placed.items():
-        host = computed.hosts[name]
-        bridges = []
-        probes = []
-        for network, one in zip(networks, host["bridges"], strict=True):
-            facts_of = stack["networks"].get(network) or stack["cloud"]["networks"][network]
-            site = one["provider"] and facts_of["gateway_host"] != name
-            address = str(one["address"]).partition("/")[0] if one["address"] else None
-            bridges.append(Bridge(one["bridge"], network, facts_of["cidr"], one["mtu"], one["interface"], address, not site))
-            if one["provider"]:
-                # the floating addresses are looked for once, the gateway by all: a router of the site must be there for each
-                mine = [*(pool(facts_of) if name in hypervisors[:1] else []), facts_of["gateway"]]
-            else:
-                mine = [zone.address if network == "zone" else zone.networks[network]["address"] for zone, _service in zones
-                        if network == "zone" or network in (zone.networks or {})]  # fmt: skip
-                mine += [host["addresses"][network], *([stack["vip"]["internal"], *host["builders"]] if network == "zone" else [])]
-            probes.append({"device": one["interface"] or one["bridge"], "addresses": mine})
-        pings = [
-            {"address": other["addresses"][network], "mtu": one["mtu"]}
-            for network, one in stack["networks"].items()
-            for other_name, other in computed.hosts.items()
-            if other_name != name
-        ]
+        bridges = bridges_of(computed, name)
         sizes = tuple(
             Place(zone.name, service["zone"]["memory"], service["zone"]["vcpus"], service["zone"]["quota"]) for zone, service in zones
         )
         devices = tuple(sorted({device for _zone, service in zones for device in service["zone"]["devices"]}))
         needs = Needs(
             f"what topology.yml places there ({len(zones)} zones)",
-            int(sum(zone.memory for zone in sizes) * judge.LEAST_SHARE),
-            judge.DISK_MIB + len(zones) * judge.DISK_MIB_ZONE,
+            memory=int(sum(zone.memory for zone in sizes) * judge.LEAST_SHARE),
+            disk=judge.DISK_MIB + len(zones) * judge.DISK_MIB_ZONE,
             cpus=min(judge.CPUS, max((zone.vcpus for zone in sizes), default=1)),
-            store=host["store"],
+            store=computed.hosts[name]["store"],
             zones=sizes,
             bridges=tuple(bridges),
             devices=devices,
             hypervisor=name in hypervisors,
             taken=given.owners,
             virtual=stack["vip"]["internal"],
-            ports=front_ends(stack),
+            ports=ports,
         )
-        request = {"names": sorted(filter(is_name, asked)), "pings": pings, "probes": probes, "devices": list(devices)}
-        found[name] = Wanted(needs, request)
+        others = [other for other in computed.hosts if other != name]
+        pings = [
+            {"address": computed.hosts[other]["addresses"][network], "mtu": one["mtu"]}
+            for network, one in stack["networks"].items()
+            for other in others
+        ]
+        probes = probes_of(computed, name, bridges, [zone for zone, _service in zones], name in hypervisors[:1])
+        found[name] = Wanted(needs, {"names": names, "pings": pings, "probes": probes, "devices": list(devices)})
     return found
 
 

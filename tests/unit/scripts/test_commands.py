@@ -128,8 +128,8 @@ def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_
 
     done = call("--deployment", "east", "--help")
     assert done.returncode == 0 and f"usage: scripts/{script}.sh" in done.stdout and "examples:" in done.stdout
-    if script != "run-playbooks":
-        done = call("utility", "--", "--help")
+    for arguments in (["--plan"], ["--check", "--diff"]) if script == "run-playbooks" else (["utility", "--", "--help"],):
+        done = call(*arguments)
         assert done.returncode == 1 and done.stderr.endswith("run scripts/bootstrap-aio.sh\n")
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -161,6 +161,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     "tun": (given("two", devices={"/dev/net/tun": False}), "problem: two: device: there is no /dev/net/tun. Fix: modprobe tun"),
     "kvm": (given("two", devices={"/dev/kvm": False}), "warning: two: device: there is no /dev/kvm, so instances are emulated"),
     "bridge's name": (changed("one", "zs-two", linkinfo={"info_kind": "vxlan"}), "problem: one: network: zs-two, the bridge of network zone, is the name of vxlan"),
+    "ip": (given("two", links=[], routes=[]), "problem: two: network: ip(8) is not installed"),
     "route": (
         lambda told: told["two"]["routes"].append({"dst": "10.79.8.0/22", "dev": "tun0"}),
         "problem: two: network: network zone (10.79.0.0/20) overlaps the route to 10.79.8.0/22 (device tun0)",
@@ -235,7 +236,7 @@ def test_each_fault_is_one_line_that_names_it(computed: Any, fault: str) -> None
 
 def test_all_faults_at_once_are_all_named(computed: Any) -> None:
     """Those that do not exclude one another."""
-    apart = {"memory of one", "memory promised twice", "disk of a fresh host", "disk promised twice", "interface", "wire", "bridge not made yet",
+    apart = {"ip", "memory of one", "memory promised twice", "disk of a fresh host", "disk promised twice", "interface", "wire", "bridge not made yet",
              "name server", "bridge's name", "one host under two names", "address of a zone", "listener at a zone's address", "clock that nothing keeps"}  # fmt: skip
     told = copy.deepcopy(healthy(computed))
     for fault in FAULTS.keys() - apart:
@@ -280,6 +281,7 @@ def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
         (255, "ops@h: Permission denied (publickey).", "ssh: it does not let us in with the keys that there are here. Fix: ssh-copy-id ops@h"),
         (judge.NO_SUDO, "sudo: a password is required", "sudo: it asks for a password, or is not there (sudo: a password is required)"),
         (judge.NO_PYTHON, "", "python: there is no /usr/bin/python3"),
+        (-9, "", "ssh: it let us in, and then told nothing until the time was up"),
         (1, "Traceback\nValueError: x", "facts: the program that asks it did not come to its end (ValueError: x)"),
     ],
 )
