@@ -527,42 +527,46 @@ def judge_reach(facts: Mapping[str, Facts], networks: Mapping[str, Mapping[str, 
 
 
 def judge_network(network: str, addresses: Mapping[str, str], facts: Mapping[str, Facts], bridge: str) -> Iterator[Finding]:
-    """One network of which these hosts have their addresses. Who is cut off altogether comes first: one unplugged cable is one line."""
+    """One network, on which these hosts have their addresses. A host tells of those only that it did not reach, or not with large packets."""
     hosts = {addresses[host]: host for host in facts}
     pings = {(host, hosts[one["address"]]): one for host, told in facts.items() for one in told["pings"] if one["address"] in hosts}
     lost = {pair: one["why"] or "no answer" for pair, one in pings.items() if not one["small"]}
+    short = {pair: one["why"] or "no answer" for pair, one in pings.items() if one["small"]}
 
-    def cut_off(who: Collection[str], what: str, why: str, host: str = "") -> Finding:
+    def cut_off(who: Iterable[str], what: str, why: str, host: str = "") -> Finding:
         blind = [one for one in who if not uplinks(facts[one], bridge)]
         fix = f"make the interface that leads to the other hosts a port of {bridge} on {names(blind)}"
         look = "look at cables and switches between them, and at firewalls that drop ICMP"
         return Finding("network", f"network {network}: {what} ({why})", fix if blind else look, host)
 
-    if len(facts) > 2 and len(lost) == len(pings):
-        yield cut_off(list(facts), "no host reaches any other", next(iter(lost.values())))
+    if len(facts) > 2 and len(lost) == len(facts) * (len(facts) - 1):
+        yield cut_off(facts, "no host reaches any other", next(iter(lost.values())))
         return
-    for host in facts:
-        mine = [pair for pair in pings if host in pair]
-        if mine and all(pair in lost for pair in mine):
-            others = sorted({one for pair in mine for one in pair} - {host})
-            who = [host, *others] if len(facts) == 2 else [host]
-            yield cut_off(who, f"{addresses[host]} and {names(others)} do not reach one another", lost[mine[0]], host)
-            pings = {pair: one for pair, one in pings.items() if host not in pair}
-            lost = {pair: why for pair, why in lost.items() if host not in pair}
-    for target in facts:
-        sources = [source for source, other in lost if other == target]
-        if sources:
-            yield cut_off([*sources, target], f"{addresses[target]} does not answer {names(sources)}", lost[sources[0], target], target)
-        cut = {source: one for (source, other), one in pings.items() if other == target and one["small"] and not one["large"]}
-        if cut:
-            first = next(iter(cut.values()))
-            yield Finding(
-                "mtu",
-                f"network {network}: packets of {first['mtu']} bytes, as its mtu says, do not come back from it to {names(cut)} "
-                f"({first['why'] or 'no answer'}); small ones do",
-                "raise the MTU of what lies between them, or give the network a smaller mtu in topology.yml",
-                target,
-            )
+    for host, others, every in in_common(lost, list(facts)):
+        what = f"{addresses[host]} and {names(others)} do not reach one another" if every else f"{addresses[host]} does not answer {names(others)}"
+        yield cut_off([host, *(others if not every or len(facts) == 2 else [])], what, lost[others[0], host], host)
+    for host, others, _every in in_common(short, list(facts)):
+        size = pings[others[0], host]["mtu"]
+        yield Finding(
+            "mtu",
+            f"network {network}: packets of {size} bytes, as its mtu says, do not go between it and {names(others)} ({short[others[0], host]}); small ones do",
+            "raise the MTU of what lies between them, or give the network a smaller mtu in topology.yml",
+            host,
+        )
+
+
+def in_common(pairs: Collection[tuple[str, str]], hosts: list[str]) -> Iterator[tuple[str, list[str], bool]]:
+    """The hosts that pairs have in common, so that one bad cable is one line: a host, its partners, and whether these are all and both ways."""
+    rest, left = set(pairs), set(hosts)
+    for host in hosts:
+        mine = {pair for pair in rest if host in pair}
+        if mine and len(mine) == 2 * (len(left) - 1):
+            yield host, sorted(left - {host}), True
+            rest -= mine
+            left.remove(host)
+    for host in hosts:
+        if sources := [source for source in hosts if (source, host) in rest]:
+            yield host, sources, False
 
 
 def uplinks(facts: Facts, bridge: str) -> list[str]:

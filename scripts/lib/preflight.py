@@ -208,6 +208,10 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
     hypervisors = [name for name, zones in placed.items() if any(service["provider"] for _zone, service in zones)]
     names = sorted({*filter(is_name, (host.address for host in hosts.values())), *filter(is_name, [stack["vip"]["external"]])})
     ports = front_ends(stack)
+    # The same list for all: of a thousand hosts it would otherwise be a million rows. A host answers itself.
+    pings = [
+        {"address": host["addresses"][network], "mtu": one["mtu"]} for network, one in stack["networks"].items() for host in computed.hosts.values()
+    ]
     found = {}
     for name, zones in placed.items():
         bridges = bridges_of(computed, name)
@@ -229,12 +233,6 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
             virtual=stack["vip"]["internal"],
             ports=ports,
         )
-        others = [other for other in computed.hosts if other != name]
-        pings = [
-            {"address": computed.hosts[other]["addresses"][network], "mtu": one["mtu"]}
-            for network, one in stack["networks"].items()
-            for other in others
-        ]
         probes = probes_of(computed, name, bridges, [zone for zone, _service in zones], name in hypervisors[:1])
         found[name] = Wanted(needs, {"names": names, "pings": pings, "probes": probes, "devices": list(devices)})
     return found

@@ -25,6 +25,7 @@ Told = dict[str, Any]
 Plant = Callable[[dict[str, Told]], None]
 
 ROUTER = "52:54:00:00:00:01"
+ADDRESSES = {"one": "10.79.2.1", "two": "10.79.4.1"}
 NAMES = {"one": "one.example.net", "two": "two.example.net"}
 
 
@@ -44,7 +45,6 @@ def healthy(computed: Any) -> dict[str, Told]:
     """What the hosts of a deployment tell that is deployed, and where all is well."""
     told = {}
     for number, (name, host) in enumerate(computed.hosts.items(), 1):
-        other = next(one for one in computed.hosts if one != name)
 
         def link(name: str, address: str | None = None, number: int = number, **more: Any) -> dict[str, Any]:
             info = [{"local": address.split("/")[0], "prefixlen": int(address.split("/")[1])}] if address else []
@@ -97,7 +97,7 @@ def healthy(computed: Any) -> dict[str, Told]:
                 f"{name}.example.net": ["127.0.1.1"],  # as Debian's installer has it
             },
             "trials": dict.fromkeys(("user namespaces", "bridges", "veth pairs", "NAT with nftables", "overlay")),
-            "pings": [{"address": computed.hosts[other]["addresses"]["zone"], "mtu": 1500, "small": True, "large": True, "why": None}],
+            "pings": [],
             "answers": {zone.address: zone.mac for zone in zones} | {"203.0.113.1": ROUTER},
         }
     # an instance has a floating address, and HAProxy's zone answers for the deployment
@@ -133,7 +133,7 @@ def changed(host: str, name: str, **values: Any) -> Plant:
 
 def lost(small: bool, why: str | None = None) -> Plant:
     """Have `one` not reach `two`, or not with large packets."""
-    return lambda told: told["one"]["pings"][0].update(small=small, large=False, why=why)
+    return lambda told: told["one"]["pings"].append({"address": ADDRESSES["two"], "mtu": 1500, "small": small, "large": False, "why": why})
 
 
 ADDRESS = {"addr_info": [{"local": "192.0.2.77", "prefixlen": 24}]}
@@ -178,7 +178,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     "MTU of a port": (changed("two", "eth22", mtu=1400), "problem: two: mtu: eth22 takes packets of 1400 bytes, and network zone has an mtu of 1500"),
     "MTU of the wire": (
         lost(True, "10.79.9.9 says that the next wire takes 1400 bytes"),
-        "problem: two: mtu: network zone: packets of 1500 bytes, as its mtu says, do not come back from it to one (10.79.9.9 says that the next",
+        "problem: two: mtu: network zone: packets of 1500 bytes, as its mtu says, do not go between it and one (10.79.9.9 says that the next",
     ),
     "wire": (lost(False), "problem: two: network: network zone: 10.79.4.1 does not answer one (no answer). Fix: look at cables and switches between them"),
     "bridge not made yet": (
@@ -302,7 +302,7 @@ def test_fresh_hosts_are_no_problem(computed: Any) -> None:
             row.pop("master", None)
         one["routes"] = one["routes"][:2]
         one["lxc"], one["zones"] = None, {}
-        one["pings"][0].update(small=False, large=False, why="Network is unreachable")
+        one["pings"] = [{"address": address, "mtu": 1500, "small": False, "large": False, "why": "Network is unreachable"} for address in ADDRESSES.values()]
         one["answers"] = {"203.0.113.1": ROUTER}
     assert lines(computed, told) == [
         "warning: network: network zone is not on one, two yet, so who reaches whom in it cannot be told. Fix: scripts/run-playbooks.sh --step "
@@ -312,9 +312,9 @@ def test_fresh_hosts_are_no_problem(computed: Any) -> None:
 
 def test_bridge_that_leads_nowhere_is_told_as_the_cause(computed: Any) -> None:
     told = healthy(computed)
-    for one in told.values():
-        link(one, "eth22").pop("master")
-        one["pings"][0].update(small=False, large=False)
+    for name, other in (("one", "two"), ("two", "one")):
+        link(told[name], "eth22").pop("master")
+        told[name]["pings"] = [{"address": ADDRESSES[other], "mtu": 1500, "small": False, "large": False, "why": None}]
     found = lines(computed, told)
     assert found == [
         "problem: one: network: network zone: 10.79.2.1 and two do not reach one another (no answer). "
@@ -335,7 +335,7 @@ def test_what_is_asked_of_a_host_grows_with_the_deployment_no_faster_than_it_mus
     given = preflight.addresses_of(computed)
     wants = preflight.wanted(computed, given)
     one, two = (wants[name].request for name in ("one", "two"))
-    assert one["pings"] == [{"address": "10.79.4.1", "mtu": 1500}] and one["names"] == sorted([*NAMES.values(), "cloud.example.net"])
+    assert one["pings"] == [{"address": address, "mtu": 1500} for address in ADDRESSES.values()] and one["names"] == sorted([*NAMES.values(), "cloud.example.net"])
     zone, public = one["probes"]
     assert zone["device"] == "zs-two" and len(zone["addresses"]) == 22 + 1 + 1 + 7  # zones, host, virtual, builders
     assert public["device"] == "eth1" and len(public["addresses"]) == 191 + 1
