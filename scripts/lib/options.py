@@ -54,7 +54,7 @@ examples:
   scripts/run-playbooks.sh --service keystone   only the zones of one service
   scripts/run-playbooks.sh --step zones..       from one step on
 
-exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted
+exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted; with --plan 1 when something could not be foreseen
 """,
     )
     made.add_argument(
