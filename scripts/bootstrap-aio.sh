@@ -59,7 +59,7 @@ first_problems() {
     read -r id version name < <(source /etc/os-release && echo "${ID-} ${VERSION_ID:-0} ${PRETTY_NAME-}")
   fi
   ((EUID == 0)) || echo "problem: not root: this is user $(id -un). Fix: sudo $0"
-  case $id:$version in
+  case $id:$version in    # as SYSTEMS in lib/judgements.py
     debian:12 | debian:13) ;;
     *) echo "problem: system: this is $name. Fix: use Debian 12 or 13 (Ubuntu and others are not supported yet)." ;;
   esac
@@ -67,8 +67,8 @@ first_problems() {
 
 # Prints the chosen settings as JSON on standard output, problems on standard error.
 preflight() {
-  # -I: no user packages, and nothing of the working directory
-  "$python" -I "$ROOT/scripts/lib/preflight.py" --topology "$deployment/topology.yml" "${network[@]}"
+  # no user packages, no PYTHON* variables, and no bytecode left in the checkout
+  "$python" -EsB "$ROOT/scripts/lib/bootstrap.py" --topology "$deployment/topology.yml" "${network[@]}"
 }
 
 stop() {

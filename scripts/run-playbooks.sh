@@ -8,8 +8,10 @@ source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
 answer_help run-playbooks "$@"
 
 # A checkout that is not set up becomes an all-in-one host, unless another deployment is asked for. One without root or on
-# another system is told so by the bootstrap.
-if ! venv_is_current || [[ ! -e $LINK_PARENT/openstack || ! -e $ROOT/inventory/aio/topology.yml && " $* " != *" --deployment"* ]]; then
+# another system is told so by the bootstrap. What only looks sets nothing up.
+if [[ " $* " == *" --plan "* || " $* " == *" --check "* ]]; then
+  need_venv
+elif ! venv_is_current || [[ ! -e $LINK_PARENT/openstack || ! -e $ROOT/inventory/aio/topology.yml && " $* " != *" --deployment"* ]]; then
   "$ROOT/scripts/bootstrap-aio.sh"
 fi
 exec "$PYTHON" "$ROOT/scripts/lib/run.py" "$@"

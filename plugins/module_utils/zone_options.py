@@ -63,6 +63,7 @@ OPTIONS: dict[str, t.Any] = {
     "metadata": {"type": "dict", "default": {}},
     "disruptive": {"type": "bool", "default": True},
     "purge": {"type": "bool", "default": False},
+    "foreseen": {"type": "bool", "default": False},
     "start_timeout": {"type": "int", "default": 60},
     "stop_timeout": {"type": "int", "default": 90},
 }
@@ -83,6 +84,7 @@ def make_so(given: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
             disruptive=given["disruptive"],
             purge=given["purge"],
             check_mode=check_mode,
+            foreseen=given["foreseen"],
         )
     except (ZoneError, CommandError, PlanError, VmError, OSError) as bad:
         raise ZoneError(about(given["name"], str(bad))) from bad

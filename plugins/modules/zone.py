@@ -151,6 +151,13 @@ options:
     description: With O(state=absent), remove the zone's volumes too.
     type: bool
     default: false
+  foreseen:
+    description:
+      - In check mode, take as there what earlier tasks of the same run make on the host, such as image, bridges and folders. So what a
+        whole run would do can be told of a host on which nothing is made yet.
+      - Outside check mode it means nothing. What is not there is refused.
+    type: bool
+    default: false
   start_timeout:
     description: Seconds within which a started zone must answer.
     type: int

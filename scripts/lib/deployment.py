@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import yaml
 
-from preflight import provider_network
+from bootstrap import provider_network
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRA_CA = Path("/usr/local/share/ca-certificates")

@@ -42,7 +42,7 @@ answer_help() {
   done
 }
 
-# Run a program of scripts/lib in the virtualenv; bootstrap first where this checkout has none yet.
+# End here where this checkout has no virtualenv yet, and say how it gets one.
 need_venv() {
   venv_is_current && [[ -e $LINK_PARENT/openstack ]] && return
   echo "error: this checkout is not set up, or its packages are older than locks/control.txt: run scripts/bootstrap-aio.sh" >&2

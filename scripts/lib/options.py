@@ -50,11 +50,11 @@ steps:
 
 examples:
   scripts/run-playbooks.sh                      everything
-  scripts/run-playbooks.sh --check --diff       what would it do?
+  scripts/run-playbooks.sh --plan               what would it do? Also before the first run
   scripts/run-playbooks.sh --service keystone   only the zones of one service
   scripts/run-playbooks.sh --step zones..       from one step on
 
-exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted
+exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupted; with --plan 1 when something could not be foreseen
 """,
     )
     made.add_argument(
@@ -66,6 +66,10 @@ exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupte
     made.add_argument("--limit", metavar="PATTERN", help="only these hosts and zones, in Ansible's notation")
     made.add_argument("--check", action="store_true", help="say what would change, change nothing")
     made.add_argument("--diff", action="store_true", help="show the changes (secrets never)")
+    made.add_argument(
+        "--plan", action="store_true", help="say by host and zone what would be created, rebuilt, changed and restarted; change nothing"
+    )
+    made.add_argument("--json", action="store_true", help="with --plan: print it as JSON")
     made.add_argument(
         "--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it"
     )
@@ -229,6 +233,29 @@ exit code: 0 when nothing is found, 1 when something is, 2 when a zone could not
     return made
 
 
+def preflight() -> argparse.ArgumentParser:
+    """scripts/preflight.sh"""
+    made = command(
+        "preflight",
+        "Ask all hosts of a deployment at once whether they can be what topology.yml says; one line for each thing that is not so, with its fix.",
+        """\
+Changes nothing on any host and leaves nothing there; needs no earlier run. Looked at: SSH and sudo; system, versions, architecture; kernel
+features; processors, memory and disk against what is placed there; clocks, names and identities; the networks: interfaces, MTU, who
+reaches whom, addresses and ports that somebody else has. docs/preflight.md lists every check with its limit.
+
+examples:
+  scripts/preflight.sh                     the hosts of inventory/aio
+  scripts/preflight.sh production          those of inventory/production
+  scripts/preflight.sh production --json | jq '.findings[] | select(.kind == "problem")'
+exit code: 0 without problems, warnings or not; 1 with problems; 2 when topology.yml is refused
+""",
+        one=False,
+    )
+    made.add_argument("deployment", nargs="?", default="aio", metavar="DEPLOYMENT", help="folder below inventory/ (default: aio)")
+    made.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return made
+
+
 def listed(words: dict[str, str], wide: int) -> str:
     return "\n".join(f"  {name:<{wide}} {text}" for name, text in words.items())
 
@@ -241,6 +268,7 @@ COMMANDS = {
     "topology": topology,
     "parity": parity,
     "drift": drift,
+    "preflight": preflight,
 }
 
 if __name__ == "__main__":

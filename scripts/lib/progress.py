@@ -23,9 +23,6 @@ OUTCOMES = {
     "runner_on_unreachable": "unreachable",
     "runner_on_skipped": "skipped",
 }
-NAMES_SHOWN = 4
-"""How many zones are named before the rest is a number."""
-
 SILENT = "Validating arguments against arg spec"
 """Tasks that Ansible adds itself; worth a line only when they fail."""
 
@@ -69,12 +66,6 @@ class Failure:
 def plain_name(task: str) -> str:
     """A task's own name, without the role that Ansible puts before it."""
     return task.rpartition(" : ")[2]
-
-
-def names(hosts: list[str]) -> str:
-    """``aio1-galera-1, aio1-galera-2`` or, of many, the first few and how many more."""
-    more = len(hosts) - NAMES_SHOWN
-    return ", ".join(hosts[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def message_of(result: dict[str, Any]) -> str:

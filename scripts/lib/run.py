@@ -16,11 +16,13 @@ from typing import Any
 
 from rich.console import Console
 
-from cloud import Cloud, load
+from cloud import Cloud, compute, load
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
+from judgements import names
 from options import STEPS, parser
-from progress import Display, Log, Record, names
-from runner import Mask, locked, run_playbooks
+from progress import Display, Log, Record
+from run_plan import Foreseen, assemble, foresee, missing_secrets, show
+from runner import Mask, locked, private_folder, run_playbooks
 
 
 @dataclass
@@ -205,6 +207,8 @@ class Run:
                 self.say(f"  hint  {hint}")
             if failure.host in self.cloud.zones:
                 self.say(f"  look  scripts/zone-shell.sh {failure.host}")
+            elif failure.host in self.cloud.hosts:
+                self.say(f"  look  scripts/preflight.sh {self.deployment.name}")
         if not self.record.failures:
             self.say("\nFAILED  before any task:")
             for line in self.record.last_words:
@@ -266,8 +270,41 @@ class Run:
         return "" if self.deployment.name == "aio" else f" --deployment {self.deployment.name}"
 
 
+def plan(deployment: Deployment, cloud: Cloud, options: argparse.Namespace, steps: list[str], limit: str | None) -> int:
+    """Print what the steps would do. Returns 0 when all of it could be foreseen, else 1."""
+    steps = [step for step in steps if step != "verify"]  # it leaves everything as it was
+    if not steps:
+        raise DeploymentError("--plan: the step verify changes nothing, so there is nothing to plan")
+    secrets, added = missing_secrets(deployment, compute(deployment.topology).stack)
+    record = Foreseen(cloud, steps, Mask(deployment.secret_values()))
+    with private_folder(deployment, "plan") as folder:
+        arguments = ["--check", "--diff", *ansible_arguments(options, None)]
+        if added:
+            # As the run would have made them, or nothing that needs them could be rendered.
+            (folder / "secrets.json").write_text(json.dumps({"secrets": secrets}))
+            arguments += ["--extra-vars", f"@{folder}/secrets.json"]
+
+        def attempt(these: list[str], within: str | None) -> int:
+            playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in these]
+            limited = ["--limit", within] if within else []
+            console = Console(stderr=True, highlight=False)
+            return Run(deployment, cloud, playbooks, [*arguments, *limited], record=record, console=console).execute()
+
+        foresee(cloud, record, steps, limit, attempt)
+    found = assemble(cloud, record, added)
+    if options.json:
+        print(json.dumps(found.data(), indent=2))
+    else:
+        show(Console(highlight=False, soft_wrap=True), found, len(cloud.zones))
+    return 1 if found.unknown else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if options.plan and (options.check or options.diff):
+        raise DeploymentError("--plan is more than --check and --diff: leave them out")
+    if options.json and not options.plan:
+        raise DeploymentError("--json belongs to --plan")
     if options.list_steps:
         for name, text in STEPS.items():
             print(f"{name:<15} {text}")
@@ -280,11 +317,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.resume:
             if last and last.rc != 0 and last.running in last.steps:
                 steps, limit = last.steps[last.steps.index(last.running) :], last.limit
-                print(f"Resuming with step {last.running} (the log of the broken run: {last.log})")
+                print(f"Resuming with step {last.running} (the log of the broken run: {last.log})", file=sys.stderr)
             else:
-                print("The last run ended well: running all steps.")
+                print("The last run ended well: running all steps.", file=sys.stderr)
         cloud = load(deployment)
         limit = limit_of(options, cloud) or limit
+        if options.plan:
+            return plan(deployment, cloud, options, steps, limit)
         if not options.check:
             ensure_secrets(deployment)
         playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in steps]

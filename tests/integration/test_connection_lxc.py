@@ -109,46 +109,19 @@ def zone() -> t.Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def ssh_host(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Options]:
-    """An SSH daemon of our own on this machine, and the options that reach it."""
-    sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
-    if not sshd:
-        pytest.skip("needs sshd (Debian: openssh-server)")
-    folder = tmp_path_factory.mktemp("sshd")
-    for key in ("host", "client"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
-    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-    port = 20000 + os.getpid() % 20000
-    (folder / "config").write_text(
-        f"""ListenAddress 127.0.0.1
-Port {port}
-HostKey {folder}/host
-PidFile {folder}/pid
-AuthorizedKeysFile {folder}/client.pub
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-"""
-    )
-    host_key = (folder / "host.pub").read_text()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+def ssh_host(sshd: t.Any) -> t.Iterator[Options]:
+    """The options that reach this machine by SSH."""
     control = tempfile.mkdtemp(prefix="zs-")  # short, because a socket's path has at most 107 characters
-    daemon = subprocess.Popen([sshd, "-f", str(folder / "config"), "-D", "-e"], stderr=open(folder / "log", "wb"))
-    try:
-        until(lambda: b"listening" in (folder / "log").read_bytes(), "sshd listens")
-        yield {
-            "zone_transport": "ssh",
-            "ansible_host": "127.0.0.1",
-            "ansible_port": port,
-            "ansible_user": getpass.getuser(),
-            "ansible_ssh_private_key_file": str(folder / "client"),
-            "ansible_ssh_common_args": f"-o UserKnownHostsFile={folder}/known_hosts",
-            "ansible_control_path_dir": control,
-        }
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait(10)
-        shutil.rmtree(control)
+    yield {
+        "zone_transport": "ssh",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": sshd.port,
+        "ansible_user": getpass.getuser(),
+        "ansible_ssh_private_key_file": str(sshd.folder / "client"),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={sshd.folder}/known_hosts",
+        "ansible_control_path_dir": control,
+    }
+    shutil.rmtree(control)
 
 
 class _Plain:

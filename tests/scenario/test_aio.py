@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 import secrets as random
 from dataclasses import dataclass
@@ -88,6 +89,29 @@ def test_check_mode_shows_the_changed_line(cloud: Deployed) -> None:
     assert {name for name, count in run.changes.items() if count} == {"aio1-keystone-1", "aio1-keystone-2"}
     assert "expiration = 43200" in cloud.inside("aio1-keystone-1", "cat /etc/keystone/keystone.conf").out
     assert cloud.starts() == before
+
+
+def test_plan_names_what_a_run_would_do(cloud: Deployed) -> None:
+    """``--plan`` with that override and a zone gone names file, daemon and zone; nothing of it is done."""
+    cloud.destroy("aio1-keystone-2")
+    before = cloud.starts()
+    done = cloud.script("run-playbooks.sh", "--plan", "--json")
+    assert done.rc == 0, done.out + done.err
+    zones = json.loads(done.out)["hosts"]["aio1"]["zones"]
+    assert {name: zone["action"] for name, zone in zones.items()} == {"aio1-keystone-1": "change", "aio1-keystone-2": "create"}
+    (diff,) = zones["aio1-keystone-1"]["files"].values()
+    assert "-expiration = 43200\n" in diff and "+expiration = 3601\n" in diff
+    assert zones["aio1-keystone-1"]["restarts"] == ["keystone-api.service"]
+    assert cloud.starts() == before and "aio1-keystone-2" not in cloud.zones()
+    cloud.override(None)
+    cloud.converge("--no-verify")
+
+
+def test_preflight_has_no_problem_with_a_deployed_host(cloud: Deployed) -> None:
+    """What the deployment itself has (addresses, bridges, programs) is not in its own way."""
+    done = cloud.script("preflight.sh", "--json", timeout=120)
+    assert done.rc == 0, done.out + done.err
+    assert [one for one in json.loads(done.out)["findings"] if one["kind"] == "problem"] == []
 
 
 def test_overrides_reach_their_services(cloud: Deployed) -> None:

@@ -53,3 +53,12 @@ def test_a_bad_description_fails_the_task(capsys, arguments, message):
     result = json.loads(capsys.readouterr().out)
     assert result["failed"]
     assert message in result["msg"]
+
+
+def test_what_the_run_makes_before_is_taken_as_there_in_check_mode_only(run_module):
+    given = {"name": "web", "uuid": "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11", "image": "not-built-yet", "foreseen": True}
+    told = run_module("zone", {**given, "_ansible_check_mode": True})
+    assert told["actions"] == ["create", "start"] and told["diff"]["after"]["image"] == "not-built-yet"
+    for refused in ({**given, "foreseen": False, "_ansible_check_mode": True}, given):
+        done = run_module("zone", refused)
+        assert done["failed"] and "not-built-yet" in done["msg"]

@@ -99,6 +99,7 @@ def test_destroy_takes_zones_services_or_all() -> None:
         ("topology.sh", [sys.executable, ROOT / "scripts/lib/topology.py"]),
         ("drift.sh", [sys.executable, ROOT / "scripts/lib/drift.py"]),
         ("parity.sh", [sys.executable, ROOT / "scripts/lib/parity.py"]),
+        ("preflight.sh", [sys.executable, ROOT / "scripts/lib/preflight.py"]),
     ],
 )
 def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_
     assert f"scripts/{script}" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["run-playbooks", "zone-shell", "destroy", "verify", "topology", "parity", "drift"])
+@pytest.mark.parametrize("script", ["run-playbooks", "zone-shell", "destroy", "verify", "topology", "parity", "drift", "preflight"])
 def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_path: Path) -> None:
     """A newcomer's first question is answered before anything is installed."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
@@ -127,8 +128,8 @@ def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_
 
     done = call("--deployment", "east", "--help")
     assert done.returncode == 0 and f"usage: scripts/{script}.sh" in done.stdout and "examples:" in done.stdout
-    if script != "run-playbooks":
-        done = call("utility", "--", "--help")
+    for arguments in (["--plan"], ["--check", "--diff"]) if script == "run-playbooks" else (["utility", "--", "--help"],):
+        done = call(*arguments)
         assert done.returncode == 1 and done.stderr.endswith("run scripts/bootstrap-aio.sh\n")
     assert sorted(tmp_path.rglob("*")) == before
 

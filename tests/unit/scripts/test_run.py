@@ -19,7 +19,7 @@ import runner
 from deployment import ROOT, Deployment, DeploymentError
 from options import STEPS
 from progress import Record
-from run import Proof, chosen_steps
+from run import Proof, chosen_steps, main
 
 PLAY = "- hosts: all\n  gather_facts: false\n  tasks:\n"
 
@@ -90,6 +90,15 @@ def test_steps_come_in_their_order(wanted: list[str], steps: list[str]) -> None:
 def test_wrong_step_is_refused(wanted: str, message: str) -> None:
     with pytest.raises(DeploymentError, match=re.escape(message)):
         chosen_steps([wanted])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--plan", "--check"], "--plan is more than --check and --diff"), (["--json"], "--json belongs to --plan")],
+)
+def test_options_that_do_not_go_together_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(DeploymentError, match=message):
+        main(arguments)
 
 
 def test_every_step_has_a_playbook() -> None:

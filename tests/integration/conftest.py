@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What several of these tests need of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """An SSH daemon on loopback. ``folder`` has ``client``, a key that it lets in, and ``known_hosts``, which knows it."""
+
+    folder: Path
+    port: int
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Sshd]:
+    """An SSH daemon of our own on this machine."""
+    program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
+    if not program:
+        pytest.skip("needs sshd (Debian: openssh-server)")
+    folder = tmp_path_factory.mktemp("sshd")
+    for key in ("host", "client"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
+    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    port = 20000 + os.getpid() % 20000
+    (folder / "config").write_text(
+        f"""ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host
+PidFile {folder}/pid
+AuthorizedKeysFile {folder}/client.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+"""
+    )
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    with subprocess.Popen([program, "-f", str(folder / "config"), "-D", "-e"], stderr=subprocess.PIPE) as daemon:
+        try:
+            said = next((line for line in daemon.stderr or () if b"listening" in line), None)
+            assert said, "sshd ended before it listened"
+            yield Sshd(folder, port)
+        finally:
+            daemon.terminate()
