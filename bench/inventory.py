@@ -38,7 +38,7 @@ def write_cloud(folder: Path, hosts: int) -> Path:
         (services / f"bench_{number}.yml").write_text(text)
     release = sorted(path.stem for path in (ROOT / "locks").glob("[0-9]*.txt"))[-1]
     lines = [f'release: "{release}"', "deployment: bench", "services_path: [bench_services]"]
-    lines += ["networks: {zone: {cidr: 10.0.0.0/8, block: 1024}}", "services:"]
+    lines += ["networks: {zone: {cidr: 10.0.0.0/8, block: 1024, interface: eth1}}", "services:"]
     placements = ("per_host: 1", f"count: {hosts}")
     lines += [f"  bench_{number}: {{{placements[number % 2]}}}" for number in range(COMPONENTS)]
     lines += ["hosts:"]

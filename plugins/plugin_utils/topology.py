@@ -104,6 +104,7 @@ class Network:
     cidr: t.Annotated[str, "The whole network, such as `10.77.0.0/21`", Rule(_cidr, "write an IPv4 network whose host bits are 0, such as 10.77.0.0/21")]
     block: t.Annotated[int, "Addresses of each host, a power of two; block 0 is the deployment's, host id N has block N", _POWER] = 512
     bridge: t.Annotated[str | None, "Bridge on each host; default `zs-<deployment>`, of a further network `zs-<deployment>-<network>`", _BRIDGE] = None
+    interface: t.Annotated[str | None, "Interface of each host that is a port of the bridge, the way to the zones of other hosts", _INTERFACE] = None
     mtu: t.Annotated[int, "Largest packet in bytes", Rule(lambda value: 1280 <= value <= 9216, "give 1280 to 9216 bytes")] = 1500
 
 
@@ -349,6 +350,24 @@ def _check_networks(topology: Topology, deployment: str, place: Place) -> dict[s
         bridges[bridge], taken[name] = name, cidr
         spaces[name] = _Space(name, int(cidr.network_address), network.block)
     return spaces
+
+
+def _check_interfaces(topology: Topology, place: Place) -> None:
+    """Zones of several hosts must reach each other, and an interface is a port of one bridge only."""
+    ports: dict[str, str] = {}
+    inner, outer = place.at("networks"), place.at("cloud").at("networks")
+    several = len(topology.hosts) > 1 and any(host.backend == "lxc" for host in topology.hosts.values())
+    for here, networks in ((inner, topology.networks), (outer, topology.cloud.networks)):
+        for name, network in networks.items():
+            if here is inner and several and not network.interface and not network.bridge:
+                right = "its zones are on several hosts: name the interface of each host that leads to the others, or a bridge that is there already"
+                raise here.at(name).at("interface").missing(right)
+            if not network.interface:
+                continue
+            if network.interface in ports:
+                right = f"network {ports[network.interface]!r} has it already, and an interface is a port of one bridge: take another, such as a VLAN's"
+                raise here.at(name).at("interface").refuse(network.interface, right)
+            ports[network.interface] = name
 
 
 def _check_provider_networks(topology: Topology, deployment: str, place: Place) -> dict[str, t.Any]:
@@ -776,7 +795,7 @@ def _host_variable(
             "address": f"{spaces[network].address(host.id, HOST_OFFSET)}/{facts['prefix']}",
             "mtu": facts["mtu"],
             "nat": facts["cidr"] if network == "zone" else None,
-            "interface": None,
+            "interface": facts["interface"],
             "provider": False,
         }
         for network, facts in networks.items()
@@ -905,6 +924,7 @@ def compute(
     spaces = _check_networks(topology, deployment, place)
     _check_hosts(topology, spaces, place)
     provider = _check_provider_networks(topology, deployment, place)
+    _check_interfaces(topology, place)
     internal = _vip(topology, spaces["zone"], place)
     groups = _groups(topology)
     placed = _place_all(topology, known, groups, place)
@@ -988,6 +1008,7 @@ def _network_facts(topology: Topology, deployment: str, name: str) -> dict[str, 
         "prefix": cidr.prefixlen,
         "netmask": str(cidr.netmask),
         "bridge": bridge_name(topology, deployment, name),
+        "interface": network.interface,
         "mtu": network.mtu,
         "block": network.block,
     }

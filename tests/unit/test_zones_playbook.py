@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGY = """
 release: "2026.2"
 networks:
-  zone: {cidr: 10.77.0.0/21}
+  zone: {cidr: 10.77.0.0/21, interface: eth1}
 hosts:
   one: {id: 1, connection: local}
   lx-02: {id: 2, address: 192.0.2.12}

@@ -47,7 +47,7 @@ SERVICES = {
 GOOD = """
 release: "2026.2"
 networks:
-  zone: {cidr: 10.77.0.0/21}
+  zone: {cidr: 10.77.0.0/21, interface: eth1}
 hosts:
   aio1: {id: 1, connection: local}
   lx02: {id: 2, address: 192.0.2.12, groups: [control]}
@@ -235,8 +235,14 @@ def test_stack_names_endpoints_and_members():
         "addresses": {"zone": "10.77.4.1"},
     }
     assert stack["networks"]["zone"] == {
-        "cidr": "10.77.0.0/21", "prefix": 21, "netmask": "255.255.248.0", "bridge": "zs-x", "mtu": 1500, "block": 512,
+        "cidr": "10.77.0.0/21", "prefix": 21, "netmask": "255.255.248.0", "bridge": "zs-x", "interface": "eth1", "mtu": 1500, "block": 512,
     }  # fmt: skip
+
+
+def test_bridge_of_several_hosts_has_the_interface_or_is_the_sites():
+    assert build().hosts["lx02"]["bridges"][0]["interface"] == "eth1"
+    own = build(GOOD.replace("interface: eth1", "bridge: br-mgmt"))
+    assert (own.hosts["lx02"]["bridges"][0]["bridge"], own.hosts["lx02"]["bridges"][0]["interface"]) == ("br-mgmt", None)
 
 
 def test_provider_network_is_a_bridge_on_each_host_and_an_interface_of_the_zones_that_want_one():
@@ -271,7 +277,7 @@ def fleet(hosts: str, services: str, more: str = "") -> str:
         name, _, own = head.partition(":")
         zone = f", zone: {domain}" if domain else ""
         lines.append(f"  {name}: {{id: {own or number}, address: {name}.example.net, groups: [all_{name[0]}]{zone}}}")
-    network = "networks: {zone: {cidr: 10.64.0.0/10}}"
+    network = "networks: {zone: {cidr: 10.64.0.0/10, interface: eth1}}"
     return "\n".join(['release: "2026.2"', network, "hosts:", *lines, f"services: {services}", more, ""])
 
 
@@ -516,7 +522,7 @@ REFUSED_TOPOLOGIES = [
      f"{T}: hosts.aio1.conection: value 'local': unknown key, did you mean 'connection'? (known: id, backend, connection, address, user, port, "
      "store, groups, zone)"),
     ("unknown key of a network", "cidr: 10.77.0.0/21", "cidr: 10.77.0.0/21, vlan: 7",
-     f"{T}: networks.zone.vlan: value 7: unknown key (known: cidr, block, bridge, mtu)"),
+     f"{T}: networks.zone.vlan: value 7: unknown key (known: cidr, block, bridge, interface, mtu)"),
     ("unknown key of a placement", "{count: 3}", "{cuont: 3}",
      f"{T}: services.galera.cuont: value 3: unknown key, did you mean 'count'? (known: count, per_host, hosts, spread, memory, vcpus, cpu_cap, quota)"),
     ("unknown key of endpoints", "services:", "endpoints: {intern: 1}\nservices:",
@@ -569,6 +575,12 @@ REFUSED_TOPOLOGIES = [
      f"{T}: hosts.lx02.groups[0]: value 'front-end': write a name of a-z, 0-9 and _ that begins with a letter"),
     ("groups no list", "[control]", "control", f"{T}: hosts.lx02.groups: value 'control': write a list, [..]"),
     ("no network zone", "zone: {cidr", "other: {cidr", f"{T}: networks: network 'zone' is missing: every zone has an address on it (known: other)"),
+    ("several hosts without a way between them", ", interface: eth1", "",
+     f"{T}: networks.zone.interface: its zones are on several hosts: name the interface of each host that leads to the others,"
+     " or a bridge that is there already"),
+    ("interface of two networks", "hosts:\n", "  storage: {cidr: 10.1.0.0/21, interface: eth1}\nhosts:\n",
+     f"{T}: networks.storage.interface: value 'eth1': network 'zone' has it already, and an interface is a port of one bridge:"
+     " take another, such as a VLAN's"),
     ("cidr with host bits", "10.77.0.0/21", "10.77.0.1/21",
      f"{T}: networks.zone.cidr: value '10.77.0.1/21': write an IPv4 network whose host bits are 0, such as 10.77.0.0/21"),
     ("cidr without a length", "10.77.0.0/21", "10.77.0.0",

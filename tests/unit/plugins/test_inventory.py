@@ -37,7 +37,7 @@ config: {/etc/k.conf: {options: {DEFAULT: {me: "{{ zone.name }} of {{ stack.depl
 GOOD = """
 release: "2026.2"
 networks:
-  zone: {cidr: 10.77.0.0/21}
+  zone: {cidr: 10.77.0.0/21, interface: eth1}
 hosts:
   aio1: {id: 1, connection: local}
   lx-02: {id: 2, address: 192.0.2.12, user: admin, port: 2222, groups: [control]}
@@ -162,7 +162,7 @@ def test_local_host_uses_its_own_python_and_not_the_control_machines(tree):
         "name": "aio1", "id": 1, "backend": "lxc", "store": "overlay", "addresses": {"zone": "10.77.2.1"},
         "builders": [f"10.77.3.{last}" for last in range(248, 255)],
         "bridges": [
-            {"bridge": "zs-x", "address": "10.77.2.1/21", "mtu": 1500, "nat": "10.77.0.0/21", "interface": None, "provider": False},
+            {"bridge": "zs-x", "address": "10.77.2.1/21", "mtu": 1500, "nat": "10.77.0.0/21", "interface": "eth1", "provider": False},
         ],
     }  # fmt: skip
 

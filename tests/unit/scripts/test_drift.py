@@ -19,7 +19,7 @@ from parity import throw_away
 TOPOLOGY = """\
 plugin: zonestack.openstack.topology
 release: "2026.2"
-networks: {zone: {cidr: 10.77.0.0/21}}
+networks: {zone: {cidr: 10.77.0.0/21, interface: eth1}}
 hosts: {a: {id: 1, connection: local}, b: {id: 2, address: 192.0.2.2}}
 services: {galera: {count: 1, hosts: [a]}, memcached: {count: 2}, haproxy: , keystone: {count: 1}}
 """

@@ -22,7 +22,7 @@ TOPOLOGY = """\
 plugin: zonestack.openstack.topology
 deployment: dev
 release: "2026.2"
-networks: {zone: {cidr: 10.77.0.0/21}}
+networks: {zone: {cidr: 10.77.0.0/21, interface: eth1}}
 hosts: {dev1: {id: 1, connection: local}}
 services: {galera: {count: 1}, memcached: , haproxy: , keystone: {count: 2}}
 """

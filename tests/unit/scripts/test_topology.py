@@ -23,7 +23,7 @@ from plan import Live, Plan, plan_of, read_plan
 from svg import DAY, NIGHT, TIERS, Box, Scene
 from topology import Answers
 
-HEAD = 'release: "2026.2"\nspread: none\nnetworks: {zone: {cidr: 10.64.0.0/13}, storage: {cidr: 10.1.0.0/16}}\n'
+HEAD = 'release: "2026.2"\nspread: none\nnetworks: {zone: {cidr: 10.64.0.0/13, interface: eth1}, storage: {cidr: 10.1.0.0/16, interface: eth3}}\n'
 SERVICES = """\
 services:
   galera: {count: 3, hosts: [control]}
