@@ -45,6 +45,8 @@ CHECKOUT = "/opt/zonestack"
 
 SUITES = ("trixie", "bookworm")
 BRIDGE = "zstest0"
+SEGMENTS = ("zstest1", "zstest2")
+"""Wires between all hosts, at their eth1 and eth2: for the zones and for a provider network of deployments of several hosts."""
 SUBNET = os.environ.get("ZONESTACK_TEST_SUBNET", "10.99.0")
 """First three octets of the hosts' /24; .1 is the bridge on this machine."""
 
@@ -81,6 +83,14 @@ lxc.net.0.name = eth0
 lxc.net.0.hwaddr = 02:99:00:00:00:{octet:02x}
 lxc.net.0.ipv4.address = {subnet}.{octet}/24
 lxc.net.0.ipv4.gateway = {subnet}.1
+{further}"""
+
+FURTHER = """\
+lxc.net.{number}.type = veth
+lxc.net.{number}.link = {bridge}
+lxc.net.{number}.flags = up
+lxc.net.{number}.name = eth{number}
+lxc.net.{number}.hwaddr = 02:99:00:00:{number:02x}:{octet:02x}
 """
 
 
@@ -219,11 +229,12 @@ def root_of(suite: str) -> Path:
 
 
 def _network() -> None:
-    """Make the bridge and the NAT behind which hosts live; left from an earlier run, they are made anew in place."""
-    if _run(["ip", "link", "show", BRIDGE], check=False).rc:
-        _run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+    """Make the bridges and the NAT behind which hosts live; left from an earlier run, they are made anew in place."""
+    for bridge in (BRIDGE, *SEGMENTS):
+        if _run(["ip", "link", "show", bridge], check=False).rc:
+            _run(["ip", "link", "add", bridge, "type", "bridge"])
+        _run(["ip", "link", "set", bridge, "up"])
     _run(["ip", "address", "replace", f"{SUBNET}.1/24", "dev", BRIDGE])
-    _run(["ip", "link", "set", BRIDGE, "up"])
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
     # "table" before "delete table": deleting what is not there would be an error.
     rules = f"""
@@ -296,8 +307,10 @@ class Host:
             _network()
             for part in ("upper", "lxc"):
                 (self.home / part).mkdir(parents=True)
+            octet = _free_octet()
+            further = "".join(FURTHER.format(number=n, bridge=bridge, octet=octet) for n, bridge in enumerate(SEGMENTS, 1))
             config = CONFIG.format(
-                name=self.name, root=root, home=self.home, bridge=BRIDGE, subnet=SUBNET, octet=_free_octet()
+                name=self.name, root=root, home=self.home, bridge=BRIDGE, subnet=SUBNET, octet=octet, further=further
             )
             (self.home / "config").write_text(config)
         for path, text in {

@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What a machine needs to be one from which is deployed. Sourced, after env.sh, by the commands that set up this checkout; what was
+# done is added to the array `changed`.
+
+python=/usr/bin/python3    # Debian's own: one from elsewhere on PATH may go, and .venv with it
+changed=()
+
+say() { printf '%s\n' "$*"; }
+
+stop() {
+  say "error: $1" >&2
+  exit 1
+}
+
+# One bootstrap at a time. The lock goes with the process, so a killed one leaves none behind.
+lock_checkout() {
+  mkdir -p "$ROOT/.cache"
+  exec 9>"$ROOT/.cache/bootstrap.lock"
+  flock --nonblock 9 || stop "Another bootstrap is running in this checkout: wait for it."
+}
+
+# Which of the packages named are not installed.
+missing_packages() {
+  local package
+  for package; do
+    [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+  done
+}
+
+install_packages() {
+  local apt_log=$ROOT/.cache/apt.log
+  say "Installing $*"
+  export DEBIAN_FRONTEND=noninteractive
+  if ! { apt-get update && apt-get install --yes --no-install-recommends "$@"; } >"$apt_log" 2>&1; then
+    tail -n 5 "$apt_log" >&2
+    stop "apt-get could not install $* (all of its output: $apt_log). Fix what it says, then run this again."
+  fi
+  changed+=("packages: $*")
+}
+
+# pip's configuration also holds for uv, which does not read it, unless uv has one of its own.
+# shellcheck disable=SC2153  # PYTHON is of env.sh
+use_pip_settings() {
+  local key value
+  while IFS='=' read -r key value; do
+    value=${value#\'} value=${value%\'}
+    case $key in
+      global.index-url | install.index-url | :env:.index-url) export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX-${UV_INDEX_URL-$value}} ;;
+      global.extra-index-url | install.extra-index-url | :env:.extra-index-url) export UV_INDEX=${UV_INDEX-${UV_EXTRA_INDEX_URL-$value}} ;;
+      global.find-links | install.find-links | :env:.find-links) export UV_FIND_LINKS=${UV_FIND_LINKS-${value// /,}} ;;
+    esac
+  done < <("$PYTHON" -m pip config list 2>/dev/null)
+  # As pip does, take a version from whichever index has it; the lock's hashes say which file is the right one.
+  export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY-unsafe-best-match}
+}
+
+install_python_packages() {
+  ! venv_is_current || return 0
+  say "Installing the control side's Python packages into .venv"
+  # Always from the beginning: what an older lock, another Python or an interrupted run left never matters.
+  rm -rf "$VENV"
+  "$python" -m venv "$VENV"
+  # uv comes from the lock as well: its entry, with the hashes on the lines below it
+  sed -n '/^uv==/,/^    # /p' "$CONTROL_LOCK" >"$VENV/uv.txt"
+  "$PYTHON" -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"
+  use_pip_settings
+  (cd "$ROOT" && uv pip install --quiet --python "$PYTHON" --require-hashes --requirements "$CONTROL_LOCK")
+  cp "$CONTROL_LOCK" "$VENV_STAMP.new" && mv "$VENV_STAMP.new" "$VENV_STAMP"
+  changed+=("Python packages: .venv, as locks/control.txt")
+}
+
+# The collection under its name, so that a checkout and an installed collection use the same names.
+link_collection() {
+  [[ $(readlink "$LINK_PARENT/openstack" || true) != ../../.. ]] || return 0
+  mkdir -p "$LINK_PARENT"
+  ln -sfn ../../.. "$LINK_PARENT/openstack"
+  changed+=("the collection's link: .collections")
+}
+
+# The secrets of a deployment's folder; what is there is kept.
+have_secrets() {
+  local before
+  before=$(sha256sum "$1/secrets.yml" 2>/dev/null || true)
+  "$PYTHON" "$ROOT/scripts/deployment-secrets.py" ensure --deployment "$1" >/dev/null
+  [[ $before == "$(sha256sum "$1/secrets.yml")" ]] || changed+=("${1#"$ROOT/"}/secrets.yml (strong random values, mode 0600)")
+}
+
+say_what_was_done() {
+  if ((${#changed[@]})); then
+    say "Changed:"
+    printf '  %s\n' "${changed[@]}"
+  else
+    say "Nothing to change: this machine is set up already."
+  fi
+}
