@@ -73,8 +73,8 @@ def healthy(computed: Any) -> dict[str, Told]:
             "links": [
                 link("lo", "127.0.0.1/8"),
                 link("eth0", f"192.0.2.1{number}/24"),
-                link("eth1", master="zs-two-public"),
-                link("eth22", master="zs-two"),
+                link("eth2", master="zs-two-public"),
+                link("eth1", master="zs-two"),
                 link("zs0123456789n0", master="zs-two"),
                 link("zs-two", f"{host['addresses']['zone']}/20", **bridge),
                 link("zs-two-public", **bridge),
@@ -171,11 +171,11 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         "problem: two: network: network zone (10.79.0.0/20) overlaps name server 10.79.15.53 in /etc/resolv.conf",
     ),
     "interface": (
-        lambda told: told["two"]["links"].remove(link(told["two"], "eth1")),
-        "problem: two: network: network public is to be reached through eth1, which is not there (there are: lo, eth0, eth22,",
+        lambda told: told["two"]["links"].remove(link(told["two"], "eth2")),
+        "problem: two: network: network public is to be reached through eth2, which is not there (there are: lo, eth0, eth1,",
     ),
-    "interface in use": (changed("two", "eth1", master=None, **ADDRESS), "problem: two: network: eth1 becomes a port of bridge zs-two-public and has the address 192.0.2.77, which"),
-    "MTU of a port": (changed("two", "eth22", mtu=1400), "problem: two: mtu: eth22 takes packets of 1400 bytes, and network zone has an mtu of 1500"),
+    "interface in use": (changed("two", "eth2", master=None, **ADDRESS), "problem: two: network: eth2 becomes a port of bridge zs-two-public and has the address 192.0.2.77, which"),
+    "MTU of a port": (changed("two", "eth1", mtu=1400), "problem: two: mtu: eth1 takes packets of 1400 bytes, and network zone has an mtu of 1500"),
     "MTU of the wire": (
         lost(True, "10.79.9.9 says that the next wire takes 1400 bytes"),
         "problem: two: mtu: network zone: packets of 1500 bytes, as its mtu says, do not go between it and one (10.79.9.9 says that the next",
@@ -201,7 +201,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         changed("two", "eth0", addr_info=[{"local": "192.0.2.12", "prefixlen": 24}, {"local": "203.0.113.99", "prefixlen": 32}]),
         "problem: two: address: 203.0.113.99, which is of the pool of network public, is this machine's own on eth0",
     ),
-    "gateway": (lambda told: [one["answers"].pop("203.0.113.1") for one in told.values()], "warning: network: the gateway of network public, 203.0.113.1, does not answer at eth1 of one, two"),
+    "gateway": (lambda told: [one["answers"].pop("203.0.113.1") for one in told.values()], "warning: network: the gateway of network public, 203.0.113.1, does not answer at eth2 of one, two"),
     "port": (
         lambda told: told["one"]["listening"].append({"protocol": "tcp", "address": "10.79.0.5", "port": 5000, "program": "nginx"}),
         "problem: one: port: 10.79.0.5:5000 (tcp), where keystone is to be served, is taken by nginx",
@@ -313,7 +313,7 @@ def test_fresh_hosts_are_no_problem(computed: Any) -> None:
 def test_bridge_that_leads_nowhere_is_told_as_the_cause(computed: Any) -> None:
     told = healthy(computed)
     for name, other in (("one", "two"), ("two", "one")):
-        link(told[name], "eth22").pop("master")
+        link(told[name], "eth1").pop("master")
         told[name]["pings"] = [{"address": ADDRESSES[other], "mtu": 1500, "small": False, "large": False, "why": None}]
     found = lines(computed, told)
     assert found == [
@@ -337,8 +337,8 @@ def test_what_is_asked_of_a_host_grows_with_the_deployment_no_faster_than_it_mus
     one, two = (wants[name].request for name in ("one", "two"))
     assert one["pings"] == [{"address": address, "mtu": 1500} for address in ADDRESSES.values()] and one["names"] == sorted([*NAMES.values(), "cloud.example.net"])
     zone, public = one["probes"]
-    assert zone["device"] == "zs-two" and len(zone["addresses"]) == 22 + 1 + 1 + 7  # zones, host, virtual, builders
-    assert public["device"] == "eth1" and len(public["addresses"]) == 191 + 1
+    assert zone["device"] == "eth1" and len(zone["addresses"]) == 22 + 1 + 1 + 7  # zones, host, virtual, builders
+    assert public["device"] == "eth2" and len(public["addresses"]) == 191 + 1
     assert two["probes"][1]["addresses"] == ["203.0.113.1"], "one host looks for the floating addresses"
 
 
