@@ -339,6 +339,17 @@ def readable_by_anyone(root: Path) -> t.Iterator[Path]:
                 yield path
 
 
+def holding(texts: str, paths: t.Iterable[Path]) -> list[str]:
+    """Return those of ``paths`` that hold one of ``texts``, one a line; files that have gone meanwhile hold nothing."""
+    with tempfile.NamedTemporaryFile("w") as patterns:
+        patterns.write(texts)
+        patterns.flush()
+        argv = ["xargs", "-0", "--no-run-if-empty", "grep", "-lsF", "-f", patterns.name, "--"]
+        done = subprocess.run(argv, input="\0".join(map(str, paths)).encode(errors="surrogateescape"), capture_output=True, timeout=300, check=False)
+    assert done.returncode in (0, 1, 123), done.stderr  # 123: some grep found nothing
+    return done.stdout.decode(errors="surrogateescape").splitlines()
+
+
 def _mode(path: Path) -> int:
     """Return the mode of a file itself, links not followed; 0 of one that has gone meanwhile."""
     try:
