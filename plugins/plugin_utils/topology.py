@@ -814,7 +814,9 @@ def _host_variable(
 ) -> dict[str, t.Any]:
     """The noun ``host``. ``builders`` are the addresses of image builders, the last slot (the network's broadcast
     address may be the last of all, so there are seven); ``bridges`` is what ``zonestack-network`` makes on it, on a SmartOS host
-    NICs of the global zone on NIC tags. Instances are not on those, so provider networks are not there."""
+    NICs of the global zone on NIC tags. Instances are not on those, so provider networks are not there.
+
+    A SmartOS host also has ``images``, those that its zones need: what hypervisors are made of it could not even build."""
     zone, tagged = spaces["zone"], host.backend == "smartos"
     builders = [zone.address(host.id, zone.block - SLOT_SIZE + index) for index in range(SLOT_SIZE - 1)]
     bridges = [
@@ -920,6 +922,19 @@ def _images(
     return images, used
 
 
+def _images_of(
+    host: str, zones: t.Mapping[str, list[Zone]], used: t.Mapping[str, str], images: t.Mapping[str, t.Any]
+) -> list[str]:
+    """Ids of the images that a host's zones are clones of, and of those below them."""
+    mine: dict[str, None] = {}
+    for component, every in zones.items():
+        image: str | None = used[component] if any(zone.host == host for zone in every) else None
+        while image is not None and image not in mine:
+            mine[image] = None
+            image = images[image]["parent"]
+    return list(mine)
+
+
 def decode_topology(data: dict[str, t.Any], place: Place) -> Topology:
     """``topology.yml`` as a dataclass: each value is right by itself, not yet together with the others."""
     topology = decode_dataclass(Topology, data, place)
@@ -983,6 +998,9 @@ def compute(
         services[one.component.name] = variable
     facts = {name: _network_facts(topology, deployment, name) for name in topology.networks}
     hosts = {name: _host_variable(name, host, spaces, facts, provider) for name, host in topology.hosts.items()}
+    for name in hosts:
+        if topology.hosts[name].backend == "smartos":
+            hosts[name]["images"] = _images_of(name, zones, used, images)
     vip = {"internal": internal, "external": topology.endpoints.external or internal}
     stack = {
         "deployment": deployment,

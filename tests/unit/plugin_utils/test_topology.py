@@ -513,6 +513,15 @@ def test_smartos_host_by_itself_has_an_etherstub():
     assert cloud.stack["networks"]["zone"]["nic_tag"] == "zs_my_lab0"
 
 
+def test_smartos_host_has_the_images_of_its_own_zones():
+    services = {**SERVICES, "cache": "{description: Cache, slot: 41, image: {packages: [memcached]}}"}
+    text = SMARTOS + "  cache: {hosts: [gz1]}\n  hypervisor: {hosts: [lx02]}\n"
+    services["hypervisor"] = services["hypervisor"].replace("slot: 40,", "slot: 40, image: {packages: [qemu]},")
+    cloud = build(text, services)
+    assert [name.rpartition("-")[0] for name in cloud.hosts["gz1"]["images"]] == ["base", "cache"]
+    assert len(cloud.stack["images"]) == 3
+
+
 def test_privileged_zones_are_dealt_to_the_hosts_that_are_named():
     cloud = build(SMARTOS + "  hypervisor: {hosts: [lx02]}\n")
     assert zone_names(cloud, "hypervisor") == ["lx02-hypervisor-1"]
