@@ -6,7 +6,7 @@ source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
 
 usage() {
   cat <<'TEXT'
-usage: scripts/bootstrap-aio.sh [--network CIDR] [--check]
+usage: scripts/bootstrap-aio.sh [--network CIDR] [--check | --control]
 
 Make this machine an all-in-one development host: check that it can be one, install the Python packages of the control
 side into .venv, and write the deployment inventory/aio with its secrets. The host itself (LXC, kernel settings, bridge)
@@ -16,6 +16,7 @@ Needs Debian 12 or 13, root, 8 GiB of memory and 16 GiB of disk. Run it as often
 
   --network CIDR  the network of the zones, for example 10.99.0.0/21 (default: the first of a few that nothing here uses)
   --check         only look whether this machine can be an all-in-one host; change nothing
+  --control       only the control side: for a machine from which other hosts are deployed, and that holds no zones itself
   --help          this text
 
 Downloads go by this machine's configuration: apt's sources, pip's index (pip.conf, PIP_INDEX_URL), UV_*, http_proxy, and
@@ -23,7 +24,7 @@ the certificates that it trusts. Certificates in /usr/local/share/ca-certificate
 TEXT
 }
 
-network=() check_only=
+network=() check_only='' control_only=''
 while (($#)); do
   case $1 in
     --network)
@@ -31,14 +32,19 @@ while (($#)); do
       network=(--network "$2"); shift 2 ;;
     --network=*) network=(--network "${1#*=}"); shift ;;
     --check) check_only=1; shift ;;
+    --control) control_only=1; shift ;;
     -h | --help) usage; exit 0 ;;
     *) echo "error: unknown argument '$1'" >&2; usage >&2; exit 2 ;;
   esac
 done
 
+what='an all-in-one host'
+[[ -z $control_only ]] || what='a control machine'
 deployment=$ROOT/inventory/aio
 # python3-venv makes .venv, ca-certificates lets it download; iproute2 and nftables are the tools of the preflight.
 packages=(python3-venv ca-certificates iproute2 nftables)
+# Hosts are reached by SSH.
+[[ -z $control_only ]] || packages=(python3-venv ca-certificates openssh-client)
 changed=()
 python=/usr/bin/python3    # Debian's own: one from elsewhere on PATH may go, and .venv with it
 
@@ -67,6 +73,7 @@ first_problems() {
 
 # Prints the chosen settings as JSON on standard output, problems on standard error.
 preflight() {
+  [[ -z $control_only ]] || return 0
   # -I: no user packages, and nothing of the working directory
   "$python" -I "$ROOT/scripts/lib/preflight.py" --topology "$deployment/topology.yml" "${network[@]}"
 }
@@ -83,7 +90,7 @@ settings=
 if [[ -x $python ]]; then
   settings=$(preflight) || problems+=$'\npreflight'
 fi
-[[ -z $problems ]] || stop "This machine cannot be an all-in-one host yet; nothing was changed."
+[[ -z $problems ]] || stop "This machine cannot be $what yet; nothing was changed."
 [[ -z $check_only ]] || { say "This machine can be an all-in-one host: ${settings:-python3 is not installed yet, so only root and system were checked}"; exit 0; }
 
 # One bootstrap at a time. The lock goes with the process, so a killed one leaves none behind.
@@ -144,11 +151,13 @@ if [[ $(readlink "$LINK_PARENT/openstack" || true) != ../../.. ]]; then
 fi
 
 # The deployment ---------------------------------------------------------------------------------------------------------
-written=$("$PYTHON" "$ROOT/scripts/lib/deployment.py" write-aio "$settings")
-[[ -z $written ]] || mapfile -t -O "${#changed[@]}" changed <<<"$written"
-before=$(sha256sum "$deployment/secrets.yml" 2>/dev/null || true)
-"$PYTHON" "$ROOT/scripts/deployment-secrets.py" ensure --deployment "$deployment" >/dev/null
-[[ $before == "$(sha256sum "$deployment/secrets.yml")" ]] || changed+=("inventory/aio/secrets.yml (strong random values, mode 0600)")
+if [[ -z $control_only ]]; then
+  written=$("$PYTHON" "$ROOT/scripts/lib/deployment.py" write-aio "$settings")
+  [[ -z $written ]] || mapfile -t -O "${#changed[@]}" changed <<<"$written"
+  before=$(sha256sum "$deployment/secrets.yml" 2>/dev/null || true)
+  "$PYTHON" "$ROOT/scripts/deployment-secrets.py" ensure --deployment "$deployment" >/dev/null
+  [[ $before == "$(sha256sum "$deployment/secrets.yml")" ]] || changed+=("inventory/aio/secrets.yml (strong random values, mode 0600)")
+fi
 
 # What was done ----------------------------------------------------------------------------------------------------------
 if ((${#changed[@]})); then
@@ -157,4 +166,8 @@ if ((${#changed[@]})); then
 else
   say "Nothing to change: this machine is set up already."
 fi
-say "The cloud is described in inventory/aio/topology.yml. Deploy it: scripts/run-playbooks.sh"
+if [[ -z $control_only ]]; then
+  say "The cloud is described in inventory/aio/topology.yml. Deploy it: scripts/run-playbooks.sh"
+else
+  say "Describe a cloud in inventory/NAME/topology.yml (inventory/examples has some). Deploy it: scripts/run-playbooks.sh --deployment NAME"
+fi
