@@ -107,6 +107,7 @@ def node() -> t.Iterator[Node]:
         folder = f"{CHECKOUT}/inventory/gz"
         host.exec(f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=TOPOLOGY)
         host.exec(f"cat >{folder}/group_vars/smartos_hosts.yml", input=variables)
+        host.exec(f"mkdir -p {folder}/ca-certificates; cp /usr/local/share/ca-certificates/*.crt {folder}/ca-certificates/", check=False)
         host.exec(
             "test -e ~/.ssh/id_ed25519 || { mkdir -p -m 0700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519; "
             "cat ~/.ssh/id_ed25519.pub >>~/.ssh/authorized_keys; ssh-keyscan -t ed25519 10.88.0.1 >~/.ssh/known_hosts; }"

@@ -182,3 +182,18 @@ def test_images_that_nothing_is_a_clone_of_are_prunable(store: subject.SmartosIm
     assert store.prunable([CHILD]) == ["galera-0123456789ab"]
     store.remove("galera-0123456789ab")
     assert store.ids() == opened(store.root).ids() == [BASE, CHILD]
+
+
+def test_the_module_says_what_it_would_build_and_remove(
+    store: subject.SmartosImages, run_module: t.Callable[..., dict[str, t.Any]]
+) -> None:
+    images = [{"id": BASE, "name": "base", "suite": "trixie"}, {"id": CHILD, "name": "keystone", "parent": BASE}]
+    network = {"bridge": "admin", "prefix": 21, "gateway": "10.77.2.1", "addresses": ["10.77.3.248"]}
+    options = {"backend": "smartos", "store": str(store.root), "_ansible_check_mode": True}
+    told = run_module("zone_image", {**options, "images": images, "network": network})
+    assert ([one["id"] for one in told["built"]], told["present"], told["changed"]) == ([BASE, CHILD], [BASE, CHILD], True)
+    made = draft(store, BASE)
+    store.client.install({**json.loads(made.manifest.read_text()), "uuid": image_uuid(BASE)}, str(made.file))
+    told = run_module("zone_image", {**options, "images": images[:1], "network": network})
+    assert (told["built"], told["cleaned"]) == ([], [f"{BASE}.imgmanifest", f"{BASE}.zfs"])
+    assert run_module("zone_image", {**options, "state": "pruned", "keep": [BASE]})["removed"] == []
