@@ -545,5 +545,3 @@ def build_all(
                     built.append({"id": recipe.id, "name": recipe.name, "seconds": seconds})
     failed += [f"image {recipe.id}: not built, its parent {recipe.parent} is missing" for recipe in waiting.values()]
     return built, failed
-
-

@@ -104,7 +104,7 @@ class Network:
 
     cidr: t.Annotated[str, "The whole network, such as `10.77.0.0/21`", Rule(_cidr, "write an IPv4 network whose host bits are 0, such as 10.77.0.0/21")]
     block: t.Annotated[int, "Addresses of each host, a power of two; block 0 is the deployment's, host id N has block N", _POWER] = 512
-    bridge: t.Annotated[str | None, "Bridge on each host, and NIC tag on SmartOS hosts; default `zs-<deployment>`, of a further network `zs-<deployment>-<network>`; on a single SmartOS host an etherstub", _BRIDGE] = None
+    bridge: t.Annotated[str | None, "Bridge or NIC tag of hosts; default `zs-<deployment>`, of a further network `zs-<deployment>-<network>`", _BRIDGE] = None
     mtu: t.Annotated[int, "Largest packet in bytes", Rule(lambda value: 1280 <= value <= 9216, "give 1280 to 9216 bytes")] = 1500
 
 
