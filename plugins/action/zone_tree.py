@@ -253,6 +253,12 @@ class ActionModule(ActionBase):
                 return str(self.template(trust_as_template(source.read_text(encoding="utf-8"))))
         raise AnsibleActionFail(f"template {name!r} is in none of {', '.join(map(str, folders))}")
 
+    @property
+    def has_nftables(self) -> bool:
+        """Whether the zone has Linux's packet filter: an lx zone of SmartOS has the system calls of Linux, not its kernel."""
+        hosts: dict[str, t.Any] = self.value("stack", evaluate=False)["hosts"]
+        return bool(hosts[self.zone["host"]]["backend"] == "lxc")
+
     def common(self) -> None:
         """What every zone has: its certificate, its firewall, its names, and the way of its journal to the log zone."""
         pair = self.template(trust_as_template("{{ __zone_certificate }}"))
@@ -261,7 +267,8 @@ class ActionModule(ActionBase):
         self.file(f"{TLS}/zone.key", pair["key"], {"secret": True, "mode": "0640", "group": "zonetls"})
         self.file("/usr/local/share/ca-certificates/zonestack.crt", pair["ca"])
         self.file("/etc/hosts", self.from_template("hosts.j2"))
-        self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"))
+        if self.has_nftables:
+            self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"))
         if self.value("stack", evaluate=False)["members"].get("log"):
             self.file("/etc/systemd/journal-upload.conf", self.from_template("journal-upload.conf.j2"))
         if self.service.get("steps"):
@@ -270,7 +277,9 @@ class ActionModule(ActionBase):
 
     def declared_daemons(self) -> dict[str, t.Any]:
         """The daemons of every zone and those of the service, in the order in which they start."""
-        found: dict[str, t.Any] = {"nftables": {"unit": "nftables", "reads": ["/etc/nftables.conf"], "tls": False}}
+        found: dict[str, t.Any] = {}
+        if self.has_nftables:
+            found["nftables"] = {"unit": "nftables", "reads": ["/etc/nftables.conf"], "tls": False}
         declared = self.service.get("daemons") or {}
         found.update({name: self.template(entry) for name, entry in declared.items()})
         apis = {name: entry for name, entry in found.items() if entry.get("wsgi")}

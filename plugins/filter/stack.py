@@ -50,6 +50,11 @@ def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str | 
     return f" ip saddr {{ {', '.join(addresses)} }}" if addresses else None
 
 
+def link_name(network: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> str:
+    """What an interface in a network is attached to on a host: a bridge, or a NIC tag."""
+    return str(network["nic_tag" if host["backend"] == "smartos" else "bridge"])
+
+
 def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     """A zone's interfaces as the module ``zone`` takes them: ``eth0`` in the zone network, then the further ones, then
     those in provider networks.
@@ -64,7 +69,7 @@ def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], s
         found.append(
             {
                 "name": f"eth{number}",
-                "bridge": network["bridge"],
+                "bridge": link_name(network, host),
                 "mac": here["mac"],
                 "address": here["address"],
                 "prefix": network["prefix"],
@@ -81,12 +86,12 @@ def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], s
 
 def builder_network(stack: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """Where the image builders of a host live: the last slot of its block of the zone network."""
-    network = stack["networks"]["zone"]
+    network, here = stack["networks"]["zone"], stack["hosts"][host["name"]]
     return {
-        "bridge": network["bridge"],
+        "bridge": link_name(network, here),
         "prefix": network["prefix"],
         "mtu": network["mtu"],
-        "gateway": stack["hosts"][host["name"]]["bridge_address"],
+        "gateway": here["bridge_address"],
         "addresses": list(host["builders"]),
     }
 

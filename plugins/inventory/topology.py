@@ -205,6 +205,8 @@ class InventoryModule(BaseInventoryPlugin):
             for zone in zones:
                 hosts[zone.name] = host = Host(zone.name)
                 host.vars = {**source, "zone": zone.variable()}
+                if cloud.topology.hosts[zone.host].backend == "smartos":
+                    host.vars["zone_name"] = zone.uuid  # the only name that zlogin knows
                 groups[component].add_host(host)
                 groups[zones_group(zone.host)].add_host(host)
         for service, components in cloud.parents.items():

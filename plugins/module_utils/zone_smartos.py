@@ -29,6 +29,7 @@ from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
 from ansible_collections.zonestack.openstack.plugins.module_utils.imgadm import (
+    POOL,
     Imgadm,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import (
@@ -57,8 +58,8 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone_files imp
 )
 
 BRAND = "lx"
-ZONES = Path("/zones")
-VOLUMES = "zones/zonestack"
+ZONES = Path("/", POOL)
+VOLUMES = f"{POOL}/zonestack"
 RECORD = "zonestack:zone"
 """Key of ``internal_metadata``; no namespace of the guest's, so that mdata-get(1) does not show it."""
 
@@ -139,6 +140,18 @@ def volume_path(uuid: str, volume: str = "") -> Path:
 def _vms_at_start() -> dict[str, dict[str, t.Any]]:
     """All VMs of this host by UUID, read once for all zones of this process."""
     return {str(vm["uuid"]): vm for vm in Vmadm().lookup()}
+
+
+def await_init(uuid: str, who: str, limit: float) -> None:
+    """Wait until the init of a zone takes requests, at most ``limit`` seconds; ``who`` is its name in a message."""
+    deadline = time.monotonic() + limit
+    while (answer := run(["zlogin", "-Q", uuid, READY], check=False, timeout=limit)).rc != 0:
+        if time.monotonic() > deadline:
+            raise ZoneError(
+                f"{who}: its init does not answer within {limit:g} s ({answer.err.strip() or 'no message'}); "
+                f"see its console: zlogin -C {uuid}"
+            )
+        time.sleep(POLL)
 
 
 class SmartosBackend:
@@ -314,14 +327,7 @@ class SmartosBackend:
     def ready(self, name: str) -> int:
         """Wait until the zone's init takes requests; return its process id."""
         uuid = self._uuids[name]
-        deadline = time.monotonic() + self.start_timeout
-        while (answer := run(["zlogin", "-Q", uuid, READY], check=False, timeout=self.start_timeout)).rc != 0:
-            if time.monotonic() > deadline:
-                raise ZoneError(
-                    f"zone {name!r}: its init does not answer within {self.start_timeout:g} s ({answer.err.strip() or 'no message'}); "
-                    f"see its console: zlogin -C {uuid}"
-                )
-            time.sleep(POLL)
+        await_init(uuid, f"zone {name!r}", self.start_timeout)
         if self._pid is None:
             self._pid = (self.client.get(uuid) or {}).get("pid")
         return self._pid or 0

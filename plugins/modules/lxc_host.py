@@ -16,6 +16,7 @@ description:
   - One module rather than a task for each of these, because a second run then costs one round trip.
   - Settings of the kernel are only ever raised. A machine that needs more for other work keeps it.
 author: the zonestack authors (@zonestack)
+extends_documentation_fragment: [zonestack.openstack.host_network]
 options:
   packages:
     description: Names of the Debian packages to be installed. The package lists are refreshed only when one is missing.
@@ -29,41 +30,6 @@ options:
   directories:
     description: Folders to be made, with the access mode of each as an octal string.
     type: dict
-    required: true
-  deployment:
-    description: Name of the deployment whose bridges these are. A host may serve several.
-    type: str
-    required: true
-  bridges:
-    description: The deployment's bridges on this host.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      bridge:
-        description: Name of the bridge.
-        type: str
-        required: true
-      address:
-        description: The host's own address in that network, with the prefix length; none where it only passes packets on.
-        type: str
-      mtu:
-        description: Largest packet in bytes.
-        type: int
-        required: true
-      nat:
-        description: Network whose packets to elsewhere are masqueraded, such as V(10.77.0.0/21); none without.
-        type: str
-      interface:
-        description: Interface of the host that is a port of the bridge, the way to the site's own network.
-        type: str
-      provider:
-        description: Whether instances are on it. What they begin does not reach the networks of the zones.
-        type: bool
-        default: false
-  network_command:
-    description: Text of the program C(zonestack-network), which makes and checks the bridges.
-    type: str
     required: true
   units:
     description: systemd units and drop-ins that run it, by their path below C(/etc/systemd/system). Written where systemd is process 1.
@@ -107,30 +73,29 @@ warnings:
 import functools
 import os
 import stat
-import tempfile
 import time
 import typing as t
-from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
+from ansible_collections.zonestack.openstack.plugins.module_utils.host_changes import (
+    HEADER,
+    NETWORK,
+    Change,
+    file_change,
+    network_changes,
+    network_files,
+    read,
+    result,
+    write,
+)
 
 SYSCTL_FILE = "/etc/sysctl.d/60-zonestack.conf"
 NETWORK_COMMAND = "/usr/local/sbin/zonestack-network"
 NETWORK_FOLDER = "/etc/zonestack/network"
 UNITS = "/etc/systemd/system"
 LXC_NET = "/etc/default/lxc-net"
-HEADER = "# Written by zonestack (roles/zone_host); changes here are lost.\n"
-
-BRIDGE = {
-    "bridge": {"type": "str", "required": True},
-    "address": {"type": "str"},
-    "mtu": {"type": "int", "required": True},
-    "nat": {"type": "str"},
-    "interface": {"type": "str"},
-    "provider": {"type": "bool", "default": False},
-}
 
 FIRST_ID = 100000
 """First user and group id of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""
@@ -142,45 +107,6 @@ FRESH = 900
 """Seconds for which package lists are taken as they are, unless apt cannot install with them."""
 LOCK_LIMIT = 300
 """Seconds to wait for an apt that runs already: a fresh machine updates itself."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One difference between what is and what should be, and how to end it."""
-
-    what: str
-    before: str
-    after: str
-    apply: t.Callable[[], object]
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.before} -> {self.after}"
-
-
-def read(path: str) -> str | None:
-    """A file's text, None where there is none."""
-    try:
-        return Path(path).read_text()
-    except FileNotFoundError:
-        return None
-
-
-def write(path: str, text: str, mode: int = 0o644) -> None:
-    """Write a file so that it is there completely or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    trial = Path(f"{path}.zonestack-new")
-    trial.write_text(text)
-    trial.chmod(mode)
-    os.replace(trial, path)
-
-
-def file_change(path: str, text: str, mode: int = 0o644) -> t.Iterator[Change]:
-    """A file whose text or mode is not as it should be."""
-    before = read(path)
-    before_mode = None if before is None else stat.S_IMODE(os.stat(path).st_mode)
-    if (before, before_mode) != (text, mode):
-        state = "missing" if before is None else "other text" if before != text else f"mode {before_mode:04o}"
-        yield Change(f"file {path}", state, f"written, mode {mode:04o}", lambda: write(path, text, mode))
 
 
 def lists_are_fresh() -> bool:
@@ -288,36 +214,6 @@ def raise_sysctl(name: str, value: int) -> None:
         ) from why
 
 
-def bridge_lines(bridges: list[dict[str, t.Any]]) -> str:
-    """What zonestack-network reads: one line per bridge, a dash for what it has not."""
-    rows = [
-        [one["bridge"], one["address"], str(one["mtu"]), one["nat"], one["interface"], "provider" if one["provider"] else None]
-        for one in bridges
-    ]
-    return HEADER + "".join(" ".join(word or "-" for word in row) + "\n" for row in rows)
-
-
-def network_changes(deployment: str, lines: str, command: str) -> t.Iterator[Change]:
-    """Bridges and NAT that are not as they should be, in the words of zonestack-network.
-
-    The program and its input travel to a scratch folder first, so that check mode asks the same program that acts.
-    """
-    with tempfile.TemporaryDirectory(prefix="zonestack-") as scratch:
-        program, folder = f"{scratch}/zonestack-network", f"{scratch}/network"
-        write(program, command, 0o700)
-        write(f"{folder}/{deployment}", lines)
-        checked = run(["bash", program, "check", deployment], env={"ZONESTACK_NETWORK": folder}, check=False)
-    if checked.rc == 0:
-        return
-    lacks = checked.out.strip() or checked.err.strip()
-
-    def start() -> None:
-        run([NETWORK_COMMAND, "start", deployment])
-        run([NETWORK_COMMAND, "check", deployment])
-
-    yield Change(f"network of {deployment}", lacks.replace("\n", "; "), "as described", start)
-
-
 def unit_changes() -> t.Iterator[Change]:
     """Units that must start at boot; nothing where systemd is not process 1."""
     if not os.path.isdir("/run/systemd/system"):
@@ -333,20 +229,18 @@ def unit_changes() -> t.Iterator[Change]:
 
 def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
     """All differences in the order in which they must be ended; a later one is looked for when the earlier are done."""
-    lines = bridge_lines(p["bridges"])
     yield from package_changes(p["packages"])
     for path in ("/etc/subuid", "/etc/subgid"):
         yield from id_changes(path)
     yield from directory_changes(p["directories"])
     yield from sysctl_changes(p["sysctl"])
-    yield from file_change(NETWORK_COMMAND, p["network_command"], 0o755)
-    yield from file_change(f"{NETWORK_FOLDER}/{p['deployment']}", lines)
+    yield from network_files(p, NETWORK_COMMAND, NETWORK_FOLDER)
     if os.path.isdir("/run/systemd/system"):
         texts = [change for name, text in p["units"].items() for change in file_change(f"{UNITS}/{name}", text)]
         yield from texts
         if texts and not p["check"]:
             run(["systemctl", "daemon-reload"])
-    yield from network_changes(p["deployment"], lines, p["network_command"])
+    yield from network_changes(p, NETWORK_COMMAND, NETWORK_FOLDER)
     yield from unit_changes()
 
 
@@ -357,9 +251,7 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "required": True},
             "sysctl": {"type": "dict", "required": True},
             "directories": {"type": "dict", "required": True},
-            "deployment": {"type": "str", "required": True},
-            "bridges": {"type": "list", "elements": "dict", "required": True, "options": BRIDGE},
-            "network_command": {"type": "str", "required": True},
+            **NETWORK,
             "units": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
@@ -371,20 +263,13 @@ def main() -> None:
                 change.apply()
             done.append(change)
     except (CommandError, OSError, ValueError) as why:
-        module.fail_json(msg=str(why), changed=bool(done), changes=[str(change) for change in done])
+        module.fail_json(msg=str(why), **result(done))
     if owners := shared_ids(read("/etc/subuid") or ""):
         module.warn(
             f"/etc/subuid gives {', '.join(owners)} the ids {FIRST_ID} to {FIRST_ID + IDS - 1}, which the zones use: such a user can "
             "act as a zone's root on its files. Give them other ids (usermod --del-subuids, --add-subuids)."
         )
-    module.exit_json(
-        changed=bool(done),
-        changes=[str(change) for change in done],
-        diff={
-            "before": "".join(f"{change.what}: {change.before}\n" for change in done),
-            "after": "".join(f"{change.what}: {change.after}\n" for change in done),
-        },
-    )
+    module.exit_json(**result(done))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zone_image
-short_description: Build and prune the images of LXC zones
+short_description: Build and prune the images of zones
 version_added: 0.1.0
 description:
-  - Builds each image once per content hash below I(store), the base image with C(mmdebstrap), the others on top of it in
-    unprivileged builder containers, several at once.
+  - Builds each image once per content hash, the base image first, the others on top of it, several at once.
+  - Images of LXC zones lie below I(store). The base image is made with C(mmdebstrap), the others in unprivileged builder containers.
+  - Images of SmartOS zones are imgadm's, under UUIDs computed from their IDs. The base image begins as a zone of an image of Debian
+    that is there or is fetched (I(seed)), the others as zones of their parents; all are furnished as those of LXC zones are.
+  - This has not run on a real SmartOS machine yet.
   - An image that is there is never changed. A build that is killed leaves nothing that looks finished; the next call
     removes its remains.
   - The log of each build is kept in C(log/<id>.log) below I(store).
@@ -77,16 +80,22 @@ options:
         description: PEM texts by file name that a base image trusts beside Debian's own.
         type: dict
         default: {}
+  backend:
+    description: What the zones are.
+    type: str
+    choices: [lxc, smartos]
+    default: lxc
   store:
-    description: Directory of images and caches. Its parent holds the zones' directories.
+    description:
+      - Directory of caches and logs, and of the images of LXC zones, whose directories its parent holds.
+      - By default C(/var/lib/lxc/zonestack), with O(backend=smartos) C(/zones/zonestack/build).
     type: path
-    default: /var/lib/lxc/zonestack
   network:
-    description: Where builder containers stand. Needed as soon as an image must be built.
+    description: Where builders stand. Needed as soon as an image must be built.
     type: dict
     suboptions:
       bridge:
-        description: The host's bridge.
+        description: The host's bridge or NIC tag.
         type: str
         required: true
       prefix:
@@ -112,13 +121,30 @@ options:
   mirror:
     description:
       - URI of the Debian archive; security updates are looked for at the same URI with C(-security) appended.
-      - By default both are where the host, a Debian of any release, gets its own packages from. Proxies always are the host's.
+      - By default both are where the host, a Debian of any release, gets its own packages from; with O(backend=smartos) where I(seed)
+        does. Proxies are the host's, on SmartOS those of the module's environment.
     type: str
     default: ''
   uv:
-    description: The host's C(uv), a name on the path or an absolute path; it is bound into the builders.
+    description: C(uv) for Linux on the host, a name on the path or an absolute path; the builders see it, no image holds it.
     type: str
     default: uv
+  seed:
+    description:
+      - The image of Debian, of type C(lx-dataset), that a base image of SmartOS zones begins with. Its release must be that of the recipe.
+      - It is fetched from the configured sources when it must and is not installed. Images that are there stay as they are when
+        this changes, as they do when the Debian archive does.
+    type: dict
+    suboptions:
+      uuid:
+        description: Its UUID.
+        type: str
+      name:
+        description: Its name, instead of the UUID.
+        type: str
+      version:
+        description: Its version, with the name.
+        type: str
   keep:
     description: IDs of images that V(pruned) leaves alone although no zone uses them.
     type: list
@@ -136,8 +162,7 @@ attributes:
     description: Shows the list of images before and after.
     support: full
 requirements:
-  - mmdebstrap
-  - lxc
+  - mmdebstrap and lxc; with O(backend=smartos) the global zone of SmartOS
   - uv, when an image has Python packages
 """
 
@@ -188,19 +213,16 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.image_build import (
     ImageError,
+    ImageStore,
     Network,
     Recipe,
     Settings,
-    Store,
     build_all,
     check_recipes,
-    check_tools,
-    prunable,
-    remove,
-    size,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image import Store
 
 RECIPE: dict[str, t.Any] = {
     "id": {"type": "str", "required": True},
@@ -223,20 +245,33 @@ NETWORK: dict[str, t.Any] = {
     "addresses": {"type": "list", "elements": "str", "required": True},
     "mtu": {"type": "int", "default": 1500},
 }
+SEED: dict[str, t.Any] = {"uuid": {"type": "str"}, "name": {"type": "str"}, "version": {"type": "str"}}
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["present", "pruned"], "default": "present"},
     "images": {"type": "list", "elements": "dict", "default": [], "options": RECIPE},
-    "store": {"type": "path", "default": "/var/lib/lxc/zonestack"},
+    "backend": {"type": "str", "choices": ["lxc", "smartos"], "default": "lxc"},
+    "store": {"type": "path"},
     "network": {"type": "dict", "options": NETWORK},
     "jobs": {"type": "int"},
     "mirror": {"type": "str", "default": ""},
     "uv": {"type": "str", "default": "uv"},
+    "seed": {"type": "dict", "options": SEED},
     "keep": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 1800},
 }
 
 
-def present(store: Store, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
+def open_store(backend: str, root: str | None) -> ImageStore:
+    """The images of this host."""
+    if backend == "lxc":
+        return Store(root or "/var/lib/lxc/zonestack")
+    # Only here: a host of LXC zones would read vmadm's properties and plans for nothing.
+    from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image_smartos import SmartosImages
+
+    return SmartosImages(root or "/zones/zonestack/build")
+
+
+def present(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
     """Build the missing images; what was done."""
     recipes = [Recipe(**image) for image in params["images"]]
     check_recipes(store, recipes)
@@ -260,29 +295,28 @@ def present(store: Store, params: dict[str, t.Any], check: bool) -> dict[str, t.
             before = store.ids()
             missing = [recipe for recipe in missing if recipe.id not in before]
             if missing:
-                settings = Settings(
-                    Network(**params["network"]), params["jobs"] or os.cpu_count() or 1, params["mirror"], params["uv"]
-                )
-                check_tools(missing, settings)
+                jobs = params["jobs"] or os.cpu_count() or 1
+                settings = Settings(Network(**params["network"]), jobs, params["mirror"], params["uv"], params["seed"] or {})
+                store.check(missing, settings)
                 built, failed = build_all(store, missing, settings)
     after = sorted({*before, *(image["id"] for image in built)})
     return {"built": built, "failed": failed, "cleaned": cleaned, "before": before, "present": after}
 
 
-def pruned(store: Store, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
+def pruned(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
     """Remove the images that nothing uses; what was done."""
-    if not store.images.is_dir():
+    if not store.root.is_dir():
         return {"removed": [], "cleaned": [], "before": [], "present": []}
     if check:
-        cleaned, before, doomed = store.remains(), store.ids(), prunable(store, params["keep"])
-        removed = [{"id": image, "bytes": size(store.images / image)} for image in doomed]
+        cleaned, before, doomed = store.remains(), store.ids(), store.prunable(params["keep"])
+        removed = [{"id": image, "bytes": store.size(image)} for image in doomed]
     else:
         store.prepare()
         with store.lock(params["timeout"]):
             cleaned, before, removed = store.clean(), store.ids(), []
-            for image in prunable(store, params["keep"]):
-                removed.append({"id": image, "bytes": size(store.images / image)})
-                remove(store, image)
+            for image in store.prunable(params["keep"]):
+                removed.append({"id": image, "bytes": store.size(image)})
+                store.remove(image)
     gone = {image["id"] for image in removed}
     return {"removed": removed, "cleaned": cleaned, "before": before, "present": [i for i in before if i not in gone]}
 
@@ -293,7 +327,7 @@ def main() -> None:
     params = module.params
     # Of what it was given a result repeats no locks: megabytes, which the runner drops together with the message.
     invocation = {"module_args": {**params, "images": [str(image.get("id")) for image in params["images"] or []]}}
-    store = Store(params["store"])
+    store = open_store(params["backend"], params["store"])
     try:
         action = present if params["state"] == "present" else pruned
         result = action(store, params, module.check_mode)

@@ -11,16 +11,21 @@ module: zone_info
 short_description: Tell which zones a host has, of which image they are, and whether they run
 version_added: 0.1.0
 description:
-  - Lists the zones that M(zonestack.openstack.zone) made on this host, of every deployment. Other containers are left out.
+  - Lists the zones that M(zonestack.openstack.zone) made on this host, of every deployment. Other containers and VMs are left out.
 author: the zonestack authors (@zonestack)
 extends_documentation_fragment: [zonestack.openstack.only_tells]
 options:
+  backend:
+    description: What the zones are.
+    type: str
+    choices: [lxc, smartos]
+    default: lxc
   lxc_path:
     description: Folder of the containers.
     type: path
     default: /var/lib/lxc
 requirements:
-  - LXC 5 or newer on the host, and root there.
+  - LXC 5 or newer on the host, or C(vmadm) in a global zone, and root there.
 """
 
 EXAMPLES = r"""
@@ -58,16 +63,38 @@ def zones(lxc_path: Path, running: t.Collection[str]) -> dict[str, dict[str, t.A
     return found
 
 
+def lxc_zones(lxc_path: str) -> dict[str, dict[str, t.Any]]:
+    """The zones of a host with LXC."""
+    return zones(Path(lxc_path), run(["lxc-ls", "-P", lxc_path, "--running", "-1"]).out.split())
+
+
+def smartos_zones() -> dict[str, dict[str, t.Any]]:
+    """The zones of a global zone: VMs with our record, which :mod:`.zone_smartos` keeps."""
+    # Only here: on a host with LXC nobody needs vmadm's properties and plans.
+    from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import Vmadm
+    from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import RECORD
+
+    found = {}
+    for vm in Vmadm().lookup():
+        if record := vm.get("internal_metadata", {}).get(RECORD):
+            recorded = json.loads(record)
+            found[recorded["name"]] = {"uuid": vm["uuid"], "image": recorded["image"], "running": vm["state"] == "running"}
+    return found
+
+
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"lxc_path": {"type": "path", "default": "/var/lib/lxc"}}, supports_check_mode=True
+        argument_spec={
+            "backend": {"type": "str", "choices": ["lxc", "smartos"], "default": "lxc"},
+            "lxc_path": {"type": "path", "default": "/var/lib/lxc"},
+        },
+        supports_check_mode=True,
     )
-    lxc_path = Path(module.params["lxc_path"])
     try:
-        running = run(["lxc-ls", "-P", str(lxc_path), "--running", "-1"]).out.split()
+        found = lxc_zones(module.params["lxc_path"]) if module.params["backend"] == "lxc" else smartos_zones()
     except CommandError as error:
         module.fail_json(msg=f"{error}: is this host prepared? scripts/run-playbooks.sh --step hosts does it")
-    module.exit_json(changed=False, zones=zones(lxc_path, running))
+    module.exit_json(changed=False, zones=found)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import ipaddress
+import re
 import typing as t
 import uuid
 from collections import Counter
@@ -103,7 +104,7 @@ class Network:
 
     cidr: t.Annotated[str, "The whole network, such as `10.77.0.0/21`", Rule(_cidr, "write an IPv4 network whose host bits are 0, such as 10.77.0.0/21")]
     block: t.Annotated[int, "Addresses of each host, a power of two; block 0 is the deployment's, host id N has block N", _POWER] = 512
-    bridge: t.Annotated[str | None, "Bridge on each host; default `zs-<deployment>`, of a further network `zs-<deployment>-<network>`", _BRIDGE] = None
+    bridge: t.Annotated[str | None, "Bridge or NIC tag of hosts; default `zs-<deployment>`, of a further network `zs-<deployment>-<network>`", _BRIDGE] = None
     interface: t.Annotated[str | None, "Interface of each host that is a port of the bridge, the way to the zones of other hosts", _INTERFACE] = None
     mtu: t.Annotated[int, "Largest packet in bytes", Rule(lambda value: 1280 <= value <= 9216, "give 1280 to 9216 bytes")] = 1500
 
@@ -257,12 +258,14 @@ class _Fleet:
     :param groups: groups of hosts.
     :param domains: failure domain of each; the same, nameless one where none is named.
     :param spread: what to demand where a placement does not say.
+    :param smartos: those whose zones are SmartOS zones.
     """
 
     ordered: list[str]
     groups: dict[str, list[str]]
     domains: dict[str, str]
     spread: str | None
+    smartos: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -389,6 +392,10 @@ def _check_provider_networks(topology: Topology, deployment: str, place: Place) 
             raise at.at("gateway").refuse(network.gateway, f"take an address of {cidr}, {cidr[1]} to {cidr[-2]}")
         if network.gateway_host is not None and network.gateway_host not in topology.hosts:
             raise at.at("gateway_host").refuse(network.gateway_host, "name a host", topology.hosts)
+        if network.gateway_host is not None and topology.hosts[network.gateway_host].backend == "smartos":
+            right = "a SmartOS host has no bridge that instances are on: name a host with backend lxc"
+            others = [host for host, one in topology.hosts.items() if one.backend == "lxc"]
+            raise at.at("gateway_host").refuse(network.gateway_host, right, others)
         for index, server in enumerate(network.dns):
             if not _ipv4(server):
                 raise at.at("dns").at(index).refuse(server, _ADDRESS.right)
@@ -437,6 +444,12 @@ def bridge_name(topology: Topology, deployment: str, network: str) -> str:
     return topology.networks[network].bridge or default
 
 
+def nic_tag(topology: Topology, deployment: str, network: str) -> str:
+    """The NIC tag of a network on SmartOS hosts. The name of an etherstub ends in a digit, nictagadm(8)."""
+    given = topology.networks[network].bridge
+    return given or bridge_name(topology, deployment, network).replace("-", "_") + "0"
+
+
 def _check_hosts(topology: Topology, spaces: dict[str, _Space], place: Place) -> None:
     """What one host cannot know of the others."""
     ids: dict[int, str] = {}
@@ -475,6 +488,20 @@ def _check_hosts(topology: Topology, spaces: dict[str, _Space], place: Place) ->
                         host.address,
                         f"lies in network {network!r}, whose addresses are computed: take one outside, or {dotted(own)}",
                     )
+
+
+def _check_nic_tags(topology: Topology, place: Place) -> None:
+    """On SmartOS hosts a network is a NIC tag: an etherstub of ours, which does not leave its host, or one that is there."""
+    host = next((name for name, one in topology.hosts.items() if one.backend == "smartos"), None)
+    if host is None:
+        return
+    for name, network in topology.networks.items():
+        here = place.at("networks").at(name).at("bridge")
+        if network.bridge is None and len(topology.hosts) > 1:
+            right = f"SmartOS host {host!r} is not alone: name the NIC tag of its way to the others (nictagadm list), on hosts with LXC the bridge"
+            raise here.missing(right)
+        if network.bridge is not None and not re.fullmatch(r"\w+", network.bridge, re.ASCII):
+            raise here.refuse(network.bridge, f"on SmartOS host {host!r} it is a NIC tag: write letters, digits and _")
 
 
 def _groups(topology: Topology) -> dict[str, list[str]]:
@@ -562,10 +589,27 @@ def _place_one(component: Declared, placement: Placement, fleet: _Fleet, place: 
         dealt = [host for host in hosts for _number in range(most)]
     else:
         dealt = _deal(hosts, fleet.domains, total)
+    _check_rights(component, placement, dealt, fleet, place)
     if key == "count" or component.merged.quorum:
         _check_spread(component, placement, hosts, dealt, fleet, place)
     sizes = {name: getattr(placement, name) for name in ("memory", "vcpus", "cpu_cap", "quota")}
     return Placed(component, dealt, {name: size for name, size in sizes.items() if size is not None})
+
+
+def _check_rights(
+    component: Declared, placement: Placement, dealt: list[str], fleet: _Fleet, place: Place
+) -> None:
+    """What needs rights on its host's kernel, as hypervisors do (Open vSwitch, OVN's datapath, KVM), cannot be in a SmartOS zone."""
+    host = next((name for name in dealt if name in fleet.smartos), None)
+    if host is None or not component.merged.zone.privileged:
+        return
+    right = (
+        f"{component.name} needs a privileged zone with Linux's kernel, which host {host!r} with backend smartos has not: "
+        f"name hosts with backend lxc"
+    )
+    known = [name for name in fleet.ordered if name not in fleet.smartos]
+    here = place.at("hosts")
+    raise here.missing(right, known) if placement.hosts is None else here.refuse(list(placement.hosts), right, known)
 
 
 def _check_spread(
@@ -632,7 +676,9 @@ def _complaint(
 def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]], place: Place) -> list[Placed]:
     """Every deployed component with its hosts."""
     ordered = sorted(topology.hosts, key=lambda name: topology.hosts[name].id)
-    fleet = _Fleet(ordered, groups, {name: topology.hosts[name].zone or "" for name in ordered}, topology.spread)
+    domains = {name: topology.hosts[name].zone or "" for name in ordered}
+    smartos = frozenset(name for name in ordered if topology.hosts[name].backend == "smartos")
+    fleet = _Fleet(ordered, groups, domains, topology.spread, smartos)
     placed = []
     for name, value in topology.services.items():
         here = place.at("services").at(name)
@@ -786,12 +832,15 @@ def _host_variable(
     provider: t.Mapping[str, t.Any],
 ) -> dict[str, t.Any]:
     """The noun ``host``. ``builders`` are the addresses of image builders, the last slot (the network's broadcast
-    address may be the last of all, so there are seven); ``bridges`` is what ``zonestack-network`` makes on it."""
-    zone = spaces["zone"]
+    address may be the last of all, so there are seven); ``bridges`` is what ``zonestack-network`` makes on it, on a SmartOS host
+    NICs of the global zone on NIC tags. Instances are not on those, so provider networks are not there.
+
+    A SmartOS host also has ``images``, those that its zones need: what hypervisors are made of it could not even build."""
+    zone, tagged = spaces["zone"], host.backend == "smartos"
     builders = [zone.address(host.id, zone.block - SLOT_SIZE + index) for index in range(SLOT_SIZE - 1)]
     bridges = [
         {
-            "bridge": facts["bridge"],
+            "bridge": facts["nic_tag" if tagged else "bridge"],
             "address": f"{spaces[network].address(host.id, HOST_OFFSET)}/{facts['prefix']}",
             "mtu": facts["mtu"],
             "nat": facts["cidr"] if network == "zone" else None,
@@ -800,7 +849,7 @@ def _host_variable(
         }
         for network, facts in networks.items()
     ]
-    for facts in provider.values():
+    for facts in () if tagged else provider.values():
         gateway = facts["gateway_host"] == name
         bridges.append(
             {
@@ -892,6 +941,19 @@ def _images(
     return images, used
 
 
+def _images_of(
+    host: str, zones: t.Mapping[str, list[Zone]], used: t.Mapping[str, str], images: t.Mapping[str, t.Any]
+) -> list[str]:
+    """Ids of the images that a host's zones are clones of, and of those below them."""
+    mine: dict[str, None] = {}
+    for component, every in zones.items():
+        image: str | None = used[component] if any(zone.host == host for zone in every) else None
+        while image is not None and image not in mine:
+            mine[image] = None
+            image = images[image]["parent"]
+    return list(mine)
+
+
 def decode_topology(data: dict[str, t.Any], place: Place) -> Topology:
     """``topology.yml`` as a dataclass: each value is right by itself, not yet together with the others."""
     topology = decode_dataclass(Topology, data, place)
@@ -923,6 +985,7 @@ def compute(
     deployment = topology.deployment or decode_dataclass(_Deployment, {"deployment": deployment}, place).deployment
     spaces = _check_networks(topology, deployment, place)
     _check_hosts(topology, spaces, place)
+    _check_nic_tags(topology, place)
     provider = _check_provider_networks(topology, deployment, place)
     _check_interfaces(topology, place)
     internal = _vip(topology, spaces["zone"], place)
@@ -955,6 +1018,9 @@ def compute(
         services[one.component.name] = variable
     facts = {name: _network_facts(topology, deployment, name) for name in topology.networks}
     hosts = {name: _host_variable(name, host, spaces, facts, provider) for name, host in topology.hosts.items()}
+    for name in hosts:
+        if topology.hosts[name].backend == "smartos":
+            hosts[name]["images"] = _images_of(name, zones, used, images)
     vip = {"internal": internal, "external": topology.endpoints.external or internal}
     stack = {
         "deployment": deployment,
@@ -1009,6 +1075,7 @@ def _network_facts(topology: Topology, deployment: str, name: str) -> dict[str, 
         "netmask": str(cidr.netmask),
         "bridge": bridge_name(topology, deployment, name),
         "interface": network.interface,
+        "nic_tag": nic_tag(topology, deployment, name),
         "mtu": network.mtu,
         "block": network.block,
     }

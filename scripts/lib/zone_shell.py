@@ -11,6 +11,8 @@ from cloud import Cloud, Zone, load
 from deployment import Deployment, DeploymentError, command
 from options import zone_shell
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 def find(cloud: Cloud, name: str, number: int) -> Zone:
     """The zone of that name, or the ``number``-th of a service or component; else an error that lists the choices."""
@@ -28,13 +30,19 @@ def command_for(zone: Zone, command: list[str], terminal: bool, local_user: int,
     :param terminal: whether a terminal is to be passed through SSH.
     :param local_user: our user id; who is not root enters by way of sudo.
     """
-    variables = ["-v", f"TERM={term}", "-v", "HOME=/root", "-v", "USER=root", "-v", "LANG=C.UTF-8"]
+    variables = [f"TERM={term}", "HOME=/root", "USER=root", "LANG=C.UTF-8"]
     inside = ["/bin/bash", "--login"]
     if command:
         inside += ["-c", 'cd; exec "$@"', "zone-shell", *command]
     else:
         inside += ["-c", "cd; exec /bin/bash --login"]
-    enter = ["lxc-attach", "--name", zone.name, "--clear-env", *variables, "--", *inside]
+    if zone.backend == "lxc":
+        given = [word for variable in variables for word in ("-v", variable)]
+        enter = ["lxc-attach", "--name", zone.name, "--clear-env", *given, "--", *inside]
+    else:
+        # zlogin gives its one argument to the shell of the zone's root; -i asks for a terminal there.
+        line = shlex.join(["exec", "env", "-i", f"PATH={PATH}", *variables, *inside])
+        enter = ["zlogin", *(["-i"] if terminal else []), zone.uuid, line]
     if zone.address is None:
         return enter if local_user == 0 else ["sudo", "--", *enter]
     if zone.user not in (None, "root"):
@@ -51,10 +59,6 @@ def main() -> int:
     options = zone_shell().parse_args(arguments)
     cloud = load(Deployment(options.deployment).require())
     zone = find(cloud, options.name, options.number)
-    if zone.backend != "lxc":
-        raise DeploymentError(
-            f"{zone.name} is a zone of backend {zone.backend}: log in to host {zone.host} and use zlogin"
-        )
     argv = command_for(zone, command, sys.stdin.isatty(), os.getuid(), os.environ.get("TERM", "dumb"))
     try:
         os.execvp(argv[0], argv)

@@ -11,17 +11,16 @@ kept in the tests' cache. With ZONESTACK_SMARTOS_HOST=NAME the host container of
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import time
 import typing as t
-from pathlib import Path
 
 import pytest
 
-from host import BASE, CHECKOUT, PROJECT, Done, Host
+from host import Done, Host
+from smartos import SIM, base_image, init_node, make_node
 
 pytestmark = [
     pytest.mark.lxc,
@@ -29,9 +28,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"),
 ]
 
-SIM = PROJECT / "tests" / "smartos_sim"
-PACKAGES = ("zfs-fuse", "lxc", "python3", "mmdebstrap", "nftables", "xz-utils")
-IMAGES = "/var/tmp/images"
 ZONE = "5a7e57ab-0000-4000-8000-00000000000{}"
 GATEWAY = "10.88.0.1"
 
@@ -87,48 +83,19 @@ class Node:
             time.sleep(0.5)
 
 
-def _image_cache() -> Path:
-    """Where base images of this recipe are kept."""
-    recipe = [SIM / "smartos_sim" / "base_image.py", *sorted((SIM / "smartos_sim" / "smf").rglob("*.*"))]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in recipe if "__pycache__" not in path.parts)).hexdigest()
-    return BASE / "smartos-images" / digest[:12]
-
-
-def _have_images(node: Node) -> None:
-    cache = _image_cache()
-    if cache.is_dir():
-        node.host.copy_tree(cache, IMAGES)
-    else:
-        node.run(["rm", "-rf", IMAGES])
-        for brand in ("lx", "joyent"):
-            node.run(["smartos-sim", "base-image", "--brand", brand, "--output", IMAGES], timeout=1800)
-        shutil.rmtree(cache.parent, ignore_errors=True)  # those of older recipes
-        building = cache.with_name(".building")
-        node.host.fetch(f"-C {IMAGES} .", building)
-        building.rename(cache)
-    for manifest in node.out(f"ls {IMAGES}/*.imgmanifest").split():
-        node.run(["imgadm", "install", "-m", manifest, "-f", manifest.replace(".imgmanifest", ".zfs.gz")])
-        found = json.loads(node.out(["cat", manifest]))
-        node.images["lx" if found["type"] == "lx-dataset" else "joyent"] = found["uuid"]
-
-
 @pytest.fixture(scope="module")
 def node() -> t.Iterator[Node]:
     """A node that was just made, with the two base images."""
     given = os.environ.get("ZONESTACK_SMARTOS_HOST")
-    host = Host(given or "smartos-sim")
     if given:
+        host = Host(given)
         host.copy_project(worktree=True)
+        init_node(host, "--hostname", "gz1")
     else:
-        host.create("bookworm").copy_project(worktree=True)
-        host.exec("apt-get update -q", timeout=300)
-        # The package lxc would lower the limits of the one kernel, below what a deployment in another host container has set.
-        install = "apt-get install -qy --no-install-recommends -o 'DPkg::Options::=--path-exclude=/etc/sysctl.d/*'"
-        host.exec(f"DEBIAN_FRONTEND=noninteractive {install} {' '.join(PACKAGES)}", timeout=600)
+        host = make_node("smartos-sim", "--hostname", "gz1")
     try:
         made = Node(host)
-        made.run([f"{CHECKOUT}/tests/smartos_sim/bin/smartos-sim", "init", "--hostname", "gz1"])
-        _have_images(made)
+        made.images = {brand: base_image(host, brand) for brand in ("lx", "joyent")}
         yield made
     finally:
         if not given:

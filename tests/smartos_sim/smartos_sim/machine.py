@@ -22,7 +22,7 @@ import typing as t
 import uuid as uuids
 from pathlib import Path
 
-from . import linux, metadata
+from . import gz_network, linux, metadata
 from .files import ToolError, read_json, timestamp
 from .platform import HVM_BRANDS
 from .state import State
@@ -282,6 +282,7 @@ def _await_end(pid: int, seconds: float) -> None:
 
 def _forget(state: State) -> None:
     """Put the ramdisk back to what it is after a boot."""
+    gz_network.forget(state)
     # Debian 12's Python knows no filters, Python 3.14 takes a strict one unless told.
     trusted: dict[str, t.Any] = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
     with tarfile.open(state.directory / ARCHIVE) as archive:

@@ -29,7 +29,8 @@ class Refused(Exception):
         self.status = status
 
 
-def _run(call: t.Callable[[State, list[str]], None], argv: list[str]) -> int:
+def run_tool(call: t.Callable[[State, list[str]], None], argv: list[str]) -> int:
+    """Run one command on the node's state; its exit status."""
     from .files import ToolError
 
     try:
@@ -43,7 +44,7 @@ def _run(call: t.Callable[[State, list[str]], None], argv: list[str]) -> int:
     return 0
 
 
-def _options(argv: list[str], plain: str, valued: str, usage: str) -> tuple[dict[str, t.Any], list[str]]:
+def getopts(argv: list[str], plain: str, valued: str, usage: str) -> tuple[dict[str, t.Any], list[str]]:
     """POSIX options: letters, then the rest."""
     import getopt
 
@@ -66,7 +67,7 @@ def nictagadm(argv: list[str]) -> int:
     if not argv or argv[0] not in commands:
         sys.stderr.write(NICTAGADM_USAGE + "\n")
         return 2
-    return _run(commands[argv[0]], argv[1:])
+    return run_tool(commands[argv[0]], argv[1:])
 
 
 def _tag(node: dict[str, t.Any], name: str) -> dict[str, t.Any] | None:
@@ -74,7 +75,7 @@ def _tag(node: dict[str, t.Any], name: str) -> dict[str, t.Any] | None:
 
 
 def _tag_list(state: State, argv: list[str]) -> None:
-    options, _rest = _options(argv, "lLpv", "d", NICTAGADM_USAGE)
+    options, _rest = getopts(argv, "lLpv", "d", NICTAGADM_USAGE)
     tags = state.node["nic_tags"]
     if "l" in options:
         tags = [tag for tag in tags if tag["type"] == "etherstub"]
@@ -91,7 +92,7 @@ def _tag_list(state: State, argv: list[str]) -> None:
 
 
 def _tag_exists(state: State, argv: list[str]) -> None:
-    options, names = _options(argv, "l", "", NICTAGADM_USAGE)
+    options, names = getopts(argv, "l", "", NICTAGADM_USAGE)
     missing = [name for name in names if _tag(state.node, name) is None]
     if missing:
         prefix = "" if "l" in options else "invalid tag: "
@@ -113,7 +114,7 @@ def _mtu(properties: dict[str, str]) -> int | None:
 
 
 def _tag_add(state: State, argv: list[str]) -> None:
-    options, words = _options(argv, "l", "p", NICTAGADM_USAGE)
+    options, words = getopts(argv, "l", "p", NICTAGADM_USAGE)
     if not words:
         raise Refused(NICTAGADM_USAGE, 2)
     name, properties = words[0], _tag_properties(options.get("p"))
@@ -146,7 +147,7 @@ def _link(node: dict[str, t.Any], mac: str | None) -> dict[str, t.Any]:
 
 
 def _tag_update(state: State, argv: list[str]) -> None:
-    options, words = _options(argv, "l", "p", NICTAGADM_USAGE)
+    options, words = getopts(argv, "l", "p", NICTAGADM_USAGE)
     if not words:
         raise Refused(NICTAGADM_USAGE, 2)
     properties = _tag_properties(options.get("p"))
@@ -170,7 +171,7 @@ def _users(state: State, name: str) -> list[str]:
 
 
 def _tag_delete(state: State, argv: list[str]) -> None:
-    options, words = _options(argv, "fl", "", NICTAGADM_USAGE)
+    options, words = getopts(argv, "fl", "", NICTAGADM_USAGE)
     if not words:
         raise Refused(NICTAGADM_USAGE, 2)
     name = words[0]
@@ -252,7 +253,7 @@ def sysinfo(argv: list[str]) -> int:
     """Facts of the node as JSON; -p as NAME='VALUE' lines; -f and -u, which ask the hardware anew, change nothing here."""
 
     def run(state: State, words: list[str]) -> None:
-        options, rest = _options(words, "fpu", "", "Usage: sysinfo [-f] [-p|-u]")
+        options, rest = getopts(words, "fpu", "", "Usage: sysinfo [-f] [-p|-u]")
         if rest:
             raise Refused("Usage: sysinfo [-f] [-p|-u]", 2)
         if "u" in options:
@@ -265,7 +266,7 @@ def sysinfo(argv: list[str]) -> int:
             text = value if isinstance(value, str) else json.dumps(value)
             print(f"{name.replace(' ', '_')}='{text}'")
 
-    return _run(run, argv)
+    return run_tool(run, argv)
 
 
 # -- zones and links ---------------------------------------------------------------------------------------------------
@@ -273,11 +274,11 @@ def sysinfo(argv: list[str]) -> int:
 
 def zoneadm(argv: list[str]) -> int:
     """``zoneadm [-z NAME | -u UUID] list [-c | -i] [-p] [-v] [-n]``; everything else is vmadm's to do."""
-    return _run(_zoneadm, argv)
+    return run_tool(_zoneadm, argv)
 
 
 def _zoneadm(state: State, argv: list[str]) -> None:
-    options, words = _options(argv, "cipvn", "zu", "usage: zoneadm [-z name] list [-cipvn]")
+    options, words = getopts(argv, "cipvn", "zu", "usage: zoneadm [-z name] list [-cipvn]")
     if words[:1] != ["list"]:
         raise Refused(f"zoneadm: smartos-sim does not simulate {' '.join(words) or 'no subcommand'}")
     zones = [
@@ -319,8 +320,13 @@ def zonename(argv: list[str]) -> int:
 
 
 def dladm(argv: list[str]) -> int:
-    """``dladm show-phys|show-link|show-etherstub|show-vnic [-p -o FIELDS]``: what NIC tags and running VMs imply."""
-    return _run(_dladm, argv)
+    """``dladm show-phys|show-link|show-etherstub|show-vnic [-p -o FIELDS]``: what NIC tags, running VMs and the global zone imply."""
+    from . import gz_network
+
+    changes = {"create-vnic": gz_network.create_vnic, "delete-vnic": gz_network.delete_vnic}
+    if argv and argv[0] in changes:
+        return run_tool(changes[argv[0]], argv[1:])
+    return run_tool(_dladm, argv)
 
 
 def _links(state: State, kind: str) -> list[dict[str, str]]:
@@ -344,6 +350,11 @@ def _links(state: State, kind: str) -> list[dict[str, str]]:
         if vm["zone_state"] == "running"
         for nic in vm["nics"]
     ]  # fmt: skip
+    vnics += [
+        {"LINK": name, "OVER": nic["over"], "SPEED": "0", "ZONE": "global", "MACADDRESS": nic["mac"], "MACADDRTYPE": "fixed",
+         "VID": "0", "CLASS": "vnic", "MTU": str(nic["mtu"]), "STATE": "up"}
+        for name, nic in state.node.get("gz_nics", {}).items()
+    ]  # fmt: skip
     return {
         "show-phys": physical, "show-etherstub": stubs, "show-vnic": vnics, "show-link": physical + stubs + vnics,
     }[kind]  # fmt: skip
@@ -360,7 +371,7 @@ DLADM_FIELDS = {
 def _dladm(state: State, argv: list[str]) -> None:
     if not argv or argv[0] not in DLADM_FIELDS:
         raise Refused(f"dladm: unrecognized subcommand '{argv[0] if argv else ''}'")
-    options, names = _options(argv[1:], "pZm", "oz", f"usage: dladm {argv[0]} [-p] [-o field,...] [link]")
+    options, names = getopts(argv[1:], "pZm", "oz", f"usage: dladm {argv[0]} [-p] [-o field,...] [link]")
     rows = _links(state, argv[0])
     if names:
         rows = [row for row in rows if row["LINK"] in names]

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from ansible_collections.zonestack.openstack.plugins.module_utils import image_build
 from ansible_collections.zonestack.openstack.plugins.module_utils import zone_image as subject
 
 BASE = "base-0123456789ab"
@@ -37,26 +38,26 @@ LOCK = (
     ],
 )
 def test_recipe_refuses(change, message):
-    recipe = subject.Recipe(**{**CHILD, **change})
-    with pytest.raises(subject.ImageError, match=message):
+    recipe = image_build.Recipe(**{**CHILD, **change})
+    with pytest.raises(image_build.ImageError, match=message):
         recipe.check()
 
 
 def test_recipes_need_their_parent_and_come_once(tmp_path):
-    store, child = subject.Store(str(tmp_path)), subject.Recipe(**CHILD)
-    with pytest.raises(subject.ImageError, match=f"parent '{BASE}' is neither built nor among"):
-        subject.check_recipes(store, [child])
-    base = subject.Recipe(id=BASE, name="base", suite="trixie")
-    with pytest.raises(subject.ImageError, match="given more than once"):
-        subject.check_recipes(store, [base, child, child])
-    subject.check_recipes(store, [base, child])
+    store, child = subject.Store(str(tmp_path)), image_build.Recipe(**CHILD)
+    with pytest.raises(image_build.ImageError, match=f"parent '{BASE}' is neither built nor among"):
+        image_build.check_recipes(store, [child])
+    base = image_build.Recipe(id=BASE, name="base", suite="trixie")
+    with pytest.raises(image_build.ImageError, match="given more than once"):
+        image_build.check_recipes(store, [base, child, child])
+    image_build.check_recipes(store, [base, child])
 
 
 def test_lock_pins_by_normalized_name_and_keeps_extras():
-    recipe = subject.Recipe(**CHILD, python=["foo_bar[x]"], lock=LOCK, venv="/opt/x")
+    recipe = image_build.Recipe(**CHILD, python=["foo_bar[x]"], lock=LOCK, venv="/opt/x")
     recipe.check()
-    assert subject.pinned("foo_bar[x]", recipe) == "foo_bar[x]==1.2"
-    assert subject.lock_versions(LOCK)["pyuwsgi"] == "2.0.30.post1"
+    assert image_build.pinned("foo_bar[x]", recipe) == "foo_bar[x]==1.2"
+    assert image_build.lock_versions(LOCK)["pyuwsgi"] == "2.0.30.post1"
 
 
 DEBIAN_12 = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
@@ -79,9 +80,9 @@ def test_mirror_is_the_hosts(listed, expected):
 
 
 def test_mirror_must_be_told_where_the_host_has_none():
-    with pytest.raises(subject.ImageError, match="set `mirror`"):
+    with pytest.raises(image_build.ImageError, match="set `mirror`"):
         subject.host_mirrors("nodistro http://other.example/\n", DEBIAN_12)
-    with pytest.raises(subject.ImageError, match=r"no Debian \(ubuntu\)"):
+    with pytest.raises(image_build.ImageError, match=r"no Debian \(ubuntu\)"):
         subject.host_mirrors("bookworm http://a.example/\n", {"ID": "ubuntu", "VERSION_CODENAME": "bookworm"})
 
 
@@ -94,16 +95,16 @@ def test_sources_of_a_given_mirror():
 
 
 def test_builder_environment_takes_proxies_and_index_only(monkeypatch):
-    monkeypatch.setattr(subject, "pip_index", lambda: "https://configured.example/simple")
+    monkeypatch.setattr(image_build, "pip_index", lambda: "https://configured.example/simple")
     host = {"https_proxy": "http://p.example:3128", "NO_PROXY": "x", "AWS_SECRET": "s", "UV_INDEX": "file:///srv"}
-    env = subject.builder_environment(host)
+    env = image_build.builder_environment(host)
     assert (env["https_proxy"], env["NO_PROXY"]) == ("http://p.example:3128", "x")
     assert env["UV_DEFAULT_INDEX"] == "https://configured.example/simple"
     assert not {"AWS_SECRET", "UV_INDEX"} & set(env)
     assert (
-        subject.builder_environment({"PIP_INDEX_URL": "https://e.example/"})["UV_DEFAULT_INDEX"] == "https://e.example/"
+        image_build.builder_environment({"PIP_INDEX_URL": "https://e.example/"})["UV_DEFAULT_INDEX"] == "https://e.example/"
     )
-    own = subject.builder_environment({"UV_DEFAULT_INDEX": "https://u.example/", "PIP_INDEX_URL": "https://e.example/"})
+    own = image_build.builder_environment({"UV_DEFAULT_INDEX": "https://u.example/", "PIP_INDEX_URL": "https://e.example/"})
     assert own["UV_DEFAULT_INDEX"] == "https://u.example/"
 
 
@@ -131,7 +132,7 @@ def test_prunable_spares_zones_kept_images_and_parents(tmp_path):
     ):
         (tmp_path / zone).mkdir()
         (tmp_path / zone / file).write_text(text)
-    assert subject.prunable(store, ["kept-0123456789ab"]) == ["idle-0123456789ab", "b3-0123456789ab"]
+    assert store.prunable(["kept-0123456789ab"]) == ["idle-0123456789ab", "b3-0123456789ab"]
 
 
 def test_an_unfinished_image_is_not_there(tmp_path):
@@ -146,5 +147,5 @@ def test_remains_are_work_in_progress_while_the_store_is_held(tmp_path):
     (store.images / ".x-0123456789ab.77").mkdir(parents=True)
     with store.lock(0):
         assert store.remains() == []
-        with pytest.raises(subject.ImageError, match=r"held by process \d+.*for more than 0 s"), store.lock(0):
+        with pytest.raises(image_build.ImageError, match=r"held by process \d+.*for more than 0 s"), store.lock(0):
             pass

@@ -34,6 +34,7 @@ SERVICES = {
         config: {/etc/k.conf: {options: {DEFAULT: {host: "{{ zone.address }}"}}}}
         """,
     "swift": "{description: Objects, slot: 12, networks: [storage]}",
+    "hypervisor": "{description: Hypervisor, slot: 40, zone: {privileged: true}}",
     "nova": """
         description: Compute
         database: [nova]
@@ -55,6 +56,17 @@ services:
   galera: {count: 3}
   memcached:
   keystone: {count: 2, memory: 2048}
+"""
+
+SMARTOS = """
+release: "2026.2"
+networks:
+  zone: {cidr: 10.77.0.0/21, bridge: storage0}
+hosts:
+  gz1: {id: 1, address: 192.0.2.11, backend: smartos}
+  lx02: {id: 2, address: 192.0.2.12}
+services:
+  memcached:
 """
 
 LOCK = Lock("locks/2026.2.txt", "keystone==30.0.0 \\\n    --hash=sha256:00\n", "{{ the lock }}")
@@ -235,7 +247,8 @@ def test_stack_names_endpoints_and_members():
         "addresses": {"zone": "10.77.4.1"},
     }
     assert stack["networks"]["zone"] == {
-        "cidr": "10.77.0.0/21", "prefix": 21, "netmask": "255.255.248.0", "bridge": "zs-x", "interface": "eth1", "mtu": 1500, "block": 512,
+        "cidr": "10.77.0.0/21", "prefix": 21, "netmask": "255.255.248.0", "bridge": "zs-x", "interface": "eth1", "nic_tag": "zs_x0",
+        "mtu": 1500, "block": 512,
     }  # fmt: skip
 
 
@@ -489,6 +502,37 @@ def test_placement_that_would_be_packed_is_refused(hosts, services, more, messag
     assert str(refused.value) == f"{FILE}: {message}"
 
 
+# SmartOS hosts
+
+
+def test_smartos_host_has_nic_tags_where_others_have_bridges():
+    cloud = build(SMARTOS.replace("services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, gateway_host: lx02}}}\nservices:"))
+    assert [one["bridge"] for one in cloud.hosts["gz1"]["bridges"]] == ["storage0"]
+    assert [one["bridge"] for one in cloud.hosts["lx02"]["bridges"]] == ["storage0", "zs-x-public"]
+
+
+def test_smartos_host_by_itself_has_an_etherstub():
+    """Its name cannot be that of the bridge: an etherstub's has no hyphens and ends in a digit."""
+    alone = SMARTOS.replace(", bridge: storage0", "").replace("  lx02: {id: 2, address: 192.0.2.12}\n", "")
+    cloud = build(alone, deployment="my-lab")
+    assert [one["bridge"] for one in cloud.hosts["gz1"]["bridges"]] == ["zs_my_lab0"]
+    assert cloud.stack["networks"]["zone"]["nic_tag"] == "zs_my_lab0"
+
+
+def test_smartos_host_has_the_images_of_its_own_zones():
+    services = {**SERVICES, "cache": "{description: Cache, slot: 41, image: {packages: [memcached]}}"}
+    text = SMARTOS + "  cache: {hosts: [gz1]}\n  hypervisor: {hosts: [lx02]}\n"
+    services["hypervisor"] = services["hypervisor"].replace("slot: 40,", "slot: 40, image: {packages: [qemu]},")
+    cloud = build(text, services)
+    assert [name.rpartition("-")[0] for name in cloud.hosts["gz1"]["images"]] == ["base", "cache"]
+    assert len(cloud.stack["images"]) == 3
+
+
+def test_privileged_zones_are_dealt_to_the_hosts_that_are_named():
+    cloud = build(SMARTOS + "  hypervisor: {hosts: [lx02]}\n")
+    assert zone_names(cloud, "hypervisor") == ["lx02-hypervisor-1"]
+
+
 # What is refused. Each row: what is wrong, a change to GOOD (old text, new text), and the whole message.
 
 T = FILE
@@ -559,6 +603,21 @@ REFUSED_TOPOLOGIES = [
      f"{T}: hosts.aio1.backend: value 'docker': write one of the known values (known: lxc, smartos)"),
     ("store of another backend", "id: 1,", "id: 1, backend: smartos, store: overlay,",
      f"{T}: hosts.aio1.store: value 'overlay': a store of backend smartos (known: zfs)"),
+    ("no NIC tag to the other hosts", "id: 2,", "id: 2, backend: smartos,",
+     f"{T}: networks.zone.bridge: SmartOS host 'lx02' is not alone: name the NIC tag of its way to the others (nictagadm list), "
+     "on hosts with LXC the bridge"),
+    ("bridge that is no NIC tag", None, SMARTOS.replace("storage0", "zs-x"),
+     f"{T}: networks.zone.bridge: value 'zs-x': on SmartOS host 'gz1' it is a NIC tag: write letters, digits and _"),
+    ("instances are reached through a SmartOS host", None,
+     SMARTOS + "cloud: {networks: {public: {cidr: 10.9.0.0/24, gateway_host: gz1}}}\n",
+     f"{T}: cloud.networks.public.gateway_host: value 'gz1': a SmartOS host has no bridge that instances are on: name a host with backend lxc "
+     "(known: lx02)"),
+    ("hypervisor on a SmartOS host", None, SMARTOS + "  hypervisor:\n",
+     f"{T}: services.hypervisor.hosts: hypervisor needs a privileged zone with Linux's kernel, which host 'gz1' with backend smartos has not: "
+     "name hosts with backend lxc (known: lx02)"),
+    ("hypervisor on every host", None, SMARTOS + "  hypervisor: {per_host: 1, hosts: [lx02, gz1]}\n",
+     f"{T}: services.hypervisor.hosts: value ['lx02', 'gz1']: hypervisor needs a privileged zone with Linux's kernel, which host 'gz1' with "
+     "backend smartos has not: name hosts with backend lxc (known: lx02)"),
     ("host without a way", "address: 192.0.2.12, ", "", f"{T}: hosts.lx02.address: give the address that SSH reaches, or connection: local"),
     ("two local hosts", "address: 192.0.2.12", "connection: local",
      f"{T}: hosts.lx02.connection: value 'local': host 'aio1' is already the machine that Ansible runs on: give an address"),
@@ -611,9 +670,9 @@ REFUSED_TOPOLOGIES = [
      f"{T}: endpoints.external: value 'https://x': write a host name or an IPv4 address"),
     ("unknown service", "  memcached:", "  memcachd:",
      f"{T}: services.memcachd: value 'memcachd': unknown service: name one, or add its file to the services folder (known: memcached, galera, "
-     "haproxy, keystone, swift, nova)"),
+     "haproxy, keystone, swift, hypervisor, nova)"),
     ("no service", None, GOOD[: GOOD.index("services:")] + "services: {}\n",
-     f"{T}: services: value {{}}: name at least one service (known: galera, memcached, haproxy, keystone, swift, nova)"),
+     f"{T}: services: value {{}}: name at least one service (known: galera, memcached, haproxy, keystone, swift, hypervisor, nova)"),
     ("unknown host in a placement", "{count: 3}", "{hosts: [aio1, lx2]}",
      f"{T}: services.galera.hosts[1]: value 'lx2': unknown host, name a host or a group of hosts (known: lx02, aio1, control)"),
     ("group without hosts", "{count: 3}", "{hosts: [computes]}",

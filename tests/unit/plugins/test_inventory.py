@@ -155,6 +155,16 @@ def test_zone_is_reached_through_its_host(tree):
     ]
 
 
+def test_smartos_zone_is_reached_by_its_uuid(tree):
+    """zlogin knows zones by their UUIDs, not by the names that the inventory gives them."""
+    tree.write("topology.yml", GOOD.replace("aio1: {id: 1,", "aio1: {id: 1, backend: smartos,").replace("/21", "/21, bridge: admin"))
+    done = tree.run("ansible-playbook", str(tree.write("p.yml", play("{{ zone_name }} {{ ansible_connection }}"))))
+    uuid = tree.variables("aio1-keystone-1")["zone"]["uuid"]
+    assert f"told: {uuid} zonestack.openstack.zlogin" in done.stdout
+    assert tree.variables("aio1")["ansible_python_interpreter"] == "/opt/tools/bin/python3"
+    assert "zone_name" not in tree.variables("lx-02-keystone-1")
+
+
 def test_local_host_uses_its_own_python_and_not_the_control_machines(tree):
     host = tree.variables("aio1")
     assert (host["ansible_connection"], host["ansible_python_interpreter"]) == ("local", "/usr/bin/python3")

@@ -18,10 +18,10 @@ from ansible_collections.zonestack.openstack.plugins.filter.stack import (
 STACK = {
     "vip": {"internal": "10.0.0.5", "external": "10.0.0.5"},
     "networks": {
-        "zone": {"cidr": "10.0.0.0/21", "prefix": 21, "bridge": "zs", "mtu": 1500},
+        "zone": {"cidr": "10.0.0.0/21", "prefix": 21, "bridge": "zs", "nic_tag": "zs_0", "mtu": 1500},
         "storage": {"cidr": "10.9.0.0/21", "prefix": 21, "bridge": "st", "mtu": 9000},
     },
-    "hosts": {"h1": {"bridge_address": "10.0.2.1"}},
+    "hosts": {"h1": {"backend": "lxc", "bridge_address": "10.0.2.1"}},
     "members": {
         "haproxy": [{"name": "h1-haproxy-1", "address": "10.0.2.8"}],
         "galera": [{"name": "h1-galera-1", "address": "10.0.2.16"}, {"name": "h1-galera-2", "address": "10.0.2.17"}],
@@ -115,6 +115,14 @@ def test_the_catalog_and_the_service_users():
     found = identity(STACK, SECRETS)
     assert found["services"][0]["endpoints"] == STACK["endpoint"]["nova"]
     assert found["users"] == [{"name": "nova", "password": "i", "project": "service", "roles": ["service"]}]
+
+
+def test_on_a_smartos_host_interfaces_are_on_nic_tags():
+    stack = {**STACK, "hosts": {"h1": {**STACK["hosts"]["h1"], "backend": "smartos"}}}
+    service = {"role": "openstack_service", "component": "nova_api"}
+    zone = {"name": "h1-nova-api-1", "host": "h1", "address": "10.0.2.80", "mac": "02:00:00:00:00:01"}
+    assert zone_networks(zone, service, stack)[0]["bridge"] == "zs_0"
+    assert builder_network(stack, {"name": "h1", "builders": []})["bridge"] == "zs_0"
 
 
 def test_builders_use_the_hosts_own_addresses():

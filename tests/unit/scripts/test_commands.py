@@ -78,6 +78,19 @@ def test_remote_command_survives_the_remote_shell(tmp_path: Path) -> None:
     assert shell.stdout == "a  b|$HOME|it's|", shell.stderr
 
 
+def test_zone_of_smartos_is_entered_with_one_argument(tmp_path: Path) -> None:
+    """zlogin joins several without quoting them."""
+    far = Zone("gz1-keystone-1", "1f0e", "gz1", "192.0.2.11", "root", None, "smartos")
+    argv = command_for(far, ["printf", "%s|%s|", "a  b", "it's $HOME"], True, 0, "xterm")
+    assert argv[:4] == ["ssh", "-t", "root@192.0.2.11", "--"]
+    (tmp_path / "zlogin").write_text('#!/bin/sh\n[ "$1 $2 $#" = "-i 1f0e 3" ] && exec /bin/sh -c "$3"\n')
+    (tmp_path / "zlogin").chmod(0o755)
+    shell = subprocess.run(
+        ["sh", "-c", argv[4]], capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False
+    )
+    assert shell.stdout == "a  b|it's $HOME|", shell.stderr
+
+
 def test_destroy_takes_zones_services_or_all() -> None:
     assert zones_of(CLOUD, ["keystone", "aio1-keystone-1"], False) == ["aio1-keystone-1"]
     assert zones_of(CLOUD, [], True) == list(ZONES)

@@ -190,3 +190,12 @@ def test_memory_that_is_promised_has_room_to_fork() -> None:
     assert made_of["max_swap"] == 2 * made_of["max_physical_memory"]
     assert made_of["tmpfs"] < made_of["max_physical_memory"]
     assert made_of["cpu_cap"] is None
+
+
+@pytest.mark.usefixtures("node")
+def test_zones_of_ours_are_told_and_no_other_vms(run_module: t.Callable[..., dict[str, t.Any]]) -> None:
+    made()
+    payload = {"brand": "lx", "kernel_version": "5.10.0", "image_uuid": image_uuid(IMAGE), "autoboot": False, "alias": "foreign"}
+    subprocess.run(["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True)
+    told = run_module("zone_info", {"backend": "smartos"})
+    assert told["zones"] == {SPEC.name: {"uuid": UUID, "image": IMAGE, "running": False}}

@@ -1,0 +1,179 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one command deploys identity, with all that it stands on, into zones of a simulated SmartOS host.
+
+The host container is at once control machine and global zone, which the control side reaches by SSH as it would any other. With
+ZONESTACK_SMARTOS_HOST=NAME the container of that name is taken as it is, and left. An hour, most of it zfs-fuse's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import typing as t
+
+import pytest
+import yaml
+
+from deployed import RUN_LIMIT, Run, kill_tree, until
+from host import CHECKOUT, Host
+from smartos import base_image, init_node, make_node
+
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
+
+ZONES = {
+    "gz1-galera-1", "gz1-galera-2", "gz1-galera-3", "gz1-rabbit-mq-1", "gz1-rabbit-mq-2", "gz1-rabbit-mq-3",
+    "gz1-haproxy-1", "gz1-memcached-1", "gz1-keystone-1", "gz1-keystone-2",
+}  # fmt: skip
+TOPOLOGY = """
+plugin: zonestack.openstack.topology
+release: "2026.2"
+networks:
+  zone: {cidr: 10.77.0.0/21}
+hosts:
+  gz1: {id: 1, address: 10.88.0.1, user: root, backend: smartos}
+services:
+  galera:
+  rabbit_mq:
+  haproxy:
+  memcached:
+  keystone:
+"""
+TOKEN = """
+import json, ssl, sys, urllib.request, yaml
+secrets = yaml.safe_load(open("inventory/gz/secrets.yml"))["secrets"]
+user = {"name": "admin", "domain": {"id": "default"}, "password": secrets["keystone"]["admin_password"]}
+body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"system": {"all": True}}}}
+request = urllib.request.Request("https://10.77.0.5:5000/v3/auth/tokens", json.dumps(body).encode(), {"Content-Type": "application/json"})
+context = ssl.create_default_context(cadata=secrets["pki"]["ca_certificate"])
+print(len(urllib.request.urlopen(request, context=context, timeout=60).headers["X-Subject-Token"]))
+"""
+LIMIT = 3 * RUN_LIMIT
+
+
+class Node:
+    """The host container as its operator sees it."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def command(self, *arguments: str) -> list[str]:
+        return [f"{CHECKOUT}/scripts/run-playbooks.sh", "--deployment", "gz", *arguments]
+
+    def run(self, *arguments: str) -> Run:
+        """Run the playbooks to their end."""
+        started = time.monotonic()
+        done = self.host.exec(self.command(*arguments), timeout=LIMIT, check=False)
+        log = self.host.exec(f"cat $(ls -t {CHECKOUT}/logs/gz/*.log | head -1)", check=False).out
+        return Run(done.rc, done.out + done.err, log, time.monotonic() - started)
+
+    def converge(self, *arguments: str) -> Run:
+        """Run the playbooks, and insist that it ends well."""
+        run = self.run(*arguments)
+        assert run.rc == 0, run.said
+        return run
+
+    def vms(self) -> dict[str, dict[str, t.Any]]:
+        """The VMs by alias."""
+        return {vm["alias"]: vm for vm in json.loads(self.host.exec(["vmadm", "lookup", "-j"], timeout=120).out)}
+
+    def images(self) -> list[str]:
+        """Names of the images of ours."""
+        found = json.loads(self.host.exec(["imgadm", "list", "-j"], timeout=120).out)
+        return sorted(one["manifest"]["name"] for one in found if "zonestack_image" in one["manifest"].get("tags", {}))
+
+    def token(self) -> int:
+        """The length of a token that Keystone issues through HAProxy."""
+        done = self.host.exec(f"cd {CHECKOUT} && .venv/bin/python -", input=TOKEN, timeout=120)
+        return int(done.out)
+
+
+@pytest.fixture(scope="module")
+def node() -> t.Iterator[Node]:
+    """A node with the seed of the base image, and a control side that knows it."""
+    given = os.environ.get("ZONESTACK_SMARTOS_HOST")
+    if given:
+        host = Host(given)
+        host.copy_project(worktree=True)
+        init_node(host, "--hostname", "gz1")
+    else:
+        host = make_node("scenario-smartos", "--hostname", "gz1")
+    try:
+        seed = base_image(host, "lx", "trixie")
+        variables = yaml.safe_dump({"zone_image_seed": {"uuid": seed}})
+        folder = f"{CHECKOUT}/inventory/gz"
+        host.exec(f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=TOPOLOGY)
+        host.exec(f"cat >{folder}/group_vars/smartos_hosts.yml", input=variables)
+        host.exec(f"mkdir -p {folder}/ca-certificates; cp /usr/local/share/ca-certificates/*.crt {folder}/ca-certificates/", check=False)
+        host.exec(
+            "test -e ~/.ssh/id_ed25519 || { mkdir -p -m 0700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519; "
+            "cat ~/.ssh/id_ed25519.pub >>~/.ssh/authorized_keys; ssh-keyscan -t ed25519 10.88.0.1 >~/.ssh/known_hosts; }"
+        )
+        host.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", "gz"], timeout=900)
+        yield Node(host)
+    finally:
+        if not given:
+            host.destroy()
+
+
+def test_a_run_that_is_killed_while_it_builds_images_leaves_what_the_next_one_goes_on_from(node: Node) -> None:
+    """Nothing looks finished that is not, and what is finished is not built again."""
+    process = node.host.popen(node.command("--step", "hosts..images"))
+    mark = "ls /zones/zonestack/build/builders | grep -v ^base"
+    try:
+        until(lambda: node.host.exec(mark, check=False).rc == 0, "a builder on top of the base image", LIMIT)
+        base = node.host.exec("imgadm list -j name=zonestack-base").out
+    finally:
+        kill_tree(process)
+    node.converge("--step", "images")
+    assert node.images() == [f"zonestack-{name}" for name in ("base", "galera", "haproxy", "keystone", "memcached", "rabbit-mq")]
+    assert json.loads(base)[0]["manifest"]["published_at"] in node.host.exec("imgadm list -j name=zonestack-base").out
+    assert node.host.exec("ls /zones/zonestack/build/builders /zones/zonestack/build/drafts").out.split() == [
+        "/zones/zonestack/build/builders:", "/zones/zonestack/build/drafts:",
+    ]  # fmt: skip
+
+
+def test_the_one_command_deploys_identity(node: Node) -> None:
+    node.converge()
+    vms = node.vms()
+    assert {name for name, vm in vms.items() if vm["state"] == "running"} == ZONES
+    assert {vm["brand"] for vm in vms.values()} == {"lx"}
+    assert node.token() > 100
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(node: Node) -> None:
+    before = {name: vm["pid"] for name, vm in node.vms().items()}
+    run = node.converge()
+    assert {name: count for name, count in run.changes.items() if count} == {}
+    assert "Nothing changed." in run.out
+    assert "Restarted" not in run.out
+    assert {name: vm["pid"] for name, vm in node.vms().items()} == before
+
+
+def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
+    node.host.exec([f"{CHECKOUT}/scripts/destroy.sh", "--deployment", "gz", "gz1-galera-2"], timeout=300)
+    assert "gz1-galera-2" not in node.vms()
+    before = {name: vm["pid"] for name, vm in node.vms().items()}
+    run = node.converge()
+    after = node.vms()
+    assert after.keys() == ZONES
+    assert {name: after[name]["pid"] for name in before} == before
+    assert not re.search(r"FAILED|unreachable=[1-9]", run.log)
+    assert node.token() > 100
+
+
+def test_the_zones_come_back_with_the_global_zone(node: Node) -> None:
+    """Its ramdisk is as new, and what makes the network again is on the pool."""
+    node.host.exec(["smartos-sim", "reboot"], timeout=900)
+    until(lambda: {name for name, vm in node.vms().items() if vm["state"] == "running"} == ZONES, "all zones run", 300)
+
+    def issued() -> bool:
+        try:
+            return node.token() > 100
+        except Exception:  # no answer yet, in whichever way
+            return False
+
+    until(issued, "Keystone issues tokens", 600)
