@@ -16,9 +16,9 @@ Run what every change must pass; without a PART all of them, in this order:
   integration  plugins against real LXC on this machine
   molecule     the zone module: check, converge, idempotence, verify, in real LXC
   scenario     the all-in-one in a fresh Debian 13 host container: one command to a verified instance, second run, check
-               mode, override, bad input, secrets, isolation, rebuild, broken run, power loss, the dashboard in a
-               browser, Tempest, journals; half an hour. With `-- --long` also each zone rebuilt under an instance, and
-               the first of it again on Debian 12; an hour more
+               mode, plan, override, bad input, secrets, isolation, rebuild, broken run, power loss, the dashboard in a
+               browser, journals; three quarters of an hour. With `-- --long` also Tempest, each zone rebuilt under an
+               instance, and the first of it again on Debian 12; an hour more
 
 lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap, nftables, chromium and
 certutil (libnss3-tools); .ci/run installs all of it first. A part that cannot run here fails and says why: nothing is

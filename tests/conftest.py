@@ -37,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"integration-{item.path.stem}"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let scenarios, which have limits to keep, go before what another worker does beside them; what a test starts inherits it."""
+    if "PYTEST_XDIST_WORKER" in os.environ and os.geteuid() == 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if "scenario" in item.path.parts else 10)
+
+
 Module = t.Callable[..., dict[str, t.Any]]
 """Calls a module with options as keywords, and returns its result."""
 

@@ -25,7 +25,7 @@ OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
-    parser.addoption("--long", action="store_true", help="also every zone rebuilt in turn, and every Debian; hours")
+    parser.addoption("--long", action="store_true", help="also Tempest, every zone rebuilt in turn, and every Debian; hours")
     parser.addoption("--reuse-hosts", action="store_true", help="go on with host containers that --keep-hosts left")
     parser.addoption("--keep-hosts", action="store_true", help="leave the host containers for a look (tests/host/host.py) or for --reuse-hosts")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import typing as t
 
 from deployed import ZONES, Deployed
 
@@ -17,16 +18,29 @@ EXPLAINED: dict[str, str] = {
     r"nova\.scheduler\.client\.report .*(?:placement\.concurrent_update|Failed to update inventory to .*'reserved')": (
         "two requests change a hypervisor's resources at once; Placement refuses the later one, and Nova asks again"
     ),
+    r"ovsdbapp\.event .*StandardAttributeIDNotFound": (
+        "a router's port is deleted while OVN tells where it is bound; there is nothing left that Neutron could note it for"
+    ),
 }
-"""What is let pass, and why it is no fault: pattern of the line to reason."""
+"""What is let pass, and why it is no fault: pattern of the line to reason. With a line its whole record passes."""
+
+RECORD = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+ \d+ \w+ \S+", re.ASCII)
+"""What all lines of one record of oslo.log begin with: time, process, level, logger."""
 
 RESTARTS = 3
 """How often a daemon may have been started anew since its zone started, before that counts as a loop."""
 
 
-def explained(line: str) -> bool:
-    """Whether a line is one of those with a known, harmless cause."""
-    return any(re.search(pattern, line) for pattern in EXPLAINED)
+def record_of(line: str) -> str:
+    """What tells a line's record from others; of one that does not come from oslo.log, the line itself."""
+    found = RECORD.match(line)
+    return found[0] if found else line
+
+
+def unexplained(lines: t.Sequence[str]) -> list[str]:
+    """Return the lines about errors, each once, but those of records with a known, harmless cause."""
+    known = {record_of(line) for line in lines if any(re.search(pattern, line) for pattern in EXPLAINED)}
+    return list(dict.fromkeys(line for line in lines if ERROR.search(line) and record_of(line) not in known))
 
 
 def findings(cloud: Deployed) -> list[str]:
@@ -38,7 +52,7 @@ def findings(cloud: Deployed) -> list[str]:
     secrets = cloud.secrets()
     for zone in sorted(ZONES):
         text = cloud.inside(zone, "journalctl --boot --no-pager -o cat", timeout=120).out
-        found += dict.fromkeys(f"{zone}: {line[:400]}" for line in text.splitlines() if ERROR.search(line) and not explained(line))
+        found += [f"{zone}: {line[:400]}" for line in unexplained(text.splitlines())]
         found += [f"{zone}: shows the secret {name}" for name, value in secrets.items() if value in text]
         command = "systemctl list-units --type=service --plain --no-legend | cut -d ' ' -f 1 | xargs systemctl show --property=Id,NRestarts"
         shown = cloud.inside(zone, command).out

@@ -89,6 +89,7 @@ def test_dashboard_setting_that_nobody_reads_is_refused(cloud: Deployed) -> None
     assert cloud.starts() == before
 
 
+@pytest.mark.long
 def test_tempest_finds_no_fault(cloud: Deployed) -> None:
     """The project's own interoperability suite passes, whole, and its report can be read."""
     done = cloud.script("verify.sh", "--tempest")
@@ -102,7 +103,7 @@ def test_tempest_finds_no_fault(cloud: Deployed) -> None:
 
 
 def test_journals_are_clean(cloud: Deployed) -> None:
-    """Deployment, verification, a run, visits of the dashboard and Tempest leave no error, no traceback and no secret in any journal."""
+    """Deployment, verification, a run, visits of the dashboard and Tempest (--long) leave no error, no traceback and no secret."""
     found = findings(cloud)
     assert not found, "\n".join(found)
 
