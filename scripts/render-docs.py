@@ -57,7 +57,8 @@ What then must hold, or the file is refused with the numbers and what would be r
 So three members are never two on one host when there are three hosts, nor two in one failure domain when there are three. On a single
 host everything is on it: that is the all-in-one. `hosts` that are too few for this are refused, not packed. `spread` says otherwise, of
 one component or of all (at the top of the file): `host` demands the middle column and leaves out the last; `none` demands nothing; `zone`
-demands both, however few hosts or domains there are. `per_host` of what does not vote is taken at its word.
+demands both, however few hosts or domains there are. `per_host` of what does not vote is taken at its word, but for HAProxy: its zones
+stand in for one another, so where there are several hosts no two of them may be on one.
 
 What stays where it is:
 
@@ -89,7 +90,7 @@ Nothing is allocated and nothing is remembered; each is a function of what stand
 | zone | `<host>-<component>-<number>`, `_` written as `-`; the number counts the component's zones on that host from 1 |
 | address | network + host's `id` × `block` + slot × 8 + number − 1 |
 | host's own address, the zones' gateway | network + `id` × `block` + 1 |
-| virtual address | network + 5, unless `endpoints.internal` says otherwise |
+| [virtual address](networking.md#the-virtual-addresses) | network + 5, unless `endpoints.internal` says otherwise: of block 0, so never a host's or a zone's |
 | image builders | the last eight addresses of a host's block |
 | UUID | version 5: of the zone's name, in the namespace that is version 5 of `zonestack.openstack/<deployment>` in the DNS namespace |
 | MAC address | `02:` and the first five bytes of the version 5 UUID of the network's name in the zone's UUID |
@@ -102,7 +103,7 @@ components; a network needs room for the highest `id` plus one blocks.
 
 | variable | of | what it holds |
 |---|---|---|
-| `zone` | every zone | name, uuid, host, number, ordinal (0 and up, over the deployment), address, mac, and `networks` where there are further ones |
+| `zone` | every zone | name, uuid, host, number, ordinal (0 and up, over the deployment), address, mac, `networks` where there are further ones, and `provider` where it is in provider networks |
 | `service` | every component's group | the service's declaration with the deployment's sizes, see [services.md](services.md); name, component, image.id |
 | `stack` | all | deployment, region, release, networks, vip, endpoint, hosts, members, services, images |
 | `host` | every machine | name, id, backend, store, addresses, builders |

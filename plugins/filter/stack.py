@@ -59,9 +59,12 @@ def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], s
     """A zone's interfaces as the module ``zone`` takes them: ``eth0`` in the zone network, then the further ones, then
     those in provider networks.
 
-    The one HAProxy zone of a deployment holds the VIP; where there are several, keepalived gives it to one of them.
+    ``vips`` are the virtual addresses, which keepalived gives to one of the HAProxy zones. In a zone of SmartOS no program can
+    take on an address (lx has no RTM_NEWADDR), so there a zone that has nobody to share it with has the internal one for good.
     """
-    holds_vip = service["role"] == "haproxy" and len(stack["members"][service["component"]]) == 1
+    balancer = service["role"] == "haproxy"
+    alone = balancer and len(stack["members"][service["component"]]) == 1
+    fixed = alone and stack["hosts"][zone["host"]]["backend"] == "smartos"
     found: list[dict[str, t.Any]] = []
     further = zone.get("networks") or {}
     for number, (name, here) in enumerate({"zone": zone, **further}.items()):
@@ -75,12 +78,14 @@ def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], s
                 "prefix": network["prefix"],
                 "mtu": network["mtu"],
                 "gateway": host["bridge_address"] if name == "zone" else None,
-                "addresses": [stack["vip"]["internal"]] if name == "zone" and holds_vip else [],
+                "addresses": [stack["vip"]["internal"]] if name == "zone" and fixed else [],
+                "vips": [stack["vip"]["internal"]] if name == "zone" and balancer else [],
             }
         )
     for name, mac in (zone.get("provider") or {}).items():
         network = stack["cloud"]["networks"][name]
-        found.append({"name": f"eth{len(found)}", "bridge": network["bridge"], "mac": mac, "mtu": network["mtu"]})
+        vips = [network["vip"]] if balancer and network["vip"] else []
+        found.append({"name": f"eth{len(found)}", "bridge": network["bridge"], "mac": mac, "mtu": network["mtu"], "vips": vips})
     return found
 
 

@@ -35,7 +35,8 @@ class ZoneError(Exception):
 class Network:
     """One interface of a zone: a port of a bridge of its host, with static addresses.
 
-    ``address``/``prefix`` is the first address, ``addresses`` further ones as ``address/prefix``; ``mtu`` is in bytes.
+    ``address``/``prefix`` is the first address, ``addresses`` further ones as ``address/prefix``; ``mtu`` is in bytes. ``vips``
+    are addresses that a daemon in the zone may take on and give up (VRRP), which a backend must allow where it checks senders.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Network:
     gateway: str | None = None
     mtu: int | None = None
     addresses: tuple[str, ...] = ()
+    vips: tuple[str, ...] = ()
 
     def interfaces(self) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
         """All addresses with their prefix length, the first address first."""
@@ -110,7 +112,8 @@ class ZoneSpec:
 
 def _network(data: t.Mapping[str, t.Any]) -> Network:
     values = {key: value for key, value in data.items() if value is not None}
-    values["addresses"] = tuple(values.get("addresses") or ())
+    for key in ("addresses", "vips"):
+        values[key] = tuple(values.get(key) or ())
     values["mac"] = str(values["mac"]).lower()
     return Network(**values)
 
@@ -189,6 +192,11 @@ def _validate_networks(spec: ZoneSpec, refuse: t.Callable[[str, object, str], t.
             interfaces = network.interfaces()
         except ValueError as bad:
             refuse(f"{where}.address", network.address, f"an address and a prefix length ({bad})")
+        for vip in network.vips:
+            try:
+                ipaddress.ip_address(vip)
+            except ValueError:
+                refuse(f"{where}.vips", vip, "an IP address without a prefix length")
         if network.gateway is not None:
             try:
                 gateway = ipaddress.ip_address(network.gateway)

@@ -187,9 +187,14 @@ class LxcBackend:
         """What this host can give of it.
 
         Plain directories and overlays have no quota of their own; only btrfs and zfs can hold a zone to one. Of the devices,
-        a host without KVM, for one, has not all: who needs one in the zone finds it missing there.
+        a host without KVM, for one, has not all: who needs one in the zone finds it missing there. A bridge asks nobody for
+        an address, so that other virtual ones are no change.
         """
-        here = replace(want, devices=tuple(device for device in want.devices if _device_number(device)))
+        here = replace(
+            want,
+            devices=tuple(device for device in want.devices if _device_number(device)),
+            networks=tuple(replace(network, vips=()) for network in want.networks),
+        )
         return here if STORES[want.store].has_quota else replace(here, quota=None)
 
     def read(self, name: str, uuid: str) -> Current:

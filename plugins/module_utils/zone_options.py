@@ -42,6 +42,7 @@ NETWORK: dict[str, t.Any] = {
     "gateway": {"type": "str"},
     "mtu": {"type": "int"},
     "addresses": {"type": "list", "elements": "str", "default": []},
+    "vips": {"type": "list", "elements": "str", "default": []},
 }
 OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},

@@ -116,6 +116,7 @@ def properties(spec: ZoneSpec, nameservers: t.Sequence[str]) -> dict[str, t.Any]
                 "interface": network.name,
                 "nic_tag": network.bridge,
                 "ips": [str(one) for one in network.interfaces()],
+                **({"allowed_ips": list(network.vips)} if network.vips else {}),
                 **({"gateways": [network.gateway]} if network.gateway else {}),
                 **({"mtu": network.mtu} if network.mtu else {}),
                 **({"primary": True} if index == 0 else {}),

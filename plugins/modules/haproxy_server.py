@@ -29,6 +29,7 @@ options:
       - V(drained) takes no new sessions and waits until the last one has ended; V(ready) takes sessions again and waits until
         the health check has passed; V(up) changes nothing and waits until the servers are up, one of them at least for
         each front end, and all of them with O(all).
+      - A front end whose clients stick to the drained server is told to choose another one.
     type: str
     choices: [drained, ready, up]
     required: true
@@ -106,6 +107,11 @@ class Haproxy:
         """Rows of the servers of that name (all when empty), without front ends and totals."""
         rows = csv.DictReader(io.StringIO(self.ask("show stat").lstrip("# ")))
         return [row for row in rows if row["svname"] not in ("FRONTEND", "BACKEND") and name in ("", row["svname"])]
+
+    def unstick(self, row: t.Mapping[str, str]) -> None:
+        """Let new clients of a sticky front end go to another server: to one that is drained those that stick to it still come."""
+        if f"server_key={row['svname']}" in self.ask(f"show table {row['pxname']}").split():
+            self.ask(f"clear table {row['pxname']}")
 
     def out_of_rotation(self) -> set[str]:
         """Servers that somebody has drained or put into maintenance, as front end/server.
@@ -189,6 +195,9 @@ def main() -> None:
                 said = haproxy.ask(f"set server {label(row)} state {'drain' if state == 'drained' else 'ready'}").strip()
                 if said:
                     module.fail_json(msg=f"HAProxy refuses to change {label(row)}: {said}")
+        for row in rows:
+            if state == "drained" and not module.check_mode:
+                haproxy.unstick(row)
         deadline = time.monotonic() + wait
         while not module.check_mode:
             rows = haproxy.servers(name)

@@ -105,6 +105,14 @@ options:
         type: list
         elements: str
         default: []
+      vips:
+        description:
+          - Addresses that a daemon in the zone takes on and gives up by itself, such as keepalived. The zone is not given them.
+          - On SmartOS they are C(allowed_ips) of the NIC, without which the host drops what is sent from them. LXC lets every
+            address pass.
+        type: list
+        elements: str
+        default: []
   volumes:
     description:
       - Directories that outlive the zone's root, by name. Each is a mapping of C(path), where the zone sees it, and optionally

@@ -114,7 +114,8 @@ class Endpoints:
     """Where the deployment is reached."""
 
     internal: t.Annotated[str | None, "Virtual address; default address 5 of block 0 of network `zone`", _ADDRESS] = None
-    external: t.Annotated[str | None, "Name or address that users know; default the internal one", _REACHABLE] = None
+    external: t.Annotated[str | None, "Name or address that users know; default `external_address`, without it the internal one", _REACHABLE] = None
+    external_address: t.Annotated[str | None, "Second virtual address, in a provider network; default none: users come in by the internal one", _ADDRESS] = None
 
 
 @dataclass(frozen=True)
@@ -414,6 +415,7 @@ def _check_provider_networks(topology: Topology, deployment: str, place: Place) 
             "pool": _pool(network, cidr, gateway, at),
             "bridge": bridge,
             "prefix": cidr.prefixlen,
+            "vip": None,
         }
     return found
 
@@ -526,6 +528,31 @@ def _vip(topology: Topology, zone: _Space, place: Place) -> str:
     return internal
 
 
+def _give_external_address(topology: Topology, internal: str, provider: dict[str, t.Any], place: Place) -> None:
+    """Note the second virtual address as ``vip`` of its provider network, once nobody else has it, and users are not sent astray."""
+    here, external = place.at("endpoints"), topology.endpoints.external
+    if external is not None and external != internal and _ipv4(external):
+        for name, network in topology.networks.items():
+            if ipaddress.IPv4Address(external) in ipaddress.IPv4Network(network.cidr):
+                right = f"lies in network {name!r}, where only {internal} is the load balancer's: leave it out, or give another"
+                raise here.at("external").refuse(external, right)
+    wanted = topology.endpoints.external_address
+    if wanted is None:
+        return
+    at, address = here.at("external_address"), ipaddress.IPv4Address(wanted)
+    own = next((one for one in provider.values() if address in ipaddress.IPv4Network(one["cidr"])), None)
+    if own is None:
+        raise at.refuse(wanted, "take an address of a provider network (cloud.networks)", [one["cidr"] for one in provider.values()])
+    cidr, (first, last) = ipaddress.IPv4Network(own["cidr"]), map(ipaddress.IPv4Address, own["pool"])
+    taken = {host.address: f"is the address of host {name!r}" for name, host in topology.hosts.items()}
+    taken |= dict.fromkeys(own["dns"], "is the address of a name server")
+    taken |= {own["gateway"]: "is the gateway", str(cidr[0]): "is the network itself", str(cidr[-1]): "is the broadcast address"}
+    why = f"is of the pool {first} to {last}, which the cloud gives away" if first <= address <= last else taken.get(wanted)
+    if why is not None:
+        raise at.refuse(wanted, f"{why}: take another address of {cidr}")
+    own["vip"] = wanted
+
+
 def _chosen(placement: Placement, fleet: _Fleet, place: Place) -> list[str]:
     """The hosts of a placement, in the order of their ids."""
     if placement.hosts is None:
@@ -592,6 +619,7 @@ def _place_one(component: Declared, placement: Placement, fleet: _Fleet, place: 
     _check_rights(component, placement, dealt, fleet, place)
     if key == "count" or component.merged.quorum:
         _check_spread(component, placement, hosts, dealt, fleet, place)
+    _check_stand_in(component, placement, dealt, fleet, place.at(key))
     sizes = {name: getattr(placement, name) for name in ("memory", "vcpus", "cpu_cap", "quota")}
     return Placed(component, dealt, {name: size for name, size in sizes.items() if size is not None})
 
@@ -635,6 +663,16 @@ def _check_spread(
     }
     key = next(key for key, value in wrong.items() if value)
     raise place.at(key).refuse(wrong[key], right)
+
+
+def _check_stand_in(component: Declared, placement: Placement, dealt: list[str], fleet: _Fleet, place: Place) -> None:
+    """One load balancer works, the others stand in for it, so a second one on a host is of no use where there are further hosts."""
+    if component.merged.role != "haproxy" or len(fleet.ordered) == 1 or (placement.spread or fleet.spread) == "none":
+        return
+    host, most = Counter(dealt).most_common(1)[0]
+    if most > 1:
+        right = f"{component.name} would have {most} zones on host {host!r}, of which one can only stand in for the other: take one for each host"
+        raise place.refuse(placement.per_host or len(dealt), f"{right}, or say spread: none")
 
 
 def _complaint(
@@ -780,10 +818,16 @@ def _zones(
                 space.name: {"address": space.address(ids[host], offset + number), "mac": zone_mac(raw, space.name)}
                 for space in further
             }
-        macs = {network: zone_mac(raw, network) for network in provider} if one.component.merged.provider else None
+        macs = {network: zone_mac(raw, network) for network in provider}
         address = dotted(first.first + ids[host] * first.block + offset + number)
-        zones.append(Zone(name, text, host, number, ordinal, address, zone_mac(raw, "zone"), networks, macs))
+        zones.append(Zone(name, text, host, number, ordinal, address, zone_mac(raw, "zone"), networks, macs or None))
     return zones
+
+
+def _attached(component: Declared, provider: t.Mapping[str, t.Any]) -> list[str]:
+    """The provider networks that a component's zones are in: all, or, of the load balancer, the one with the second virtual address."""
+    balancer = component.merged.role == "haproxy"
+    return [name for name, network in provider.items() if component.merged.provider or (balancer and network["vip"])]
 
 
 def _check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place) -> None:
@@ -873,8 +917,9 @@ def _host_variable(
 
 
 def _front_ends(placed: list[Placed]) -> None:
-    """Two front ends of the load balancer cannot share a port."""
-    ports: dict[int, str] = {}
+    """Two front ends of the load balancer cannot share a port, and none can have one of its own."""
+    balancers = [one.component for one in placed if one.component.merged.role == "haproxy"]
+    ports = {opening.port: f"{one.name} {name}" for one in balancers for name, opening in one.merged.ports.items()}
     for one in placed:
         merged, here = one.component.merged, one.component.place
         mine = [(here.at("listen").at(name).at("port"), listen.port, name) for name, listen in merged.listen.items()]
@@ -989,6 +1034,7 @@ def compute(
     provider = _check_provider_networks(topology, deployment, place)
     _check_interfaces(topology, place)
     internal = _vip(topology, spaces["zone"], place)
+    _give_external_address(topology, internal, provider, place)
     groups = _groups(topology)
     placed = _place_all(topology, known, groups, place)
     _check_slots(placed, topology, place)
@@ -1002,7 +1048,7 @@ def compute(
         one.component.name: _zones(
             one,
             [spaces[name] for name in ("zone", *one.component.merged.networks)],
-            topology.cloud.networks,
+            _attached(one.component, provider),
             ids,
             namespace,
         )
@@ -1021,7 +1067,8 @@ def compute(
     for name in hosts:
         if topology.hosts[name].backend == "smartos":
             hosts[name]["images"] = _images_of(name, zones, used, images)
-    vip = {"internal": internal, "external": topology.endpoints.external or internal}
+    entry = topology.endpoints.external_address or internal
+    vip = {"internal": internal, "external": topology.endpoints.external or entry, "external_address": entry}
     stack = {
         "deployment": deployment,
         "region": topology.region,

@@ -172,8 +172,8 @@ class Drawing:
             Rect(x - wide // 2, self.y, wide, 32, "pill", 16),
             Text(x, self.y + 21, "Users and operators", "h3 onbar", "middle"),
         )
-        same = plan.external == plan.internal
-        where = f"https://{plan.external}" + ("" if same else f" (virtual address {plan.internal})")
+        same = plan.external == plan.entry
+        where = f"https://{plan.external}" + ("" if same else f" (virtual address {plan.entry})")
         self.scene.add(
             Text(x + wide // 2 + 16, self.y + 15, where, "mono strong"),
             Text(

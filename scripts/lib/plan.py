@@ -138,6 +138,8 @@ class Plan:
     release: str
     internal: str
     external: str
+    entry: str
+    """The virtual address behind ``external``."""
     hosts: list[Host]
     frames: list[Frame]
     zones: list[Zone]
@@ -197,6 +199,7 @@ def networks_of(computed: Any) -> list[Network]:
             else "no floating addresses",
             f"gateway {facts['gateway']}" + (f" on {on}" if on else " of the site"),
             *([f"port {facts['interface']}"] if facts["interface"] else []),
+            *([f"virtual address {facts['vip']}"] if facts["vip"] else []),
         ]
         found.append(Network(name, facts["cidr"], facts["bridge"], facts["mtu"], True, tuple(words)))
     return found
@@ -271,6 +274,7 @@ def plan_of(computed: Any, live: Live | None = None) -> Plan:
         release=stack["release"],
         internal=stack["vip"]["internal"],
         external=stack["vip"]["external"],
+        entry=stack["vip"]["external_address"],
         hosts=hosts,
         frames=sorted(frames.values(), key=lambda one: (order.index(one.tier), not one.cluster, one.slot)),
         zones=sorted(zones, key=lambda one: (slots[one.component], ids[one.host], one.name)),

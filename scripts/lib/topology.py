@@ -38,7 +38,9 @@ class Answers:
         if event["event"] == "runner_on_ok":
             if "zones" in result:
                 self.zones[data["host"]] = result["zones"]
-            self.servers |= result.get("servers") or {}
+            for server, status in (result.get("servers") or {}).items():
+                if self.servers.get(server, "UP").startswith("UP"):  # of several HAProxies, the one that misses it is heard
+                    self.servers[server] = status
         elif event["event"] in ("runner_on_failed", "runner_on_unreachable"):
             words = str(result.get("msg") or "no answer").strip().splitlines()
             self.silent[data["host"]] = words[0]

@@ -152,6 +152,7 @@ def test_spec_refuses_volumes_of_another_form(volume):
         ({"networks": (replace(NET, mac="01:00:00:00:00:01"),)}, "mac: .* unicast"),
         ({"networks": (replace(NET, prefix=None),)}, "prefix: None"),
         ({"networks": (replace(NET, address="192.0.2.300"),)}, "address: '192.0.2.300'"),
+        ({"networks": (replace(NET, vips=("192.0.2.5/24",)),)}, "vips: '192.0.2.5/24' .* without a prefix"),
         ({"networks": (replace(NET, gateway="198.51.100.1"),)}, "gateway: .* inside the network"),
         ({"networks": (replace(NET, mtu=100),)}, "mtu: 100 .* 576"),
         ({"volumes": (Volume("../x", "/srv"),)}, "volumes"),

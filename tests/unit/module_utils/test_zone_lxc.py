@@ -206,6 +206,11 @@ def test_read_finds_volumes_and_debris_of_a_zone_that_is_gone(tmp_path):
     assert (current.spec, current.volumes, current.debris) == (None, ("data",), True)
 
 
+def test_virtual_addresses_are_nothing_that_a_bridge_asks_for():
+    network = replace(SPEC.networks[0], vips=("192.0.2.5",))
+    assert LxcBackend().effective(replace(SPEC, networks=(network,))).networks == (replace(network, vips=()),)
+
+
 def test_effective_drops_a_quota_that_the_store_has_not():
     backend = LxcBackend()
     assert backend.effective(replace(SPEC, quota=3)).quota is None

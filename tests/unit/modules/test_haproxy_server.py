@@ -26,21 +26,29 @@ STATE = """1
 3 keystone 2 k2 10.0.0.5 2 1
 
 """
+TABLE = """# table: mysql, type: integer, size:10240, used:1
+0x7f71d288ca10: key=1 use=0 exp=0 shard=0 server_id=1 server_key=g1
+
+"""
 
 
 class Canned(Haproxy):
     """Answers of a real HAProxy 3.0, cut to the columns that are read."""
 
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
     def ask(self, command: str) -> str:
-        return {"show stat": STAT, "show servers state": STATE}[command]
+        self.asked.append(command)
+        return {"show stat": STAT, "show servers state": STATE, "show table mysql": TABLE}.get(command, "No such table\n")
 
 
 def test_totals_are_no_servers():
-    assert [row["svname"] for row in Canned("x").servers("")] == ["g1", "g2", "g3", "k1", "k2"]
+    assert [row["svname"] for row in Canned().servers("")] == ["g1", "g2", "g3", "k1", "k2"]
 
 
 def test_a_drained_server_is_found_also_while_it_is_down():
-    assert Canned("x").out_of_rotation() == {"mysql/g3", "keystone/k2"}
+    assert Canned().out_of_rotation() == {"mysql/g3", "keystone/k2"}
 
 
 @pytest.mark.parametrize(
@@ -54,15 +62,22 @@ def test_a_drained_server_is_found_also_while_it_is_down():
     ],
 )
 def test_nobody_goes_while_too_few_others_serve(name, others, expected):
-    assert too_few(Canned("x"), name, others) == expected
+    assert too_few(Canned(), name, others) == expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("g1", ["mysql/g3"]), ("g3", []), ("k1", ["keystone/k2"]), ("unknown", [])])
 def test_what_a_broken_run_left_out_of_rotation_is_found(name, expected):
-    assert left_behind(Canned("x"), name) == expected
+    assert left_behind(Canned(), name) == expected
+
+
+@pytest.mark.parametrize(("front_end", "name", "cleared"), [("mysql", "g1", True), ("mysql", "g", False), ("mysql", "g2", False), ("keystone", "k1", False)])
+def test_clients_that_stick_to_a_drained_server_choose_another(front_end, name, cleared):
+    haproxy = Canned()
+    haproxy.unstick({"pxname": front_end, "svname": name})
+    assert haproxy.asked[1:] == (["clear table mysql"] if cleared else [])
 
 
 def test_what_is_not_up_is_named_with_its_check():
-    rows = Canned("x").servers("")
+    rows = Canned().servers("")
     assert missing(rows, every=True) == ["mysql/g3 DOWN (L4TOUT)", "keystone/k2 DRAIN (not checked yet)"]
     assert missing(rows, every=False) == []

@@ -22,7 +22,7 @@ SERVICES = {
     "_base": "suite: trixie",
     "galera": "{description: Database, slot: 2, count: 3, quorum: true, listen: {mysql: {port: 3306}}}",
     "memcached": "{description: Cache, slot: 4}",
-    "haproxy": "{description: Balancer, slot: 1, ports: {statistics: {port: 8404, from: [any]}}}",
+    "haproxy": "{description: Balancer, slot: 1, role: haproxy, ports: {statistics: {port: 8404, from: [any]}}}",
     "keystone": """
         description: Identity
         slot: 9
@@ -231,7 +231,7 @@ def test_components_lie_over_their_service():
 
 def test_stack_names_endpoints_and_members():
     stack = build(GOOD + "endpoints: {external: cloud.example.net}\n").stack
-    assert stack["vip"] == {"internal": "10.77.0.5", "external": "cloud.example.net"}
+    assert stack["vip"] == {"internal": "10.77.0.5", "external": "cloud.example.net", "external_address": "10.77.0.5"}
     assert stack["endpoint"]["keystone"] == {
         "public": "https://cloud.example.net:5000/v3",
         "internal": "https://10.77.0.5:5000/v3",
@@ -264,7 +264,7 @@ def test_provider_network_is_a_bridge_on_each_host_and_an_interface_of_the_zones
     found = build(f"{GOOD}  hypervisor: {{per_host: 1}}\ncloud: {cloud}\n", services)
     assert found.stack["cloud"]["networks"]["public"] == {
         "cidr": "10.9.0.0/24", "prefix": 24, "gateway": "10.9.0.1", "gateway_host": "aio1", "pool": ["10.9.0.128", "10.9.0.254"],
-        "bridge": "zs-x-public", "interface": None, "mtu": 1500, "dns": [], "external": True, "shared": False,
+        "bridge": "zs-x-public", "interface": None, "mtu": 1500, "dns": [], "external": True, "shared": False, "vip": None,
     }  # fmt: skip
     bridges = {name: host["bridges"] for name, host in found.hosts.items()}
     assert [one["address"] for one in bridges["aio1"]] == ["10.77.2.1/21", "10.9.0.1/24"]
@@ -273,6 +273,25 @@ def test_provider_network_is_a_bridge_on_each_host_and_an_interface_of_the_zones
     first, second = found.zones["hypervisor"]
     assert first.provider and second.provider and first.provider["public"] != second.provider["public"]
     assert "provider" not in found.zones["galera"][0].variable()
+
+
+PUBLIC = "cloud: {networks: {other: {cidr: 10.8.0.0/24}, public: {cidr: 10.9.0.0/24, dns: [10.9.0.53]}}}"
+
+
+@pytest.mark.parametrize(("endpoints", "external"), [("", "10.9.0.10"), ("external: cloud.example.net, ", "cloud.example.net")])
+def test_external_address_is_of_its_provider_network_and_only_the_load_balancer_is_there(endpoints, external):
+    found = build(f"{GOOD}  haproxy: {{count: 2}}\n{PUBLIC}\nendpoints: {{{endpoints}external_address: 10.9.0.10}}\n")
+    assert found.stack["vip"] == {"internal": "10.77.0.5", "external": external, "external_address": "10.9.0.10"}
+    assert {name: network["vip"] for name, network in found.stack["cloud"]["networks"].items()} == {"other": None, "public": "10.9.0.10"}
+    assert [list(zone.provider or ()) for zone in found.zones["haproxy"]] == [["public"], ["public"]]
+    assert not any(zone.provider for zone in found.zones["keystone"])
+    assert found.stack["endpoint"]["keystone"] == {
+        "public": f"https://{external}:5000/v3", "internal": "https://10.77.0.5:5000/v3", "admin": "https://10.77.0.5:5000/v3",
+    }  # fmt: skip
+
+
+def test_load_balancer_is_in_no_provider_network_without_an_external_address():
+    assert not any(zone.provider for zone in build(f"{GOOD}  haproxy:\n{PUBLIC}\n").zones["haproxy"])
 
 
 def test_same_input_gives_the_same_inventory():
@@ -333,6 +352,8 @@ def test_members_of_a_cluster_are_as_far_apart_as_the_hosts_allow(hosts, placeme
         ("a b", "count: 1", "a"),
         ("a=x b=x c=y", "count: 2, hosts: [a, b], spread: host", "a b"),
         ("a=x b=x c=y", "per_host: 1, hosts: [a, b]", "a b"),  # so many on each: no word of replicas
+        ("a", "count: 2", "a a"),  # on a single host all are on it
+        ("a b", "count: 3, spread: none", "a b a"),
     ],
 )
 def test_load_balancers_are_apart(hosts, placement, expected):
@@ -476,6 +497,12 @@ def test_availability_zones_are_the_failure_domains_of_hypervisors(hosts, more, 
         ("e1=x e2=x c1=y", "{haproxy: {count: 2, hosts: [all_e]}}", "",
          "services.haproxy.hosts: value ['all_e']: haproxy would have all its 2 zones in failure domain 'x', whose loss would stop it; "
          "it may use 1 of 2 failure domains: let it use 2 or more, or say spread: host"),
+        ("a b", "{haproxy: {count: 3}}", "",
+         "services.haproxy.count: value 3: haproxy would have 2 zones on host 'a', of which one can only stand in for the other: "
+         "take one for each host, or say spread: none"),
+        ("a b", "{haproxy: {per_host: 2, hosts: [all_b]}}", "",
+         "services.haproxy.per_host: value 2: haproxy would have 2 zones on host 'b', of which one can only stand in for the other: "
+         "take one for each host, or say spread: none"),
         ("a=x b=x c=y d=z", "{galera: {hosts: [a, b, c]}}", "",
          "services.galera.hosts: value ['a', 'b', 'c']: galera votes and would have 2 of its 3 members in failure domain 'x', whose loss would "
          "stop it; it may use 2 of 3 failure domains: let it use 3 or more, or say spread: host"),
@@ -570,7 +597,7 @@ REFUSED_TOPOLOGIES = [
     ("unknown key of a placement", "{count: 3}", "{cuont: 3}",
      f"{T}: services.galera.cuont: value 3: unknown key, did you mean 'count'? (known: count, per_host, hosts, spread, memory, vcpus, cpu_cap, quota)"),
     ("unknown key of endpoints", "services:", "endpoints: {intern: 1}\nservices:",
-     f"{T}: endpoints.intern: value 1: unknown key, did you mean 'internal'? (known: internal, external)"),
+     f"{T}: endpoints.intern: value 1: unknown key, did you mean 'internal'? (known: internal, external, external_address)"),
     ("missing release", 'release: "2026.2"\n', "", f"{T}: release: the key is missing and has no default"),
     ("release as a number", '"2026.2"', "2026.2", f"{T}: release: value 2026.2: write a string in quotes"),
     ("release without a value", '"2026.2"', "", f"{T}: release: value None: write a string"),
@@ -668,6 +695,17 @@ REFUSED_TOPOLOGIES = [
      f"{T}: endpoints.internal: value '10.77.2.5': take an address of block 0 of network zone, 10.77.0.1 to 10.77.1.255"),
     ("external address", "services:", "endpoints: {external: 'https://x'}\nservices:",
      f"{T}: endpoints.external: value 'https://x': write a host name or an IPv4 address"),
+    ("external address that nobody has", "services:", "endpoints: {external: 10.77.0.6}\nservices:",
+     f"{T}: endpoints.external: value '10.77.0.6': lies in network 'zone', where only 10.77.0.5 is the load balancer's: leave it out, or give another"),
+    ("second address in no provider network", "services:", f"endpoints: {{external_address: 10.77.0.6}}\n{PUBLIC}\nservices:",
+     f"{T}: endpoints.external_address: value '10.77.0.6': take an address of a provider network (cloud.networks) (known: 10.9.0.0/24, 10.8.0.0/24)"),
+    *((f"second address that {why}", "192.0.2.12, groups: [control]}\nservices:",
+       f"10.9.0.12, groups: [control]}}\n{PUBLIC}\nendpoints: {{external_address: {address}}}\nservices:",
+       f"{T}: endpoints.external_address: value '{address}': {why}: take another address of 10.9.0.0/24")
+      for address, why in (
+          ("10.9.0.0", "is the network itself"), ("10.9.0.1", "is the gateway"), ("10.9.0.12", "is the address of host 'lx02'"),
+          ("10.9.0.53", "is the address of a name server"), ("10.9.0.254", "is of the pool 10.9.0.128 to 10.9.0.254, which the cloud gives away"),
+          ("10.9.0.255", "is the broadcast address"))),
     ("unknown service", "  memcached:", "  memcachd:",
      f"{T}: services.memcachd: value 'memcachd': unknown service: name one, or add its file to the services folder (known: memcached, galera, "
      "haproxy, keystone, swift, hypervisor, nova)"),
@@ -744,6 +782,12 @@ def test_front_ends_that_share_a_port_are_refused():
         match="services/haproxy.yml: api.port: value 3306: galera mysql has this port on the load balancer: choose another",
     ):
         build(GOOD + "  haproxy:\n", services)
+
+
+def test_front_end_on_a_port_of_the_load_balancer_is_refused():
+    services = {**SERVICES, "other": "{description: Other, slot: 30, listen: {web: {port: 8404}}}"}
+    with pytest.raises(Refused, match="listen.web.port: value 8404: haproxy statistics has this port on the load balancer: choose another"):
+        build(GOOD + "  other:\n  haproxy:\n", services)
 
 
 def test_long_lists_of_known_names_begin_with_the_likeliest():

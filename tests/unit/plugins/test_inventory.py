@@ -403,7 +403,7 @@ def test_example_of_production_survives_the_loss_of_any_host_and_any_rack():
     cloud = example("production")
     racks = {name: host.zone for name, host in cloud.topology.hosts.items()}
     assert sorted(set(racks.values())) == ["rack-1", "rack-2", "rack-3"]
-    alone = {"glance", "haproxy", "log", "utility"}
+    alone = {"glance", "log", "utility"}
     for component, zones in cloud.zones.items():
         assert len({zone.host for zone in zones}) == len(zones)
         assert len({racks[zone.host] for zone in zones}) == len(zones)
@@ -416,7 +416,7 @@ def test_example_of_production_survives_the_loss_of_any_host_and_any_rack():
 def test_example_of_two_hosts_takes_a_third_with_its_line_alone(tmp_path):
     two = example("two-hosts")
     assert [zone.host for zone in two.zones["galera"]] == ["one", "two", "one"]
-    assert {component for component, zones in two.zones.items() if len({zone.host for zone in zones}) == 1} == {"glance", "haproxy", "log", "utility"}
+    assert {component for component, zones in two.zones.items() if len({zone.host for zone in zones}) == 1} == {"glance", "log", "utility"}
     text = (CHECKOUT / "inventory/examples/two-hosts/topology.yml").read_text(encoding="utf-8")
     assert "  # three: {" in text
     (tmp_path / "topology.yml").write_text(text.replace("  # three: {", "  three: {"), encoding="utf-8")

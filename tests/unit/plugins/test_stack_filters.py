@@ -16,7 +16,7 @@ from ansible_collections.zonestack.openstack.plugins.filter.stack import (
 )
 
 STACK = {
-    "vip": {"internal": "10.0.0.5", "external": "10.0.0.5"},
+    "vip": {"internal": "10.0.0.5", "external": "10.0.0.5", "external_address": "10.0.0.5"},
     "networks": {
         "zone": {"cidr": "10.0.0.0/21", "prefix": 21, "bridge": "zs", "nic_tag": "zs_0", "mtu": 1500},
         "storage": {"cidr": "10.9.0.0/21", "prefix": 21, "bridge": "st", "mtu": 9000},
@@ -80,11 +80,30 @@ def test_who_may_reach_a_port(names, expected):
     assert source_match(names, STACK) == expected
 
 
-def test_the_one_haproxy_zone_holds_the_vip_and_no_other_zone_does():
+HAPROXY = {"role": "haproxy", "component": "haproxy"}
+
+
+def test_a_haproxy_zone_may_take_the_vip_and_no_other_zone_may():
     zone = {"host": "h1", "address": "10.0.2.8", "mac": "02:00:00:00:00:01"}
-    found = zone_networks(zone, {"role": "haproxy", "component": "haproxy"}, STACK)
-    assert found[0]["addresses"] == ["10.0.0.5"]
-    assert zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)[0]["addresses"] == []
+    found = zone_networks(zone, HAPROXY, STACK)[0]
+    assert (found["vips"], found["addresses"]) == (["10.0.0.5"], [])
+    found = zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)[0]
+    assert (found["vips"], found["addresses"]) == ([], [])
+
+
+def test_the_one_haproxy_zone_of_a_smartos_host_has_the_vip_for_good():
+    zone = {"host": "h1", "address": "10.0.2.8", "mac": "02:00:00:00:00:01"}
+    alone = {**STACK, "hosts": {"h1": {"bridge_address": "10.0.2.1", "backend": "smartos"}}}
+    assert zone_networks(zone, HAPROXY, alone)[0]["addresses"] == ["10.0.0.5"]
+    assert zone_networks(zone, HAPROXY, {**alone, "members": {"haproxy": [{}, {}]}})[0]["addresses"] == []
+
+
+def test_the_external_address_is_taken_in_its_provider_network():
+    stack = {**STACK, "cloud": {"networks": {"public": {"bridge": "zs-x-public", "mtu": 1500, "vip": "203.0.113.5"}}}}
+    zone = {"host": "h1", "address": "10.0.2.8", "mac": "02:0", "provider": {"public": "02:2"}}
+    assert [one["vips"] for one in zone_networks(zone, HAPROXY, stack)] == [["10.0.0.5"], ["203.0.113.5"]]
+    hypervisor = {"role": "hypervisor", "component": "nova_compute"}
+    assert [one["vips"] for one in zone_networks(zone, hypervisor, stack)] == [[], []]
 
 
 def test_a_further_network_has_no_default_route():
@@ -95,10 +114,10 @@ def test_a_further_network_has_no_default_route():
 
 
 def test_an_interface_in_a_provider_network_has_no_address():
-    stack = {**STACK, "cloud": {"networks": {"public": {"bridge": "zs-x-public", "mtu": 1400}}}}
+    stack = {**STACK, "cloud": {"networks": {"public": {"bridge": "zs-x-public", "mtu": 1400, "vip": None}}}}
     zone = {"host": "h1", "address": "10.0.2.16", "mac": "02:0", "provider": {"public": "02:2"}}
     found = zone_networks(zone, {"role": "hypervisor", "component": "nova_compute"}, stack)
-    assert found[1] == {"name": "eth1", "bridge": "zs-x-public", "mac": "02:2", "mtu": 1400}
+    assert found[1] == {"name": "eth1", "bridge": "zs-x-public", "mac": "02:2", "mtu": 1400, "vips": []}
 
 
 def test_database_users_come_from_haproxy_alone():

@@ -243,6 +243,8 @@ def test_live_states_follow_from_what_hosts_say(three: Path) -> None:
             },
         }
     )
+    other = {"mysql/ctl1-galera-1": "UP", "mysql/ctl2-galera-1": "UP"}
+    answers.take({"event": "runner_on_ok", "event_data": {"host": "ctl2-haproxy-1", "res": {"servers": other}}})
     live = answers.live(computed, "now")
     assert answers.silent == {"ctl3": "no route"}
     assert {

@@ -111,6 +111,7 @@ def test_a_made_zone_is_as_described() -> None:
         ({"metadata": {"deployment": "prod"}}, ("metadata",)),
         ({"networks": SPEC.networks[:1]}, ("networks",)),
         ({"networks": (replace(SPEC.networks[0], address="10.77.2.17"), SPEC.networks[1])}, ("networks",)),
+        ({"networks": (replace(SPEC.networks[0], vips=("10.77.0.5",)), SPEC.networks[1])}, ("networks",)),
         ({"volumes": (Volume("log", "/var/log/keystone"),)}, ("volumes",)),
         ({"image": "keystone-ba9876543210"}, ("image",)),
     ],
