@@ -93,6 +93,7 @@ def test_check_mode_shows_the_changed_line(cloud: Deployed) -> None:
 
 def test_plan_names_what_a_run_would_do(cloud: Deployed) -> None:
     """``--plan`` with that override and a zone gone names file, daemon and zone; nothing of it is done."""
+    cloud.override(OVERRIDES["keystone"].text)
     cloud.destroy("aio1-keystone-2")
     before = cloud.starts()
     done = cloud.script("run-playbooks.sh", "--plan", "--json")
