@@ -362,6 +362,7 @@ class Builder(Furnisher):
         argv = ["lxc-attach", *self._lxc, "--keep-env", "--", "/bin/sh", "-euc", f"cd /\numask 022\n{script}"]
         self.log.step(name, argv, self.env, stdin)
 
+
 def debootstrap(store: Store, recipe: Recipe, settings: Settings, rootfs: pathlib.Path, log: Log) -> None:
     """Install a minimal Debian below ``rootfs``, owners shifted, and hand its package lists to all builders.
 
