@@ -8,9 +8,12 @@ A base image takes minutes, so each is kept below :data:`host.BASE` for as long 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
+import typing as t
 
 from host import BASE, CHECKOUT, PROJECT, Host
 
@@ -30,6 +33,23 @@ def make_node(name: str, *options: str) -> Host:
     host.exec(f"DEBIAN_FRONTEND=noninteractive {install} {' '.join(PACKAGES)}", timeout=600)
     init_node(host, *options)
     return host
+
+
+@contextlib.contextmanager
+def a_node(name: str, *options: str) -> t.Iterator[Host]:
+    """Make a node and remove it in the end; or take the one named in ZONESTACK_SMARTOS_HOST as it is, and leave it."""
+    given = os.environ.get("ZONESTACK_SMARTOS_HOST")
+    if not given:
+        host = make_node(name, *options)
+        try:
+            yield host
+        finally:
+            host.destroy()
+        return
+    host = Host(given)
+    host.copy_project(worktree=True)
+    init_node(host, *options)
+    yield host
 
 
 def init_node(host: Host, *options: str) -> None:

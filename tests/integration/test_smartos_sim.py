@@ -20,7 +20,7 @@ import typing as t
 import pytest
 
 from host import Done, Host
-from smartos import SIM, base_image, init_node, make_node
+from smartos import SIM, a_node, base_image
 
 pytestmark = [
     pytest.mark.lxc,
@@ -86,20 +86,10 @@ class Node:
 @pytest.fixture(scope="module")
 def node() -> t.Iterator[Node]:
     """A node that was just made, with the two base images."""
-    given = os.environ.get("ZONESTACK_SMARTOS_HOST")
-    if given:
-        host = Host(given)
-        host.copy_project(worktree=True)
-        init_node(host, "--hostname", "gz1")
-    else:
-        host = make_node("smartos-sim", "--hostname", "gz1")
-    try:
+    with a_node("smartos-sim", "--hostname", "gz1") as host:
         made = Node(host)
         made.images = {brand: base_image(host, brand) for brand in ("lx", "joyent")}
         yield made
-    finally:
-        if not given:
-            host.destroy()
 
 
 def test_the_node_is_there_and_stays_through_a_second_init(node: Node) -> None:

@@ -10,7 +10,6 @@ ZONESTACK_SMARTOS_HOST=NAME the container of that name is taken as it is, and le
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 import typing as t
@@ -20,7 +19,7 @@ import yaml
 
 from deployed import RUN_LIMIT, Run, kill_tree, until
 from host import CHECKOUT, Host
-from smartos import base_image, init_node, make_node
+from smartos import a_node, base_image
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
 
@@ -94,14 +93,7 @@ class Node:
 @pytest.fixture(scope="module")
 def node() -> t.Iterator[Node]:
     """A node with the seed of the base image, and a control side that knows it."""
-    given = os.environ.get("ZONESTACK_SMARTOS_HOST")
-    if given:
-        host = Host(given)
-        host.copy_project(worktree=True)
-        init_node(host, "--hostname", "gz1")
-    else:
-        host = make_node("scenario-smartos", "--hostname", "gz1")
-    try:
+    with a_node("scenario-smartos", "--hostname", "gz1") as host:
         seed = base_image(host, "lx", "trixie")
         variables = yaml.safe_dump({"zone_image_seed": {"uuid": seed}})
         folder = f"{CHECKOUT}/inventory/gz"
@@ -114,9 +106,6 @@ def node() -> t.Iterator[Node]:
         )
         host.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", "gz"], timeout=900)
         yield Node(host)
-    finally:
-        if not given:
-            host.destroy()
 
 
 def test_a_run_that_is_killed_while_it_builds_images_leaves_what_the_next_one_goes_on_from(node: Node) -> None:

@@ -87,12 +87,12 @@ def healthy(computed: Any) -> dict[str, Told]:
             "resolvers": {"/etc/resolv.conf": "nameserver 192.0.2.53\n"},
             "proxies": [],
             "listening": [{"protocol": "tcp", "address": "*", "port": 22, "program": "sshd"}],
-            "package_hosts": ["deb.debian.org"],
+            "package_hosts": ["packages.example.net"],
             "names": {
                 "one.example.net": ["192.0.2.11"],
                 "two.example.net": ["192.0.2.12"],
                 "cloud.example.net": ["203.0.113.9"],
-                "deb.debian.org": ["198.51.100.1"],
+                "packages.example.net": ["198.51.100.1"],
                 name: ["127.0.1.1"],
                 f"{name}.example.net": ["127.0.1.1"],  # as Debian's installer has it
             },
@@ -213,7 +213,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     "name": (given("one", names={"two.example.net": "Name or service not known"}), "problem: one: dns: it does not know two.example.net (Name or service not known)"),
     "external name": (given("two", names={"cloud.example.net": "no answer within 5 s"}), "warning: two: dns: it does not know cloud.example.net (no answer"),
     "own name": (given("two", names={"two": "Name or service not known"}), "warning: two: dns: it does not know its own name two. Fix: add `127.0.1.1 two` to /etc/hosts"),
-    "names of packages": (given("two", names={"deb.debian.org": "Name or service not known"}), "warning: two: dns: it does not know deb.debian.org, where its packages come from"),
+    "names of packages": (given("two", names={"packages.example.net": "Name or service not known"}), "warning: two: dns: it does not know packages.example.net, where its packages come from"),
     "clones": (lambda told: [one.update(machine_id="same") for one in told.values()], "problem: machine-id: one, two have the same one in /etc/machine-id"),
     "one host under two names": (lambda told: [one.update(machine="m", machine_id="same") for one in told.values()], "problem: identity: one and two are one machine"),
     "clock that nothing keeps": (given("two", synchronised=False), "warning: clock: nothing keeps the clock right on two"),
