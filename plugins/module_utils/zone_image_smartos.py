@@ -134,10 +134,10 @@ class Draft:
         self.manifest = pathlib.Path(f"{prefix}.imgmanifest")
         self.file = pathlib.Path(f"{prefix}.zfs")
 
-    def whole(self) -> bool:
-        """Whether both are there, and of one another; imgadm looks at the digest when it installs them."""
+    def whole(self, digest: bool = False) -> bool:
+        """Whether both are there, and of one another: by the size, with ``digest`` by the content, which a power loss may have taken."""
         with contextlib.suppress(imgadm.ImageError, KeyError, IndexError, TypeError):
-            imgadm.check_file(imgadm.read_manifest(str(self.manifest)), str(self.file), digest=False)
+            imgadm.check_file(imgadm.read_manifest(str(self.manifest)), str(self.file), digest)
             return True
         return False
 
@@ -256,7 +256,7 @@ class SmartosImages(ImageStore):
         """Furnish a builder and make it a draft, unless there is one; install the draft."""
         draft = Draft(self.drafts / recipe.id)
         try:
-            if not draft.whole():
+            if not draft.whole(digest=True):
                 draft.remove()
                 origin = image_uuid(recipe.parent) if recipe.parent else self.seed(settings)
                 with Builder(self, recipe, origin, settings, address, log) as builder:
