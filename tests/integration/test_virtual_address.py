@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Two real HAProxy zones, with the files and daemons that a run gives them: who has the virtual addresses, and how soon another one.
 
-The image is made from the services' declarations, so this needs root, LXC, mmdebstrap and a Debian archive.
+The image is made from the services' declarations, so this needs root, LXC, mmdebstrap and a Debian archive. How soon an address
+moves is measured, which says nothing on a busy machine: so this runs only where ZONESTACK_TEST_FAILOVER is set.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ import pytest
 import yaml
 
 from ansible_collections.zonestack.openstack.plugins.action.zone_tree import BOOTSTRAP, PROGRAM
-from ansible_collections.zonestack.openstack.plugins.module_utils import zone_image
+from ansible_collections.zonestack.openstack.plugins.module_utils.image_build import (
+    Network,
+    Recipe,
+    Settings,
+    build_all,
+)
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneSpec, converge
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image import Store
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import LXC_PATH, LxcBackend, veth_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +40,7 @@ sys.path.insert(0, str(ROOT / "scripts/lib"))
 
 pytestmark = [
     pytest.mark.lxc,
+    pytest.mark.skipif(not os.environ.get("ZONESTACK_TEST_FAILOVER"), reason="measures failovers on an idle machine: ZONESTACK_TEST_FAILOVER=1"),
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mmdebstrap") or not shutil.which("lxc-start"), reason="needs root, LXC and mmdebstrap"),
 ]
 
@@ -222,13 +230,13 @@ def build_image(lab: Lab) -> None:
     """One image from what base image and HAProxy declare; made once for this test."""
     base, own = (yaml.safe_load((ROOT / "services" / f"{name}.yml").read_text()) for name in ("_base", "haproxy"))
     packages, commands = ([*base[key], *own["image"][key]] for key in ("packages", "commands"))
-    recipe = zone_image.Recipe(id=IMAGE, name="vipztest", suite=base["suite"], packages=packages, commands=commands, files=base["files"])
-    store = zone_image.Store(str(LXC_PATH / "zonestack"))
+    recipe = Recipe(id=IMAGE, name="vipztest", suite=base["suite"], packages=packages, commands=commands, files=base["files"])
+    store = Store(str(LXC_PATH / "zonestack"))
     store.prepare()
     with store.lock(600):
         if IMAGE not in store.ids():
-            network = zone_image.Network("vipztest0", 21, "198.18.66.1", ["198.18.66.2"])
-            _built, failed = zone_image.build_all(store, [recipe], zone_image.Settings(network, 1, "", "uv"))
+            network = Network("vipztest0", 21, "198.18.66.1", ["198.18.66.2"])
+            _built, failed = build_all(store, [recipe], Settings(network, 1, "", "uv"))
             assert not failed, failed
 
 
