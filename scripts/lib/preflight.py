@@ -294,7 +294,7 @@ def look(computed: Any, way: Way = way_to) -> list[Finding]:
         asked = {name: pool.submit(ask, host, wants[name].request, way) for name, host in machines.items()}
     answers = {name: one.result() for name, one in asked.items()}
     found = [
-        Finding("backend", "hosts of SmartOS cannot be looked at yet", "prepare it by hand, see docs/smartos.md", name, fatal=False)
+        Finding("backend", "hosts of SmartOS cannot be looked at yet", "docs/smartos.md says what a run needs and makes there", name, fatal=False)
         for name in computed.topology.hosts
         if name not in machines
     ]
