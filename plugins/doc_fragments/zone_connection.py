@@ -37,7 +37,7 @@ options:
   zone_host_become:
     description:
       - Whether the command that enters the zone runs under C(sudo -n) on the host.
-      - By default it does when the user on the host is known not to be root.
+      - By default it does when the user on the host is not root, which the host is asked in that very command.
     type: bool
     vars:
       - name: zone_host_become

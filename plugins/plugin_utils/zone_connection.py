@@ -56,6 +56,9 @@ is beyond the command's input is read by the guard and dropped."""
 TIMED_OUT = 124
 """Exit code of a command that was killed at its time limit, as timeout(1) has it."""
 
+AS_ROOT = '$(test "$(id -u)" = 0 || echo sudo -n -H --)'
+"""Before a shell command: runs it as root, by sudo if the user is not root already. A minimal Debian has no sudo."""
+
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -383,27 +386,24 @@ class ZoneConnection(ConnectionBase):
     def _over_ssh(self) -> bool:
         return self.get_option("zone_transport") == "ssh"
 
-    @property
-    def _needs_sudo(self) -> bool:
-        """Whether entering a zone takes sudo on the host, whose user may be left to ssh's own configuration."""
-        chosen: bool | None = self.get_option("zone_host_become")
-        if chosen is not None:
-            return chosen
-        if not self._over_ssh:
-            return os.geteuid() != 0
-        return self._host.get_option("remote_user") not in (None, "root")
-
     def _by_root(self, argv: list[str]) -> list[str]:
-        return [*(["sudo", "-n", "--"] if self._needs_sudo else []), *argv]
+        """Return ``argv`` as what root runs on this machine."""
+        chosen: bool | None = self.get_option("zone_host_become")
+        return [*(["sudo", "-n", "--"] if (os.geteuid() != 0 if chosen is None else chosen) else []), *argv]
+
+    def _by_root_there(self, argv: list[str]) -> str:
+        """Return ``argv`` as a shell command that root runs on the host, whose user may be known to ssh's own configuration only."""
+        chosen: bool | None = self.get_option("zone_host_become")
+        return f"{AS_ROOT if chosen is None else 'sudo -n --' if chosen else ''} {shlex.join(argv)}".lstrip()
 
     def _ask(self, zone: str) -> str:
         """Ask the host about a zone that did not run a command."""
-        argv = self._by_root(self.inspect(zone))
+        argv = self.inspect(zone)
         try:
             if self._over_ssh:
-                rc, out, err = self._host.exec_command(shlex.join(argv), sudoable=False)
+                rc, out, err = self._host.exec_command(self._by_root_there(argv), sudoable=False)
             else:
-                rc, out, err = run_local(argv, ())
+                rc, out, err = run_local(self._by_root(argv), ())
         except (AnsibleError, OSError) as bad:
             return f"it cannot be asked: {bad}"
         return self.explain(zone, rc, to_text(out).strip() or to_text(err).strip()) or f"exit code {rc}"
@@ -412,14 +412,14 @@ class ZoneConnection(ConnectionBase):
         """Run a shell command in the zone with ``feed`` as its standard input."""
         zone, limit, mark = self._zone, self.get_option("zone_command_timeout"), f"zonestack-{secrets.token_hex(8)}"
         supervised = ["/bin/sh", "-c", SUPERVISOR, "zone-command", str(limit), mark, command]
-        argv = self._by_root(self.enter(zone, supervised, ENVIRONMENT))
+        argv = self.enter(zone, supervised, ENVIRONMENT)
         display.vvv(f"EXEC in zone {zone}: {command}", host=zone)
         parts = (b"%d\n" % len(feed), feed, bytes(-len(feed) % BLOCK))
         if self._over_ssh:
             # Not sudoable: that would ask for a terminal, which spoils binary data, and wait for a password prompt.
-            rc, out, err = self._host.exec_command(shlex.join(argv), in_data=parts, sudoable=False)
+            rc, out, err = self._host.exec_command(self._by_root_there(argv), in_data=parts, sudoable=False)
         else:
-            rc, out, err = run_local(argv, parts)
+            rc, out, err = run_local(self._by_root(argv), parts)
         status, err = split_trailer(mark, err)
         if status is None:
             host = self._host.get_option("host") if self._over_ssh else "this machine"

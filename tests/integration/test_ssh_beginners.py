@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host's SSH daemon that drops who begins a connection while others do: a run reaches it all the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ALIASES = 12
+
+
+def test_forks_that_begin_at_once_all_reach_the_host(sshd: t.Any, tmp_path: Path) -> None:
+    """Two may be at their beginning, all others are dropped, as sshd does at random from the tenth on by itself."""
+    port = sshd.port + 1
+    text = (sshd.folder / "config").read_text().replace(f"Port {sshd.port}", f"Port {port}").replace("/pid", "/pid2")
+    (sshd.folder / "strict").write_text(text + "MaxStartups 2:100:2\n")
+    (tmp_path / "known_hosts").write_text((sshd.folder / "known_hosts").read_text().replace(f":{sshd.port} ", f":{port} "))
+    ssh = f"-F none -o IdentitiesOnly=yes -o UserKnownHostsFile={tmp_path}/known_hosts"
+    command = [str(Path(sys.executable).with_name("ansible")), "--inventory", ",".join(f"h{n}" for n in range(ALIASES)) + ",", "all", "--forks", str(ALIASES)]
+    given = {"ansible_host": "127.0.0.1", "ansible_port": port, "ansible_private_key_file": sshd.folder / "client", "ansible_ssh_common_args": f'"{ssh}"'}
+    command += [word for name, value in given.items() for word in ("--extra-vars", f"{name}={value}")]
+    program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
+    assert program
+    with subprocess.Popen([program, "-f", str(sshd.folder / "strict"), "-D", "-e"], stderr=subprocess.PIPE, text=True) as daemon:
+        try:
+            assert daemon.stderr and any("listening" in line for line in daemon.stderr)
+            environment = {**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_HOME": str(tmp_path / "home")}
+            environment["ANSIBLE_SSH_ARGS"] = "-o ControlMaster=auto -o ControlPersist=2s"  # as ansible.cfg, but sooner gone
+            done = subprocess.run([*command, "--module-name", "raw", "--args", "true"], env=environment, capture_output=True, text=True, timeout=120, check=False)
+        finally:
+            daemon.terminate()
+        said = daemon.stderr.read()
+    assert re.search("MaxStartups", said), "the daemon has dropped nobody, so nothing was tested"
+    assert done.returncode == 0, done.stdout + done.stderr
