@@ -286,6 +286,9 @@ def configuration(properties: t.Mapping[str, Property]) -> dict[str, Property]:
 
 # The client
 
+QUESTION = 10.0
+"""Seconds that any command may take, however little of the time for everything is left."""
+
 
 class Smf:
     """SMF of the zone in which this runs, or with ``zone`` of a native zone of this global zone, through zlogin(1)."""
@@ -310,10 +313,10 @@ class Smf:
         return max(1.0, self.deadline - time.monotonic())
 
     def run(self, argv: t.Sequence[str], stdin: str | None = None, check: bool = True, timeout: float | None = None) -> Result:
-        """Run a command in the zone."""
+        """Run a command in the zone. One that has begun in time has :data:`QUESTION` seconds at least: a busy machine does not hang."""
         if self.zone:
             argv = ["zlogin", self.zone, shlex.join(argv)]  # exactly one argument: zlogin does not quote several
-        return run(argv, stdin=stdin, check=check, timeout=self.left if timeout is None else timeout)
+        return run(argv, stdin=stdin, check=check, timeout=max(QUESTION, self.left) if timeout is None else timeout)
 
     def states(self) -> dict[str, str]:
         """The state of every instance, by FMRI."""
@@ -352,7 +355,7 @@ class Smf:
         """Enable an instance and wait until svcadm says that it is online, or cannot be."""
         argv = ["svcadm", "enable", "-s", *(["-t"] if temporary else []), before.fmri]
         try:
-            done = self.run(argv, check=False)
+            done = self.run(argv, check=False, timeout=self.left)
         except CommandError as error:
             if error.rc == TIMED_OUT:
                 raise self.too_late(before.fmri) from error

@@ -21,6 +21,12 @@ SIM = PROJECT / "tests" / "smartos_sim"
 PACKAGES = ("zfs-fuse", "lxc", "python3", "mmdebstrap", "nftables", "xz-utils")
 IMAGES = "/var/tmp/images"  # noqa: S108 - of the host container, which is ours alone
 CACHE = BASE / "smartos-images"
+ADDRESS = "10.88.0.1"
+"""Of a node, where its own zones and SSH reach it."""
+KEY = f"""
+test -e ~/.ssh/id_ed25519 || {{ mkdir -p -m 0700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519; }}
+cat ~/.ssh/id_ed25519.pub >>~/.ssh/authorized_keys; ssh-keyscan -t ed25519 {ADDRESS} >~/.ssh/known_hosts
+"""
 
 
 def make_node(name: str, *options: str) -> Host:
@@ -78,3 +84,13 @@ def base_image(host: Host, brand: str, suite: str = "bookworm") -> str:
     host.exec(["imgadm", "install", "-m", manifest, "-f", manifest.replace(".imgmanifest", ".zfs.gz")], timeout=300)
     uuid: str = json.loads(host.exec(["cat", manifest]).out)["uuid"]
     return uuid
+
+
+def make_control(host: Host, name: str, topology: str) -> None:
+    """Make a node the control machine of a deployment too, which reaches the global zone by SSH as it would any other."""
+    folder = f"{CHECKOUT}/inventory/{name}"
+    host.exec(f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=topology)
+    # YAML as JSON, as this is used without any package
+    host.exec(f"cat >{folder}/group_vars/smartos_hosts.yml", input=json.dumps({"zone_image_seed": {"uuid": base_image(host, "lx", "trixie")}}))
+    host.exec(KEY)
+    host.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", name], timeout=900)

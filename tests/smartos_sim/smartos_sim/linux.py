@@ -24,7 +24,7 @@ import typing as t
 from pathlib import Path
 
 from . import metadata
-from .files import timestamp
+from .files import locked, timestamp
 from .platform import VM, PlatformError, Snapshot
 
 CODE = Path(__file__).resolve().parents[1]
@@ -38,6 +38,8 @@ CGROUP = "cgroup" if os.path.exists("/sys/fs/cgroup/memory") else "cgroup2"
 MIB = 1024 * 1024
 CPU_PERIOD = 100_000  # microseconds
 START_LIMIT = 60.0  # seconds that LXC may take until the zone's init runs
+CLONING = Path("/run/smartos-sim-cloning.lock")
+"""Held while a dataset is cloned: zfs-fuse was seen to stand still for good with four clones at a time."""
 BUSY_LIMIT = 15.0  # seconds for which a dataset may stay busy after its last user
 STALE_MOUNT = ("busy", "Device or resource")
 
@@ -88,10 +90,12 @@ def bridge(tag: str, vlan: int = 0) -> str:
     return name if len(name) <= 15 else f"nt-{hashlib.sha1(name.encode()).hexdigest()[:12]}"
 
 
-def make_bridge(name: str, mtu: int | None = None) -> None:
-    """Have a bridge that is up."""
+def make_bridge(name: str, mtu: int | None = None, port: str | None = None) -> None:
+    """Have a bridge that is up, with the interface ``port`` in it if this system has one of that name."""
     quiet("ip", "link", "add", name, "type", "bridge")  # it may be there, or another command makes it now
     run("ip", "link", "set", name, *(["mtu", str(mtu)] if mtu else []), "up")
+    if port and os.path.exists(f"/sys/class/net/{port}"):
+        run("ip", "link", "set", port, "master", name, "up")
 
 
 def started_at(pid: int) -> str | None:
@@ -224,7 +228,8 @@ class Linux:
         if image_uuid is None:
             zfs("create", "-o", where, vm["zfs_filesystem"])
         else:
-            zfs("clone", "-o", where, f"{vm['zpool']}/{image_uuid}@final", vm["zfs_filesystem"])
+            with locked(CLONING):
+                zfs("clone", "-o", where, f"{vm['zpool']}/{image_uuid}@final", vm["zfs_filesystem"])
         self._root(vm).mkdir(exist_ok=True)
         if vm["brand"] in ("joyent", "builder") and not self._is_provisionable(vm):
             self._destroy(vm["zfs_filesystem"])
@@ -548,9 +553,7 @@ class Linux:
     # -- networks ----------------------------------------------------------------------------------------------------
 
     def nictag_add(self, name: str, kind: str, link: str | None, mtu: int | None) -> None:
-        make_bridge(bridge(name), mtu)
-        if link and os.path.exists(f"/sys/class/net/{link}"):
-            run("ip", "link", "set", link, "master", bridge(name), "up")
+        make_bridge(bridge(name), mtu, link)
 
     def nictag_delete(self, name: str) -> None:
         quiet("ip", "link", "delete", bridge(name))

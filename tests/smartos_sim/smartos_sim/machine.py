@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -89,7 +90,7 @@ def init(state: State, *, pool_size: int, address: str, hostname: str | None) ->
         node["uuid"] = node.get("machine_uuid") or str(uuids.uuid4())
         node["machine_uuid"] = node["uuid"]
         node["admin_address"] = address
-        node["nics"] = {"net0": mac}
+        node["nics"] = {"net0": mac, **_further_nics()}
         tags = read_json(state.directory / "node.json", {}).get("nic_tags")
         node["nic_tags"] = tags or [{"name": "admin", "mac": mac, "link": "net0", "type": "normal"}]
     _files(state, own, mac)
@@ -178,9 +179,13 @@ def _network(state: State) -> None:
     own = ipaddress.ip_interface(state.node["admin_address"])
     admin = linux.bridge("admin")
     for tag in state.node["nic_tags"]:
-        linux.make_bridge(linux.bridge(tag["name"]), tag.get("mtu"))
+        linux.make_bridge(linux.bridge(tag["name"]), tag.get("mtu"), tag.get("link"))
     linux.run("ip", "address", "replace", str(own), "dev", admin)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
+    # Frames on a wire between VMs are none of ipf's business; seen by netfilter there, they would never be translated afterwards.
+    bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if bridged.exists():
+        bridged.write_text("0\n")
     rules = f"""
         table ip {NAT}
         delete table ip {NAT}
@@ -192,6 +197,14 @@ def _network(state: State) -> None:
         }}
     """
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, capture_output=True, check=True)
+
+
+def _further_nics() -> dict[str, str]:
+    """Interfaces of this system that lead elsewhere than its default route: NICs that a tag may be given to, with their MACs."""
+    way_out = json.loads(linux.run("ip", "-json", "route", "show", "default"))
+    taken = {route.get("dev") for route in way_out}
+    nics = sorted(path for path in Path("/sys/class/net").iterdir() if path.name.startswith(("eth", "en")) and path.name not in taken)
+    return {path.name: (path / "address").read_text().strip() for path in nics}
 
 
 def _from_usbkey() -> None:

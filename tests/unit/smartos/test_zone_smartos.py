@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import typing as t
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import zone_smartos
+from ansible_collections.zonestack.openstack.plugins.module_utils import zone_drift, zone_smartos
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import Network, Volume, ZoneError, ZoneSpec, plan
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import (
     RECORD,
@@ -200,3 +202,60 @@ def test_zones_of_ours_are_told_and_no_other_vms(run_module: t.Callable[..., dic
     subprocess.run(["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True)
     told = run_module("zone_info", {"backend": "smartos"})
     assert told["zones"] == {SPEC.name: {"uuid": UUID, "image": IMAGE, "running": False}}
+
+
+@pytest.fixture
+def trees(node: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The roots of a made zone and of its image, which has two files."""
+    made()
+    zone_smartos._vms_at_start.cache_clear()
+    monkeypatch.setattr(zone_drift, "ZONES", node / "zones")
+    image, zone = (node / "zones" / name / "root" for name in (image_uuid(IMAGE), UUID))
+    (image / "etc").mkdir(parents=True)
+    (image / "etc/passwd").write_text("root:x:0:0::/:\n")
+    (image / "etc/group").write_text("root:x:0:\n")
+    (image / "etc/app.conf").write_text("a = 1\n")
+    # As a clone of a file system: times are those of the image.
+    shutil.copytree(image, zone, symlinks=True)
+    return zone, image
+
+
+WANT: dict[str, t.Any] = {"uuid": UUID, "files": {}, "directories": {}, "units": {}}
+HOSTS = {"sha256": hashlib.sha256(b"127.0.0.1 localhost\n").hexdigest(), "mode": "0644", "owner": "root", "group": "root"}
+
+
+def test_a_zone_as_its_image_has_no_drift(trees: tuple[Path, Path]) -> None:
+    """Nor has what the brand, vmadm and the zone write by themselves."""
+    zone, _image = trees
+    for path in ("var/svc/provision_success", "etc/network/interfaces", "etc/resolv.conf", "native/usr/sbin/x", "var/log/x"):
+        (zone / path).parent.mkdir(parents=True, exist_ok=True)
+        (zone / path).write_text("x")
+    (zone / "etc/network/interfaces.d").mkdir()
+    (zone / "etc/network/interfaces.d/mine").write_text("by hand")
+    (zone / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    assert [one.path for one in zone_drift.smartos_drift(SPEC.name, {**WANT, "files": {"/etc/hosts": HOSTS}})] == ["/etc/network/interfaces.d/"]
+
+
+def test_drift_is_found_against_image_and_rendering(trees: tuple[Path, Path]) -> None:
+    zone, _image = trees
+    (zone / "etc/app.conf").write_text("a = 22\n")
+    (zone / "etc/added").write_text("x")
+    (zone / "etc/hosts").write_text("127.0.0.1 changed\n")
+    found = zone_drift.smartos_drift(SPEC.name, {**WANT, "files": {"/etc/hosts": HOSTS}})
+    changed = {(one.path, one.kind) for one in found}
+    assert changed == {("/etc/added", "added"), ("/etc/app.conf", "changed"), ("/etc/hosts", "changed")}
+    hosts = next(one for one in found if one.path == "/etc/hosts")
+    assert (hosts.owner, hosts.detail) == ("a run, then changed by hand", "content")
+
+
+def test_a_zone_without_its_image_is_not_taken_for_right(trees: tuple[Path, Path]) -> None:
+    _zone, image = trees
+    shutil.rmtree(image)
+    with pytest.raises(ZoneError, match=f"its image {IMAGE} is not at"):
+        zone_drift.smartos_drift(SPEC.name, WANT)
+
+
+@pytest.mark.usefixtures("node")
+def test_a_zone_that_is_not_there_is_told() -> None:
+    with pytest.raises(ZoneError, match="it is not on this host"):
+        zone_drift.smartos_drift(SPEC.name, WANT)

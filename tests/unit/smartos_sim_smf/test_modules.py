@@ -140,8 +140,9 @@ def test_what_enabling_finds_in_its_way(zone):
     assert "exit code 4" in message and "svcadm enable -s svc:/site/app:default" in message and "unsatisfied dependencies" in message
     zone.import_(manifest("site/slow", start="/bin/sleep 30", duration="transient", enabled="false", timeout=0))
     zone.until_state("disabled", "svc:/site/slow:default")
-    message = zone.module("svcadm", fmri="svc:/site/slow:default", timeout=1)["msg"]
-    assert "is still on the way from offline to online after 1 s (timeout)" in message
+    # Long enough for a busy machine's svc.startd to begin, and much shorter than the method.
+    message = zone.module("svcadm", fmri="svc:/site/slow:default", timeout=8)["msg"]
+    assert "is still on the way from offline to online after 8 s (timeout)" in message
     assert zone.module("svcadm", fmri="svc:/site/slow:default", wait=False)["changed"] is False
 
 
