@@ -202,8 +202,11 @@ def mirror_lines(suite: str, mirror: str) -> list[str]:
 
 
 def apt_conf(own: t.Iterable[str]) -> str:
-    """apt.conf(5) text for builders: more retries, no translations, nothing that is only recommended, and ``own`` lines."""
-    return "\n".join(['Acquire::Retries "8";', *own, 'Acquire::Languages "none";', 'APT::Install-Recommends "false";', ""])
+    """apt.conf(5) text for builders: more retries, no translations, nothing that is only recommended, and ``own`` lines.
+
+    Retries come at once: apt 3.0 was seen to wait for ever, without any connection, for one that it had put off.
+    """
+    return "\n".join(['Acquire::Retries "8";', 'Acquire::Retries::Delay "false";', *own, 'Acquire::Languages "none";', 'APT::Install-Recommends "false";', ""])
 
 
 def builder_environment(env: t.Mapping[str, str]) -> dict[str, str]:
@@ -436,6 +439,14 @@ class ImageStore(abc.ABC):
     def remove(self, image: str) -> None:
         """Remove an image that nothing needs, and its log."""
 
+    def pack(self, image: str, target: pathlib.Path) -> None:
+        """Write a finished image to a file, for another host."""
+        raise ImageError(f"image {image}: images of this kind of host are built on each, and not carried yet")
+
+    def unpack(self, image: str, source: pathlib.Path) -> None:
+        """Make an image of what :meth:`pack` wrote, elsewhere. What bears its name is finished, whenever this is killed."""
+        raise ImageError(f"image {image}: images of this kind of host are built on each, and not carried yet")
+
     def remains(self) -> list[str]:
         """What killed builds left; nothing while somebody holds :meth:`lock`, for then it is work in progress."""
         if not self.leftovers():
@@ -505,30 +516,38 @@ def check_recipes(store: ImageStore, recipes: t.Sequence[Recipe]) -> None:
 
 
 def build_all(
-    store: ImageStore, missing: t.Sequence[Recipe], settings: Settings
+    store: ImageStore,
+    missing: t.Sequence[Recipe],
+    settings: Settings,
+    unpack: t.Callable[[str], None] | None = None,
+    archived: t.Container[str] = (),
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
     """Build ``missing``, parents before children, as many at once as there are jobs and addresses.
 
     A failed image stops only its own children; all others are finished.
 
-    :return: what was built (id, name, seconds), and a message for each image that was not.
+    :param unpack: makes an image of its archive, for those of ``archived``.
+    :return: what was made (id, name, seconds), and a message for each image that was not.
     """
     built: list[dict[str, t.Any]] = []
     failed: list[str] = []
-    network = t.cast(Network, settings.network)
     addresses: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for address in network.addresses:
+    for address in settings.network.addresses if settings.network else ():
         addresses.put(address)
     waiting = {recipe.id: recipe for recipe in missing}
 
     def one(recipe: Recipe) -> float:
+        started = time.monotonic()
+        if unpack and recipe.id in archived:
+            unpack(recipe.id)
+            return time.monotonic() - started
         address = addresses.get()
         try:
             return store.build(recipe, settings, address)
         finally:
             addresses.put(address)
 
-    with concurrent.futures.ThreadPoolExecutor(max(1, min(settings.jobs, len(network.addresses)))) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max(1, settings.jobs)) as pool:
         running: dict[concurrent.futures.Future[float], Recipe] = {}
         while True:
             for recipe in [recipe for recipe in waiting.values() if not recipe.parent or store.has(recipe.parent)]:
@@ -539,7 +558,7 @@ def build_all(
                 recipe = running.pop(done)
                 try:
                     seconds = round(done.result(), 1)
-                except ImageError as error:
+                except (ImageError, CommandError, OSError) as error:
                     failed.append(str(error))
                 else:
                     built.append({"id": recipe.id, "name": recipe.name, "seconds": seconds})

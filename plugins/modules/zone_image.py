@@ -16,6 +16,7 @@ description:
   - Images of SmartOS zones are imgadm's, under UUIDs computed from their IDs. The base image begins as a zone of an image of Debian
     that is there or is fetched (I(seed)), the others as zones of their parents; all are furnished as those of LXC zones are.
   - This has not run on a real SmartOS machine yet.
+  - An image whose archive is at hand, here or at another host (I(archives)), is unpacked from it rather than built.
   - An image that is there is never changed. A build that is killed leaves nothing that looks finished; the next call
     removes its remains.
   - The log of each build is kept in C(log/<id>.log) below I(store).
@@ -145,6 +146,31 @@ options:
       version:
         description: Its version, with the name.
         type: str
+  archives:
+    description:
+      - Images on their way between hosts, each a file that is known by its digest.
+      - A download that ends early goes on where it ended, also when the call was killed. What has another digest than was said is not used.
+    type: dict
+    suboptions:
+      path:
+        description: Folder of archives on this host.
+        type: path
+        required: true
+      keep:
+        description:
+          - IDs of images whose archives must be in O(archives.path) for others to fetch. They are made there, with O(archives.origins) fetched.
+          - Archives that are not named are removed once they are unpacked, if they were fetched, or with V(pruned).
+        type: list
+        elements: str
+        default: []
+      origins:
+        description: URLs of such folders, asked in this order. With one, nothing is built on this host. No proxy is used for them.
+        type: list
+        elements: str
+        default: []
+      ca:
+        description: Certificate, in PEM, of the authority that vouches for origins with C(https).
+        type: str
   keep:
     description: IDs of images that V(pruned) leaves alone although no zone uses them.
     type: list
@@ -189,6 +215,17 @@ built:
   type: list
   elements: dict
   sample: [{id: keystone-0123456789ab, name: keystone, seconds: 11.2}]
+fetched:
+  description: The images that were made of archives and the seconds each took (none in check mode).
+  returned: when state is present
+  type: list
+  elements: dict
+  sample: [{id: keystone-0123456789ab, name: keystone, seconds: 2.5}]
+archived:
+  description: IDs of images whose archives were put into O(archives.path) for others.
+  returned: when state is present
+  type: list
+  elements: str
 present:
   description: IDs of all images in the store afterwards.
   returned: always
@@ -207,12 +244,14 @@ removed:
   sample: [{id: keystone-0123456789ab, bytes: 183500800}]
 """
 
+import concurrent.futures
 import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
+from ansible_collections.zonestack.openstack.plugins.module_utils.image_archive import Archives
 from ansible_collections.zonestack.openstack.plugins.module_utils.image_build import (
     ImageError,
     ImageStore,
@@ -246,6 +285,12 @@ NETWORK: dict[str, t.Any] = {
     "mtu": {"type": "int", "default": 1500},
 }
 SEED: dict[str, t.Any] = {"uuid": {"type": "str"}, "name": {"type": "str"}, "version": {"type": "str"}}
+ARCHIVES: dict[str, t.Any] = {
+    "path": {"type": "path", "required": True},
+    "keep": {"type": "list", "elements": "str", "default": []},
+    "origins": {"type": "list", "elements": "str", "default": []},
+    "ca": {"type": "str"},
+}
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["present", "pruned"], "default": "present"},
     "images": {"type": "list", "elements": "dict", "default": [], "options": RECIPE},
@@ -256,6 +301,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "mirror": {"type": "str", "default": ""},
     "uv": {"type": "str", "default": "uv"},
     "seed": {"type": "dict", "options": SEED},
+    "archives": {"type": "dict", "options": ARCHIVES},
     "keep": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 1800},
 }
@@ -272,41 +318,79 @@ def open_store(backend: str, root: str | None) -> ImageStore:
 
 
 def present(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
-    """Build the missing images; what was done."""
+    """Have the missing images, built or from archives, and the archives that others fetch; what was done."""
     recipes = [Recipe(**image) for image in params["images"]]
     check_recipes(store, recipes)
+    archives = Archives(**params["archives"]) if params["archives"] else None
     before = store.ids()
     missing = [recipe for recipe in recipes if recipe.id not in before]
-    if missing and not (params["network"] or {}).get("addresses"):
+    archived = {recipe.id for recipe in missing if archives and archives.offers(recipe.id)}
+    lacking = archives.lacking() if archives else []
+    to_build = [recipe for recipe in missing if recipe.id not in archived]
+    if to_build and not (params["network"] or {}).get("addresses"):
         raise ImageError(
-            f"network: needed to build {missing[0].id}: bridge, prefix, gateway and addresses for builders"
+            f"network: needed to build {to_build[0].id}: bridge, prefix, gateway and addresses for builders"
         )
-    built: list[dict[str, t.Any]] = []
+    nowhere = sorted({*lacking} - {*before} - {recipe.id for recipe in recipes})
+    if nowhere and archives and not archives.origins:
+        raise ImageError(f"archives.keep: {', '.join(nowhere)}: no such image is here or among `images`, so there is nothing to make it of")
+    made: list[dict[str, t.Any]] = []
     failed: list[str] = []
     cleaned: list[str] = []
     if check:
-        built = [{"id": recipe.id, "name": recipe.name, "seconds": None} for recipe in missing]
+        made = [{"id": recipe.id, "name": recipe.name, "seconds": None} for recipe in missing]
         cleaned = store.remains()
-    elif missing or store.remains():
+    elif missing or lacking or store.remains():
         store.prepare()
-        with store.lock(params["timeout"] if missing else 0):
+        with store.lock(params["timeout"] if missing or lacking else 0):
             cleaned = store.clean()
             # Another call may have built some while this one waited.
             before = store.ids()
             missing = [recipe for recipe in missing if recipe.id not in before]
+            network = Network(**params["network"]) if params["network"] else None
+            jobs = params["jobs"] or os.cpu_count() or 1
+            if archives and (archived or lacking):
+                archives.prepare()
             if missing:
-                jobs = params["jobs"] or os.cpu_count() or 1
-                settings = Settings(Network(**params["network"]), jobs, params["mirror"], params["uv"], params["seed"] or {})
-                store.check(missing, settings)
-                built, failed = build_all(store, missing, settings)
-    after = sorted({*before, *(image["id"] for image in built)})
-    return {"built": built, "failed": failed, "cleaned": cleaned, "before": before, "present": after}
+                settings = Settings(network, jobs, params["mirror"], params["uv"], params["seed"] or {})
+                to_build = [recipe for recipe in to_build if recipe.id not in before]
+                if to_build:
+                    store.check(to_build, settings)
+                unpack = (lambda image: archives.unpack(store, image)) if archives else None
+                made, failed = build_all(store, missing, settings, unpack, archived)
+            if archives:
+                failed += keep_archives(store, archives, jobs)
+                lacking = [image for image in lacking if archives.note(image)]
+                if not failed:
+                    archives.drop(archives.unfinished())    # of downloads that nobody goes on with
+    result = {"built": [one for one in made if one["id"] not in archived], "fetched": [one for one in made if one["id"] in archived]}
+    after = sorted({*before, *(image["id"] for image in made)})
+    return {**result, "archived": lacking, "failed": failed, "cleaned": cleaned, "before": before, "present": after}
+
+
+def keep_archives(store: ImageStore, archives: Archives, jobs: int) -> list[str]:
+    """Have the archives that others fetch; a message for each that could not be had. An image that was not built has its own."""
+
+    def one(image: str) -> str | None:
+        try:
+            if archives.origins:
+                archives.fetch(image)
+            elif store.has(image):
+                archives.pack(store, image)
+        except (ImageError, CommandError, OSError) as error:
+            return str(error)
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        return [why for why in pool.map(one, archives.lacking()) if why]
 
 
 def pruned(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[str, t.Any]:
     """Remove the images that nothing uses; what was done."""
     if not store.root.is_dir():
         return {"removed": [], "cleaned": [], "before": [], "present": []}
+    archives = Archives(**params["archives"]) if params["archives"] else None
+    surplus = archives.surplus(params["keep"]) if archives else []
     if check:
         cleaned, before, doomed = store.remains(), store.ids(), store.prunable(params["keep"])
         removed = [{"id": image, "bytes": store.size(image)} for image in doomed]
@@ -317,6 +401,9 @@ def pruned(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[str
             for image in store.prunable(params["keep"]):
                 removed.append({"id": image, "bytes": store.size(image)})
                 store.remove(image)
+            if archives:
+                archives.drop(surplus)
+    cleaned = [*cleaned, *surplus]
     gone = {image["id"] for image in removed}
     return {"removed": removed, "cleaned": cleaned, "before": before, "present": [i for i in before if i not in gone]}
 
@@ -334,7 +421,7 @@ def main() -> None:
     except (ImageError, CommandError, OSError) as error:
         module.fail_json(msg=f"zone_image: {error}", invocation=invocation)
     before = result.pop("before")
-    result["changed"] = before != result["present"] or bool(result["cleaned"])
+    result["changed"] = before != result["present"] or bool(result["cleaned"] or result.get("archived"))
     result["diff"] = {"before": listing(before), "after": listing(result["present"])}
     result["invocation"] = invocation
     failed = result.pop("failed", [])

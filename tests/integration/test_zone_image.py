@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import pathlib
@@ -13,11 +15,14 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 import time
+import typing as t
 
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils import zone_image
+from ansible_collections.zonestack.openstack.plugins.module_utils.image_archive import CHUNK
 
 pytestmark = [
     pytest.mark.lxc,
@@ -216,3 +221,141 @@ def test_prune_spares_what_a_zone_uses(lab):
     assert removed[1]["bytes"] > 50_000_000
     with contextlib.suppress(FileNotFoundError):
         assert list((lab.store / "images").iterdir()) == []
+
+
+def snapshot(root: pathlib.Path) -> dict[str, tuple[object, ...]]:
+    """All that an image is made of, by path: kind, mode, owners, device, time, links, content, extended attributes."""
+    found: dict[str, tuple[object, ...]] = {}
+    first: dict[int, str] = {}
+    for directory, names, files in os.walk(root):
+        for name in ("", *names, *files):
+            path = pathlib.Path(directory, name)
+            info = path.lstat()
+            content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+            attributes = {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)}
+            same = first.setdefault(info.st_ino, str(path.relative_to(root)))
+            found[str(path.relative_to(root))] = (info.st_mode, info.st_uid, info.st_gid, info.st_rdev, info.st_mtime_ns, same, content, attributes)
+    return found
+
+
+def layer(store: pathlib.Path, image: str, parent: str | None) -> pathlib.Path:
+    """An image with one of everything that tar could lose, without a build."""
+    rootfs = store / "images" / image / "rootfs"
+    (rootfs / "usr/bin").mkdir(parents=True)
+    (rootfs / "usr/bin/ping").write_bytes(b"\0" * 50_000 + b"x")
+    os.link(rootfs / "usr/bin/ping", rootfs / "usr/bin/ping4")
+    (rootfs / "usr/bin/su").write_text("su")
+    (rootfs / "naïve file").symlink_to("/absent")
+    (rootfs / "opaque").mkdir()
+    os.setxattr(rootfs / "opaque", "user.overlay.opaque", b"y")
+    os.mknod(rootfs / "gone", stat.S_IFCHR, 0)
+    zone_image.shift_owners(str(rootfs))
+    os.chmod(rootfs / "usr/bin/su", 0o4755)
+    os.setxattr(rootfs / "usr/bin/ping", "security.capability", struct.pack("<6I", 0x03000001, 1 << 13, 0, 0, 0, SHIFT))
+    os.utime(rootfs / "usr", ns=(1, 1_700_000_000_123_456_789))
+    (store / "images" / image / "manifest.json").write_text(json.dumps({"id": image, "parent": parent}))
+    return rootfs
+
+
+def test_an_image_arrives_at_another_host_as_it_was(tmp_path):
+    """One store packs, another unpacks; between them is a folder over HTTP, and a call that is killed on the way."""
+    one, two = Lab(tmp_path / "one", "none"), Lab(tmp_path / "two", "none")
+    ids = [RECIPES[name]["id"] for name in ("base", "good")]
+    for image, parent in zip(ids, (None, BASE), strict=True):
+        layer(one.store, image, parent)
+    served = tmp_path / "volumes/repo/images"
+    keep = {"path": str(served), "keep": ids}
+    forecast = one.call("base", "good", archives=keep, network=None, _ansible_check_mode=True)
+    assert (forecast["archived"], forecast["built"], served.exists()) == (ids, [], False)
+    packed = one.call("base", "good", archives=keep, network=None)
+    assert (packed["archived"], packed["changed"]) == (ids, True)
+    assert not one.call("base", "good", archives=keep, network=None)["changed"]
+
+    argv = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(served.parent), "0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            origin = server.stdout.readline().split("(")[1].split(")")[0] + "images"
+            fetch = {"path": str(tmp_path / "two/archives"), "origins": ["http://127.0.0.1:1/images", origin]}
+            left = two.store / "images/.good-000000000000.1"
+            left.mkdir(parents=True)
+            (left / "half").write_text("")
+            forecast = two.call("base", "good", archives=fetch, network=None, _ansible_check_mode=True)
+            got = two.call("base", "good", archives=fetch, network=None)
+        finally:
+            server.terminate()
+    assert [image["id"] for image in forecast["fetched"]] == [image["id"] for image in got["fetched"]] == ids
+    assert (got["built"], got["cleaned"], got["present"]) == ([], [left.name], ids)
+    for image in ids:
+        assert snapshot(two.store / "images" / image / "rootfs") == snapshot(one.store / "images" / image / "rootfs")
+    assert list((tmp_path / "two/archives").iterdir()) == [], "nobody fetches from this host"
+    assert not two.call("base", "good", archives=fetch, network=None)["changed"], "an origin that is away is not asked in vain"
+
+    removed = one.call(state="pruned", keep=[BASE], archives={"path": str(served)})
+    assert sorted(removed["cleaned"]) == ["good-000000000000"]
+    assert sorted(path.name for path in served.iterdir()) == [f"{BASE}.archive", f"{BASE}.json"]
+
+
+class Stalling(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; as long as ``half`` is set, only the first half of an archive. ``ranges`` says what was asked for."""
+
+    half = True
+    ranges: t.ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        if not self.path.endswith(".archive"):
+            return super().do_GET()
+        data, wanted = pathlib.Path(self.translate_path(self.path)).read_bytes(), self.headers.get("Range")
+        self.ranges.append(wanted)
+        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(data) - begin))
+        self.end_headers()
+        if not self.half:
+            self.wfile.write(data[begin:])
+            return None
+        self.wfile.write(data[: len(data) // 2])
+        self.wfile.flush()
+        return time.sleep(60)
+
+
+def test_a_killed_fetch_goes_on_where_it_ended(tmp_path):
+    one, two = Lab(tmp_path / "one", "none"), Lab(tmp_path / "two", "none")
+    rootfs = layer(one.store, BASE, None)
+    (rootfs / "noise").write_bytes(os.urandom(3_000_000))
+    served = tmp_path / "images"
+    one.call(archives={"path": str(served), "keep": [BASE]})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Stalling, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    fetch = {"path": str(tmp_path / "two/archives"), "origins": [f"http://127.0.0.1:{server.server_port}/images"]}
+    assert (served / f"{BASE}.archive").stat().st_size > 2 * CHUNK, "half of it is more than one piece"
+    process = two.start("base", archives=fetch, network=None)
+    try:
+        until(lambda: sum(path.stat().st_size for path in (tmp_path / "two/archives").glob(".*.part")) == CHUNK)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (two.store / "images" / BASE).exists()
+    Stalling.half = False
+    try:
+        got = two.call("base", archives=fetch, network=None)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [image["id"] for image in got["fetched"]] == [BASE]
+    assert Stalling.ranges == [None, f"bytes={CHUNK}-"]
+    assert snapshot(two.store / "images" / BASE / "rootfs") == snapshot(rootfs)
+
+
+def test_what_no_archive_is_does_not_become_an_image(tmp_path):
+    lab, image = Lab(tmp_path / "one", "none"), RECIPES["base"]["id"]
+    folder = tmp_path / "bundle"
+    layer(lab.store, "other-000000000000", None)
+    lab.call(archives={"path": str(folder), "keep": ["other-000000000000"]})
+    for suffix in ("archive", "json"):
+        (folder / f"other-000000000000.{suffix}").rename(folder / f"{image}.{suffix}")
+    refused = lab.call("base", archives={"path": str(folder)}, network=None)
+    assert "holds other-000000000000" in refused["msg"]
+    assert refused["present"] == ["other-000000000000"]
+    (folder / f"{image}.archive").write_bytes(b"x" * (folder / f"{image}.archive").stat().st_size)
+    assert "does not hold what its note says" in lab.call("base", archives={"path": str(folder)}, network=None)["msg"]
+    assert sorted(path.name for path in (lab.store / "images").iterdir()) == ["other-000000000000"]
