@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -26,11 +28,11 @@ def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
             members, api = stack["members"][component], part.get("api")
             if api:
                 add(component, {"port": api["port"], "mode": "http", "members": members, "health": api.get("health") or "/",
-                                "check_port": api["port"], "sticky": False, "public": api.get("public", True)})
+                                "check_port": api["port"], "sticky": False, "idle": 300, "public": api.get("public", True)})
             for listener, listen in (part.get("listen") or {}).items():
                 add(listener, {"port": listen["port"], "mode": listen.get("mode") or "tcp", "members": members,
                                "health": listen.get("check_path"), "check_port": listen.get("check_port") or listen["port"],
-                               "sticky": bool(listen.get("sticky")), "public": bool(listen.get("public"))})
+                               "sticky": bool(listen.get("sticky")), "idle": listen.get("idle") or 300, "public": bool(listen.get("public"))})
     return found
 
 
@@ -134,7 +136,11 @@ def queue_users(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) ->
 
 def identity(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """What Keystone must know of all services: catalog entries and service users, as ``identity_registry`` takes them."""
-    services, users = [], []
+    services: list[dict[str, t.Any]] = []
+    users: list[dict[str, t.Any]] = []
+    shared = stack["identity"]["keystone"]
+    if shared:  # clients look for Keystone in their region, wherever it is
+        services.append({**shared, "endpoints": dict(stack["endpoint"]["keystone"])})
     for name, service in stack["services"].items():
         api = service.get("api")
         if api:
@@ -152,10 +158,44 @@ def identity(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> di
     return {"services": services, "users": users}
 
 
+def mistaken_host(zones: t.Mapping[str, t.Mapping[str, t.Any]], host: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> str:
+    """Why a machine is another host than C(host), as the zones of the deployment that it has were made for one; empty when it is that one."""
+    network = stack["networks"]["zone"]
+    cidr = ipaddress.IPv4Network(network["cidr"])
+    names: dict[str, list[str]] = {}
+    ids: dict[int, list[str]] = {}
+    for name, zone in sorted(zones.items()):
+        described = zone["described"]
+        label = re.escape(str(described.get("metadata", {}).get("component", "")).replace("_", "-"))
+        if found := re.fullmatch(rf"(.+)-{label}-[1-8]", name):
+            names.setdefault(found[1], []).append(name)
+        first = next((one["address"] for one in described.get("networks", []) if one.get("address")), None)
+        if first and ipaddress.IPv4Address(first) in cidr:
+            number = (int(ipaddress.IPv4Address(first)) - int(cidr.network_address)) // network["block"]
+            ids.setdefault(number, []).append(f"{name} {first}")
+    where = f"deployment {stack['deployment']!r}"
+    for other, mine in names.items():
+        if other != host["name"]:
+            return (
+                f"this machine is host {other!r} of {where}: it has {len(mine)} zones that are named for it ({', '.join(mine[:3])}). topology.yml "
+                f"calls it {host['name']!r}. Names, UUIDs and certificates of zones, and what Nova and Neutron know, follow from the host's name, so a "
+                f"host is not renamed: write {other!r} again, or take it out under that name (leaving: true, scripts/remove-host.sh) and add it anew"
+            )
+    for number, mine in ids.items():
+        if number != host["id"]:
+            return (
+                f"this machine has id {number} in {where}: the addresses of its zones are of that block ({', '.join(mine[:3])}). topology.yml gives it "
+                f"id {host['id']}. All others know its zones by these addresses, so a host keeps its id: write id: {number} again, or take it out "
+                f"under it (leaving: true, scripts/remove-host.sh) and add it anew"
+            )
+    return ""
+
+
 class FilterModule:
     """Filters that read the inventory's nouns."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Names of the filters."""
-        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, database_url, queue_users, identity)
+        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, database_url, queue_users, identity,
+                     mistaken_host)
         return {function.__name__: function for function in functions}

@@ -52,15 +52,19 @@ from ansible.inventory.host import Host
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, file_reference
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.regions import Sibling, named
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import read_services
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import (
     CONNECTIONS,
     INTERPRETERS,
+    REPO,
     Cloud,
     Topology,
     compute,
     decode_topology,
+    name_of,
+    way_in,
     zones_group,
 )
 
@@ -112,6 +116,32 @@ def read_certificates(folder: Path) -> dict[str, str]:
     return found
 
 
+def read_siblings(folder: Path, topology: Topology, place: Place) -> dict[str, Sibling]:
+    """The deployments that share a Keystone with this one, by their folders beside its own; see plugin_utils/regions.py.
+
+    Of the others only what they say is read, nothing is computed: each may name this one.
+    """
+    found: dict[str, Sibling] = {}
+    here = place.at("identity").at("from" if topology.identity.from_ else "to")
+    wanted = list(named(topology))
+    for name in wanted:
+        path = folder.parent / name / "topology.yml"
+        known = sorted(one.parent.name for one in folder.parent.glob("*/topology.yml") if one.parent.name != folder.name)
+        if name == folder.name:
+            raise here.refuse(name, "that is this deployment itself: name another", known)
+        if not path.is_file():
+            raise here.refuse(name, f"there is no {shown(path)}: name a deployment's folder", known)
+        other = Place(shown(path))
+        said = decode_topology(read_yaml(path, other.file), other)
+        if "zone" not in said.networks:
+            raise other.at("networks").missing("network 'zone' is missing: every zone has an address on it", said.networks)
+        services = read_services(service_folders(path.parent, (), said.services_path, other))
+        found[name] = Sibling(said, name_of(said, name, other), services, other, way_in(said), str((path.parent / "secrets.yml").absolute()))
+        if topology.identity.from_ == name:  # and those that share it as well
+            wanted += [one for one in said.identity.to if one not in (folder.name, *wanted) and (folder.parent / one / "topology.yml").is_file()]
+    return found
+
+
 def read_cloud(path: Path, further: t.Iterable[str] = ()) -> Cloud:
     """All that ``path`` (a ``topology.yml``) and the services say."""
     place = Place(shown(path))
@@ -125,6 +155,7 @@ def read_cloud(path: Path, further: t.Iterable[str] = ()) -> Cloud:
         place=place,
         base=Place(shown(COLLECTION / "services" / "_base.yml")),
         certificates=read_certificates(path.parent / "ca-certificates"),
+        siblings=read_siblings(path.parent, topology, place),
     )
 
 
@@ -167,14 +198,24 @@ class InventoryModule(BaseInventoryPlugin):
         self._group("zone_hosts")
         for backend in CONNECTIONS:
             self._group(f"{backend}_hosts", {"ansible_python_interpreter": INTERPRETERS[backend]}, "zone_hosts")
-        for name, host in cloud.topology.hosts.items():
-            self.inventory.add_host(name, group=f"{host.backend}_hosts")
-            self.inventory.set_variable(name, "host", cloud.hosts[name])
+        self._group("linked_hosts")
+        self._group("image_fetchers")
+        # Of a host that is to go only scripts/remove-host.sh knows: no play of a run is for its group.
+        self._group("leaving_hosts")
+        present = {name: (host, cloud.hosts[name]) for name, host in cloud.topology.hosts.items()}
+        for name, (host, noun) in {**present, **cloud.leaving}.items():
+            self.inventory.add_host(name, group="leaving_hosts" if name in cloud.leaving else f"{host.backend}_hosts")
+            if name in present and "links" in noun:
+                self.inventory.add_host(name, group="linked_hosts")
+            if name in present and noun.get("origins"):
+                self.inventory.add_host(name, group="image_fetchers")
+            self.inventory.set_variable(name, "host", noun)
             reach = {
                 "ansible_connection": host.connection if host.connection == "local" else None,
                 "ansible_host": host.address,
                 "ansible_user": host.user,
                 "ansible_port": host.port,
+                "ansible_python_interpreter": INTERPRETERS[host.backend] if name in cloud.leaving else None,
             }
             for key, value in reach.items():
                 if value is not None:
@@ -217,6 +258,13 @@ class InventoryModule(BaseInventoryPlugin):
         for component in cloud.zones:
             if component not in children:
                 self.inventory.add_child("zones", component)
+        # The repo zone that is made before the others, because the hosts of those fetch their images from it.
+        self._group("image_servers", parent="zones")
+        fetchers = groups["image_fetchers"].hosts
+        if fetchers:
+            for zone in cloud.zones[REPO]:
+                if cloud.hosts[zone.host].get("origins") == []:
+                    groups["image_servers"].add_host(hosts[zone.name])
         # The run itself fills these: one zone of each host, and the zones that must stop for a change.
         for group in ("zones_first", "zones_stale"):
             self._group(group, parent="zones")

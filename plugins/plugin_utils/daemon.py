@@ -52,6 +52,11 @@ def digest(files: t.Mapping[str, str], reads: t.Iterable[str], unit: str) -> str
     return state.hexdigest()[:16]
 
 
+def digests(files: t.Mapping[str, str], reads: t.Iterable[str], unit: str) -> str:
+    """The same for a daemon that takes changed files by a reload: unit and files apart, with a dot between them."""
+    return f"{digest({}, [], unit)}.{digest(files, reads, '')}"
+
+
 def _quote(value: str) -> str:
     """A value for ``Environment=`` (systemd.exec(5)): in double quotes, with specifiers and escapes disarmed."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
@@ -131,11 +136,13 @@ def render_systemd(
             kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]
         head = ["[Unit]", f"Description={service['description']}: {name}", "After=network.target", "StartLimitIntervalSec=0",
                 *_after(daemon), ""]
-        service_lines = [*kind, f"ExecStart={command}", "Restart=on-failure", "RestartSec=2", "TimeoutStopSec=30",
+        service_lines = [*kind, f"ExecStart={command}", "Restart=on-failure", "RestartSec=2",
+                         # Killed while it imports, it would only import again: on a machine with too much to do for ever.
+                         "TimeoutStartSec=300", "TimeoutStopSec=30",
                          *_service_lines(daemon)]
         tail = ["", "[Install]", "WantedBy=multi-user.target"]
     body = "\n".join([*head, "[Service]", *service_lines])
-    mark = digest(files, reads, "\n".join([body, *tail]))
+    mark = (digests if daemon.get("reload") else digest)(files, reads, "\n".join([body, *tail]))
     copy = f"mkdir -p {RUN_DIRECTORY} && cp {DIGEST_DIRECTORY}/{unit} {RUN_DIRECTORY}/{unit}"
     note = f"ExecStartPre=+/bin/sh -c '{copy}'"
     text = "\n".join(["# Written by zonestack; the next run overwrites what is changed here.", body, note, *tail]) + "\n"

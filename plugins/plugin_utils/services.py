@@ -99,6 +99,7 @@ class Listen:
     check_port: t.Annotated[Port | None, "Port of the health check, when it is not the port itself"] = None
     check_path: t.Annotated[str | None, "HTTP path of the health check; otherwise a TCP connection"] = None
     public: t.Annotated[bool, "Whether the external address serves it too"] = False
+    idle: t.Annotated[int, "Seconds after which a connection on which nobody speaks is cut"] = 300
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ class Daemon:
     drop_in: t.Annotated[tuple[str, ...] | None, "Further lines of the unit's [Service] section"] = None
     tls: t.Annotated[bool, "Whether it reads the zone's certificate"] = True
     clustered: t.Annotated[bool, "Whether it becomes ready only together with its peers"] = False
+    unnoticed: t.Annotated[bool, "Whether a restart cuts nobody off, so that it has no turn to wait for"] = False
+    reload: t.Annotated[bool, "Whether its unit's reload takes changed files (`ExecReload=`), which cuts nobody off, so that it has no turn to wait for"] = False
 
 
 @dataclass(frozen=True)

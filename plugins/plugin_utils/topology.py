@@ -21,7 +21,7 @@ import re
 import typing as t
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.cloud import (
     FLAVORS,
@@ -35,6 +35,9 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.cloud import (
     quota_facts,
 )
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, base_image, service_image
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.links import NAME as LINK_NAME
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.links import Claim, Link, host_links
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.regions import Sibling, share, with_own_users
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import (
     Label,
     Name,
@@ -54,6 +57,9 @@ SLOT_SIZE = 8
 HOST_OFFSET = 1
 #: Offset of the deployment's virtual address in block 0.
 VIP_OFFSET = 5
+
+#: The component that images are fetched from.
+REPO = "repo"
 
 #: Backends and the stores that each knows, its default first.
 STORES = {"lxc": ("overlay", "dir", "btrfs", "zfs"), "smartos": ("zfs",)}
@@ -131,6 +137,10 @@ class Host:
     store: t.Annotated[t.Literal["overlay", "dir", "btrfs", "zfs"] | None, "Where zones lie; default `overlay` for lxc, `zfs` for smartos"] = None
     groups: t.Annotated[tuple[Name, ...], "Groups of hosts that it belongs to, for `hosts:` of services and for group_vars"] = ()
     zone: t.Annotated[str | None, "Failure domain: what fails as one, such as a rack, a room or a building; all hosts name theirs, or none", _DOMAIN] = None
+    leaving: t.Annotated[bool, "No zone is placed on it any more; `scripts/remove-host.sh` then takes away those that it has"] = False
+    addresses: t.Annotated[
+        dict[t.Annotated[str, LINK_NAME], t.Annotated[str, _ADDRESS]], "Addresses on its [links](#link), by link, where they are not as computed"
+    ] = field(default_factory=dict)
 
 
 #: How far apart replicas must be: in different failure domains, on different hosts, or just anywhere.
@@ -179,6 +189,14 @@ class Contents:
 
 
 @dataclass(frozen=True)
+class SharedIdentity:
+    """A Keystone for several deployments, each a [region](operating.md#regions) of one cloud. Both sides say so."""
+
+    from_: t.Annotated[Label | None, "Deployment (its folder beside this one) whose Keystone and dashboard serve this one too; default its own"] = None
+    to: t.Annotated[tuple[Label, ...], "Deployments that use this one's Keystone"] = ()
+
+
+@dataclass(frozen=True)
 class Topology:
     """A deployment: the only file that its owner must write."""
 
@@ -188,8 +206,13 @@ class Topology:
     services: t.Annotated[dict[str, t.Any], "What is deployed and where, each a [Placement](#placement); a name alone takes the service's own defaults"]
     plugin: t.Annotated[t.Literal["zonestack.openstack.topology"] | None, "Lets Ansible find the plugin without this project's ansible.cfg"] = None
     deployment: t.Annotated[Label | None, "Name; default the name of the file's folder"] = None
+    links: t.Annotated[
+        dict[str, dict[t.Annotated[str, LINK_NAME], Link]],
+        "Interfaces of hosts, by host, group of hosts or `all`, then by name. Those of hosts without any are managed elsewhere and not touched",
+    ] = field(default_factory=dict)
     region: t.Annotated[str, "Region in the catalog", matching(r"[A-Za-z0-9_.-]{1,255}", "write letters, digits, _, . and -")] = "RegionOne"
     endpoints: t.Annotated[Endpoints, "Where the deployment is reached"] = Endpoints()
+    identity: t.Annotated[SharedIdentity, "With which deployments it shares a Keystone"] = SharedIdentity()
     cloud: t.Annotated[Contents, "What the cloud holds for its users"] = Contents()
     services_path: t.Annotated[tuple[str, ...], "Folders with further service files, relative to this file"] = ()
     spread: t.Annotated[_Spread | None, "`spread` of services that do not say; default [what the hosts make possible](#where-zones-are)"] = None
@@ -230,6 +253,7 @@ class Cloud:
     :param groups: groups of hosts.
     :param stack: the noun ``stack``.
     :param declared: names of every known service and component, deployed or not: their groups may have variables.
+    :param leaving: hosts that are to go, by name: how they are reached, and their noun ``host``. They are in nothing else.
     """
 
     topology: Topology
@@ -240,6 +264,7 @@ class Cloud:
     groups: dict[str, list[str]]
     stack: dict[str, t.Any]
     declared: frozenset[str]
+    leaving: dict[str, tuple[Host, dict[str, t.Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -260,6 +285,7 @@ class _Fleet:
     :param domains: failure domain of each; the same, nameless one where none is named.
     :param spread: what to demand where a placement does not say.
     :param smartos: those whose zones are SmartOS zones.
+    :param leaving: those that placements may still name, and that get nothing.
     """
 
     ordered: list[str]
@@ -267,6 +293,7 @@ class _Fleet:
     domains: dict[str, str]
     spread: str | None
     smartos: frozenset[str] = frozenset()
+    leaving: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -372,6 +399,15 @@ def _check_interfaces(topology: Topology, place: Place) -> None:
                 right = f"network {ports[network.interface]!r} has it already, and an interface is a port of one bridge: take another, such as a VLAN's"
                 raise here.at(name).at("interface").refuse(network.interface, right)
             ports[network.interface] = name
+
+
+def _host_links(topology: Topology, deployment: str, provider: t.Mapping[str, t.Any], place: Place) -> dict[str, list[dict[str, t.Any]]]:
+    """The links of each host that has any; what networks of the deployment make of them is told."""
+    bridges = {bridge_name(topology, deployment, name): name for name in topology.networks}
+    bridges |= {facts["bridge"]: name for name, facts in provider.items()}
+    both: dict[str, Network | ProviderNetwork] = {**topology.networks, **topology.cloud.networks}
+    ports = {one.interface: Claim(f"network {name!r}", one.mtu) for name, one in both.items() if one.interface}
+    return host_links(topology.links, topology.hosts, _groups(topology), ports, bridges, place)
 
 
 def _check_provider_networks(topology: Topology, deployment: str, place: Place) -> dict[str, t.Any]:
@@ -506,6 +542,21 @@ def _check_nic_tags(topology: Topology, place: Place) -> None:
             raise here.refuse(network.bridge, f"on SmartOS host {host!r} it is a NIC tag: write letters, digits and _")
 
 
+def _without(topology: Topology, leaving: t.Mapping[str, Host], place: Place) -> Topology:
+    """The topology as it is when the hosts that are to go have gone: nothing that follows knows of them."""
+    if not leaving:
+        return topology
+    hosts = {name: host for name, host in topology.hosts.items() if name not in leaving}
+    if not hosts:
+        name = next(iter(leaving))
+        raise place.at("hosts").at(name).at("leaving").refuse(True, "no host would be left: scripts/destroy.sh --all removes a whole deployment")
+    for network, one in topology.cloud.networks.items():
+        if one.gateway_host in leaving:
+            right = "this host is leaving, and with it the way to the network: name another host"
+            raise place.at("cloud").at("networks").at(network).at("gateway_host").refuse(one.gateway_host, right, hosts)
+    return replace(topology, hosts=hosts)
+
+
 def _groups(topology: Topology) -> dict[str, list[str]]:
     """Groups of hosts, hosts in the order of their ids."""
     groups: dict[str, list[str]] = {}
@@ -566,9 +617,11 @@ def _chosen(placement: Placement, fleet: _Fleet, place: Place) -> list[str]:
             chosen.update(fleet.groups[name])
         elif name in fleet.domains:
             chosen.add(name)
-        else:
+        elif name not in fleet.leaving:
             known = [*fleet.ordered, *fleet.groups]
             raise here.at(index).refuse(name, "unknown host, name a host or a group of hosts", known)
+    if not chosen:
+        raise here.refuse(list(placement.hosts), "all of these are leaving: name another host", [*fleet.ordered, *fleet.groups])
     return [name for name in fleet.ordered if name in chosen]
 
 
@@ -711,12 +764,15 @@ def _complaint(
     return f"{who} {where}; it may use {len(used)} of {len(there)} {unit}s: {better}, or say spread: {weaker}"
 
 
-def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]], place: Place) -> list[Placed]:
+def _place_all(
+    topology: Topology, known: Catalogue, groups: dict[str, list[str]], leaving: t.Mapping[str, Host], place: Place
+) -> list[Placed]:
     """Every deployed component with its hosts."""
     ordered = sorted(topology.hosts, key=lambda name: topology.hosts[name].id)
     domains = {name: topology.hosts[name].zone or "" for name in ordered}
     smartos = frozenset(name for name in ordered if topology.hosts[name].backend == "smartos")
-    fleet = _Fleet(ordered, groups, domains, topology.spread, smartos)
+    names = frozenset((*leaving, *(group for host in leaving.values() for group in host.groups)))
+    fleet = _Fleet(ordered, groups, domains, topology.spread, smartos, names)
     placed = []
     for name, value in topology.services.items():
         here = place.at("services").at(name)
@@ -724,7 +780,7 @@ def _place_all(topology: Topology, known: Catalogue, groups: dict[str, list[str]
             raise here.refuse(name, "unknown service: name one, or add its file to the services folder", known.services)
         components = known.of(name)
         for index, need in enumerate(known.services[name].needs):
-            if need not in topology.services:
+            if need not in topology.services and not (need == "keystone" and topology.identity.from_):
                 right = f"service {name!r} needs it ({known.places[name].file}: needs[{index}]): add `{need}:` under services"
                 raise place.at("services").at(need).missing(right, topology.services)
         if not known.services[name].components:
@@ -771,7 +827,8 @@ def _claim_groups(placed: list[Placed], groups: dict[str, list[str]], topology: 
     """One name, one meaning: Ansible would silently merge two groups of the same name."""
     owners = dict.fromkeys(
         (
-            *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts"),
+            *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts", "leaving_hosts"),
+            *("linked_hosts", "image_fetchers", "image_servers"),
             *("zones", "zones_first", "zones_stale", "openstack_services", "hypervisors"),
         ),
         "Ansible or this plugin",
@@ -879,7 +936,8 @@ def _host_variable(
     address may be the last of all, so there are seven); ``bridges`` is what ``zonestack-network`` makes on it, on a SmartOS host
     NICs of the global zone on NIC tags. Instances are not on those, so provider networks are not there.
 
-    A SmartOS host also has ``images``, those that its zones need: what hypervisors are made of it could not even build."""
+    A SmartOS host also has ``images``, those that its zones need: what hypervisors are made of it could not even build. So has one that
+    fetches its images; see :func:`_share_of_repos`."""
     zone, tagged = spaces["zone"], host.backend == "smartos"
     builders = [zone.address(host.id, zone.block - SLOT_SIZE + index) for index in range(SLOT_SIZE - 1)]
     bridges = [
@@ -986,17 +1044,36 @@ def _images(
     return images, used
 
 
-def _images_of(
-    host: str, zones: t.Mapping[str, list[Zone]], used: t.Mapping[str, str], images: t.Mapping[str, t.Any]
-) -> list[str]:
-    """Ids of the images that a host's zones are clones of, and of those below them."""
-    mine: dict[str, None] = {}
+def _images_by_host(
+    zones: t.Mapping[str, list[Zone]], used: t.Mapping[str, str], images: t.Mapping[str, t.Any]
+) -> dict[str, list[str]]:
+    """Ids of the images that each host's zones are clones of, and of those below them."""
+    found: dict[str, dict[str, None]] = {}
     for component, every in zones.items():
-        image: str | None = used[component] if any(zone.host == host for zone in every) else None
-        while image is not None and image not in mine:
-            mine[image] = None
+        chain: list[str] = []
+        image: str | None = used[component]
+        while image is not None:
+            chain.append(image)
             image = images[image]["parent"]
-    return list(mine)
+        for host in dict.fromkeys(zone.host for zone in every):
+            found.setdefault(host, {}).update(dict.fromkeys(chain))
+    return {host: list(mine) for host, mine in found.items()}
+
+
+def _repos(topology: Topology, zones: t.Mapping[str, list[Zone]]) -> list[Zone]:
+    """The zones that images of LXC zones are fetched from. The host of the first one builds them."""
+    return [zone for zone in zones.get(REPO, ()) if topology.hosts[zone.host].backend == "lxc"]
+
+
+def _share_of_repos(host: t.Mapping[str, t.Any], repos: t.Sequence[Zone]) -> dict[str, t.Any]:
+    """What a host has to do with them: ``repo``, the one on it, whose archives it keeps, and ``origins``, where it fetches images
+    from; the host that builds them has none. Hosts begin with different ones, so that each serves its share."""
+    others = [zone for zone in repos if zone.host != host["name"]] if host["name"] != repos[0].host else []
+    first = host["id"] % len(others) if others else 0
+    return {
+        "repo": next((zone.name for zone in repos if zone.host == host["name"]), None),
+        "origins": [f"https://{zone.address}/images" for zone in (*others[first:], *others[:first])],
+    }
 
 
 def decode_topology(data: dict[str, t.Any], place: Place) -> Topology:
@@ -1016,6 +1093,7 @@ def compute(
     place: Place,
     base: Place | None = None,
     certificates: t.Mapping[str, str] | None = None,
+    siblings: t.Mapping[str, Sibling] | None = None,
 ) -> Cloud:
     """Everything that the inventory says.
 
@@ -1025,18 +1103,25 @@ def compute(
     :param deployment: the name to use when the topology gives none.
     :param place: the topology's file, for messages; ``base`` likewise for ``_base.yml``.
     :param certificates: further CA certificates for every zone, file name to PEM text.
+    :param siblings: the deployments that a Keystone is shared with, see :func:`regions.share`.
     :raises Refused: when anything does not fit; nothing has been changed anywhere then.
     """
-    deployment = topology.deployment or decode_dataclass(_Deployment, {"deployment": deployment}, place).deployment
+    folder, deployment = deployment, name_of(topology, deployment, place)
+    identity = share(topology, folder, deployment, siblings or {}, place)
+    if identity["from"]:
+        known = with_own_users(known, deployment)
     spaces = _check_networks(topology, deployment, place)
     _check_hosts(topology, spaces, place)
+    leaving = {name: host for name, host in topology.hosts.items() if host.leaving}
+    topology = _without(topology, leaving, place)
     _check_nic_tags(topology, place)
     provider = _check_provider_networks(topology, deployment, place)
     _check_interfaces(topology, place)
+    links = _host_links(topology, deployment, provider, place)
     internal = _vip(topology, spaces["zone"], place)
     _give_external_address(topology, internal, provider, place)
     groups = _groups(topology)
-    placed = _place_all(topology, known, groups, place)
+    placed = _place_all(topology, known, groups, leaving, place)
     _check_slots(placed, topology, place)
     _claim_groups(placed, groups, topology, place)
     _front_ends(placed)
@@ -1064,11 +1149,18 @@ def compute(
         services[one.component.name] = variable
     facts = {name: _network_facts(topology, deployment, name) for name in topology.networks}
     hosts = {name: _host_variable(name, host, spaces, facts, provider) for name, host in topology.hosts.items()}
-    for name in hosts:
-        if topology.hosts[name].backend == "smartos":
-            hosts[name]["images"] = _images_of(name, zones, used, images)
-    entry = topology.endpoints.external_address or internal
-    vip = {"internal": internal, "external": topology.endpoints.external or entry, "external_address": entry}
+    repos, images_by_host = _repos(topology, zones), _images_by_host(zones, used, images)
+    for name, host in hosts.items():
+        if name in links:
+            host["links"] = links[name]
+        if repos and host["backend"] == "lxc":
+            host.update(_share_of_repos(host, repos))
+        if not repos or host["backend"] == "smartos" or host.get("origins"):
+            host["images"] = images_by_host.get(name, [])  # those of its zones; who has the first repo builds for all
+    vip = {"internal": internal, "external": way_in(topology, internal), "external_address": topology.endpoints.external_address or internal}
+    endpoint = _endpoints(placed, vip)
+    if identity["url"]:  # another deployment's, reached as its users reach it
+        endpoint["keystone"] = dict.fromkeys(("public", "internal", "admin"), identity["url"])
     stack = {
         "deployment": deployment,
         "region": topology.region,
@@ -1082,7 +1174,8 @@ def compute(
             "availability_zones": _availability_zones(topology, zones, services, place),
         },
         "vip": vip,
-        "endpoint": _endpoints(placed, vip),
+        "endpoint": endpoint,
+        "identity": identity,
         "hosts": {
             name: {
                 "id": host.id,
@@ -1105,7 +1198,21 @@ def compute(
         name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components
     }
     declared = frozenset((*known.services, *known.components))
-    return Cloud(topology, hosts, zones, services, parents, groups, stack, declared)
+    gone = {name: (host, _host_variable(name, host, spaces, facts, provider)) for name, host in leaving.items()}
+    return Cloud(topology, hosts, zones, services, parents, groups, stack, declared, gone)
+
+
+def name_of(topology: Topology, folder: str, place: Place) -> str:
+    """The deployment's name: what it says, or that of its folder."""
+    return topology.deployment or decode_dataclass(_Deployment, {"deployment": folder}, place).deployment
+
+
+def way_in(topology: Topology, internal: str | None = None) -> str:
+    """Name or address by which users reach the deployment."""
+    given = topology.endpoints
+    if internal is None:
+        internal = given.internal or str(ipaddress.IPv4Network(topology.networks["zone"].cidr)[VIP_OFFSET])
+    return given.external or given.external_address or internal
 
 
 @dataclass(frozen=True)

@@ -67,3 +67,13 @@ def test_the_certificate_is_read_by_every_daemon_that_has_tls():
     without = [render_systemd("x", {"command": "c", "tls": False}, SERVICE, {"/tls/a": v}, ["/tls"]).digest for v in "12"]
     assert with_tls[0] != with_tls[1]
     assert without[0] == without[1]
+
+
+def test_of_a_daemon_that_is_reloaded_unit_and_files_are_told_apart():
+    def mark(content, drop_in):
+        daemon = {"unit": "a", "tls": False, "reload": True, "reads": ["/etc/a"], "drop_in": [drop_in]}
+        return render_systemd("a", daemon, SERVICE, {"/etc/a/b": content}).digest.split(".")
+
+    (unit, files), (same, others), (another, again) = mark("1", "x"), mark("2", "x"), mark("1", "y")
+    assert unit == same != another
+    assert others != files == again

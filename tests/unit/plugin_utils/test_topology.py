@@ -573,8 +573,8 @@ REFUSED_TOPOLOGIES = [
     ("duplicate host name", "  lx02:", "  aio1:", f"{T}: line 7, column 3: duplicate key 'aio1' (first on line 6): keep one"),
     ("duplicate service", "  memcached:", "  galera:", f"{T}: line 10, column 3: duplicate key 'galera' (first on line 9): keep one"),
     ("unknown key at the top", "release:", "relaese: x\nrelease:",
-     f"{T}: relaese: value 'x': unknown key, did you mean 'release'? (known: release, networks, hosts, services, plugin, deployment, region, "
-     "endpoints, cloud, services_path, spread)"),
+     f"{T}: relaese: value 'x': unknown key, did you mean 'release'? (known: release, networks, hosts, services, plugin, deployment, links, region, "
+     "endpoints, identity, cloud, services_path, spread)"),
     ("provider network over the zones'", "services:", "cloud: {networks: {public: {cidr: 10.77.4.0/24}}}\nservices:",
      f"{T}: cloud.networks.public.cidr: value '10.77.4.0/24': overlaps network 'zone' (10.77.0.0/21): choose another range"),
     ("two provider networks overlap", "services:", "cloud: {networks: {a: {cidr: 10.9.0.0/24}, b: {cidr: 10.9.0.128/25}}}\nservices:",
@@ -591,7 +591,7 @@ REFUSED_TOPOLOGIES = [
      f"{T}: cloud.networks.public.bridge: value 'zs-x': network 'zone' has this bridge: choose another"),
     ("unknown key of a host", "connection: local", "conection: local",
      f"{T}: hosts.aio1.conection: value 'local': unknown key, did you mean 'connection'? (known: id, backend, connection, address, user, port, "
-     "store, groups, zone)"),
+     "store, groups, zone, leaving, addresses)"),
     ("unknown key of a network", "cidr: 10.77.0.0/21", "cidr: 10.77.0.0/21, vlan: 7",
      f"{T}: networks.zone.vlan: value 7: unknown key (known: cidr, block, bridge, interface, mtu)"),
     ("unknown key of a placement", "{count: 3}", "{cuont: 3}",
@@ -608,7 +608,7 @@ REFUSED_TOPOLOGIES = [
     ("duplicate id", "id: 2", "id: 1", f"{T}: hosts.lx02.id: value 1: host 'aio1' has this id: 2 is free"),
     ("no hosts", None, GOOD[: GOOD.index("hosts:")] + "hosts: {}\nservices: {memcached: }\n", f"{T}: hosts: value {{}}: name at least one host"),
     ("host is no mapping", "{id: 1, connection: local}", "1",
-     f"{T}: hosts.aio1: value 1: write a mapping with the keys of host (known: id, backend, connection, address, user, port, store, groups, zone)"),
+     f"{T}: hosts.aio1: value 1: write a mapping with the keys of host (known: id, backend, connection, address, user, port, store, groups, zone, leaving, addresses)"),
     ("host name in capitals", "aio1:", "AIO1:",
      f"{T}: hosts.AIO1: value 'AIO1': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
     ("host name with _", "aio1:", "a_1:", f"{T}: hosts.a_1: value 'a_1': write a DNS label: a-z, 0-9 and -, a letter first, at most 63"),
@@ -800,3 +800,68 @@ def test_long_lists_of_known_names_begin_with_the_likeliest():
     with pytest.raises(Refused, match=r"\(known: lx077, .*, and \d+ more\)$") as refused:
         build(text)
     assert len(str(refused.value)) < 500
+
+
+def shape(value: t.Any) -> t.Any:
+    """What data is made of, whatever stands in it."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    return [shape(item) for item in value] if isinstance(value, (list, tuple)) else type(value).__name__
+
+
+def test_a_large_network_costs_what_a_small_one_does():
+    small, large = (build(GOOD.replace("10.77.0.0/21,", f"10.77.0.0/{prefix}, block: 128,")) for prefix in (23, 16))
+    assert shape([small.hosts, small.stack, small.zones]) == shape([large.hosts, large.stack, large.zones])
+    assert [zone.address for zone in every_zone(small).values()] == [zone.address for zone in every_zone(large).values()]
+
+
+LEAVING = """
+release: "2026.2"
+networks:
+  zone: {cidr: 10.77.0.0/20, interface: eth1}
+hosts:
+  a: {id: 1, address: 192.0.2.1, groups: [control]}
+  b: {id: 2, address: 192.0.2.2, groups: [control]}
+  c: {id: 3, address: 192.0.2.3, groups: [control]}
+  d: {id: 4, address: 192.0.2.4, groups: [control]}
+  e: {id: 5, address: 192.0.2.5}
+services:
+  galera: {hosts: [control]}
+  memcached: {per_host: 1, hosts: [d, e]}
+"""
+
+
+def test_host_that_leaves_is_as_good_as_gone():
+    marked = build(LEAVING.replace("192.0.2.5}", "192.0.2.5, leaving: true}").replace("id: 2,", "id: 2, leaving: true,"))
+    lines = [line for line in LEAVING.splitlines() if not line.startswith(("  b:", "  e:"))]
+    deleted = build("\n".join(lines).replace("[d, e]", "[d]"))
+    assert (marked.zones, marked.stack, marked.hosts, marked.groups) == (deleted.zones, deleted.stack, deleted.hosts, deleted.groups)
+    assert [zone.host for zone in marked.zones["galera"]] == ["a", "c", "d"]
+    assert {name: noun["id"] for name, (_host, noun) in marked.leaving.items()} == {"b": 2, "e": 5}
+    assert deleted.leaving == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[control]}\n  b", "[control], leaving: true}\n  b", None),
+        ("[d, e]", "[e]", r"services.memcached.hosts: value .* all of these are leaving: name another host"),
+        ("galera: {hosts: [control]}", "galera: {hosts: [a, b, e]}", r"galera votes and would have 2 of its 3 members on host 'a'"),
+    ],
+)
+def test_host_may_leave_where_the_others_do_without_it(old, new, message):
+    text = LEAVING.replace("192.0.2.5}", "192.0.2.5, leaving: true}")
+    if message is None:
+        build(text.replace(old, new))
+        return
+    with pytest.raises(Refused, match=message):
+        build(text.replace(old, new))
+
+
+def test_last_host_and_the_way_to_a_network_do_not_leave():
+    lonely = LEAVING.replace("address:", "leaving: true, address:")
+    with pytest.raises(Refused, match=r"hosts.a.leaving: .*no host would be left: scripts/destroy.sh --all"):
+        build(lonely)
+    way = LEAVING.replace("192.0.2.5}", "192.0.2.5, leaving: true}") + "cloud: {networks: {out: {cidr: 192.0.3.0/24, gateway_host: e}}}\n"
+    with pytest.raises(Refused, match=r"cloud.networks.out.gateway_host: .*leaving, and with it the way to the network"):
+        build(way)

@@ -120,11 +120,17 @@ def test_groups_and_hosts(tree):
     assert found["lxc_hosts"]["hosts"] == ["aio1", "lx-02"]
     assert set(found["zone_hosts"]["children"]) == {"lxc_hosts", "smartos_hosts"}
     assert found["control"]["hosts"] == ["lx-02"]
-    assert found["zones"]["children"] == ["nova", "galera", "keystone", "zones_first", "zones_stale", "openstack_services", "hypervisors"]
+    assert found["zones"]["children"] == ["nova", "galera", "keystone", "image_servers", "zones_first", "zones_stale", "openstack_services", "hypervisors"]
     assert found["nova"]["children"] == ["nova_api", "nova_conductor"]
     assert found["galera"]["hosts"] == ["aio1-galera-1", "lx-02-galera-1", "aio1-galera-2"]
     assert found["lx_02_zones"]["hosts"] == ["lx-02-galera-1", "lx-02-keystone-1"]
     assert "hosts" not in found["ungrouped"] if "ungrouped" in found else True
+
+
+def test_hosts_with_links_are_a_group_and_know_them(tree):
+    tree.write("topology.yml", GOOD + "links: {control: {eno1: {cidr: 192.0.2.0/24}}}\n")
+    assert tree.inventory()["linked_hosts"]["hosts"] == ["lx-02"]
+    assert tree.variables("lx-02")["host"]["links"][0]["address"] == "192.0.2.12/24"
 
 
 def test_zone_is_reached_through_its_host(tree):
@@ -168,6 +174,7 @@ def test_smartos_zone_is_reached_by_its_uuid(tree):
 def test_local_host_uses_its_own_python_and_not_the_control_machines(tree):
     host = tree.variables("aio1")
     assert (host["ansible_connection"], host["ansible_python_interpreter"]) == ("local", "/usr/bin/python3")
+    assert [image.rpartition("-")[0] for image in host["host"].pop("images")] == ["base", "keystone"]
     assert host["host"] == {
         "name": "aio1", "id": 1, "backend": "lxc", "store": "overlay", "addresses": {"zone": "10.77.2.1"},
         "builders": [f"10.77.3.{last}" for last in range(248, 255)],
@@ -191,7 +198,7 @@ def test_zone_has_three_nouns_and_little_else(tree):
     }
     assert found.keys() == own
     assert found["stack"].keys() == {
-        "cloud", "deployment", "region", "release", "networks", "vip", "endpoint", "hosts", "members", "services", "images",
+        "cloud", "deployment", "region", "release", "networks", "vip", "endpoint", "identity", "hosts", "members", "services", "images",
     }  # fmt: skip
 
 
@@ -428,6 +435,13 @@ def test_example_of_two_hosts_takes_a_third_with_its_line_alone(tmp_path):
         assert three.zones[component][2].host == "three"
 
 
+def test_example_of_smartos_has_the_placeholder_that_a_control_zone_replaces():
+    cloud = example("smartos")
+    script = (CHECKOUT / "scripts/lib/control-zone.sh").read_text(encoding="utf-8")
+    assert [(host.backend, host.user, f"PLACEHOLDER={host.address}" in script.splitlines()) for host in cloud.topology.hosts.values()] == [("smartos", "root", True)]
+    assert "keystone" in cloud.zones and not {"nova_compute", "ovn"} & cloud.zones.keys()
+
+
 def test_reference_pages_are_current():
     done = subprocess.run(
         [sys.executable, str(CHECKOUT / "scripts" / "render-docs.py"), "--check"],
@@ -437,3 +451,14 @@ def test_reference_pages_are_current():
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_host_that_leaves_is_reached_and_in_no_other_group(tree: Tree) -> None:
+    tree.write("topology.yml", GOOD.replace("user: admin", "leaving: true, user: admin"))
+    listed = tree.inventory()
+    assert listed["leaving_hosts"]["hosts"] == ["lx-02"]
+    assert [name for name, group in listed.items() if "lx-02" in group.get("hosts", [])] == ["leaving_hosts"]
+    variables = tree.variables("lx-02")
+    assert (variables["ansible_host"], variables["ansible_user"], variables["ansible_port"]) == ("192.0.2.12", "admin", 2222)
+    assert (variables["host"]["id"], variables["ansible_python_interpreter"]) == (2, "/usr/bin/python3")
+    assert list(variables["stack"]["hosts"]) == ["aio1"]

@@ -10,6 +10,7 @@ from ansible_collections.zonestack.openstack.plugins.filter.stack import (
     database_url,
     front_ends,
     identity,
+    mistaken_host,
     queue_users,
     source_match,
     zone_networks,
@@ -29,6 +30,7 @@ STACK = {
         "nova_novncproxy": [{"name": "h1-nova-novncproxy-1", "address": "10.0.2.88"}],
     },
     "endpoint": {"nova": {"public": "https://p", "internal": "https://i", "admin": "https://a"}},
+    "identity": {"from": None, "secrets": {}, "keystone": None, "url": None, "regions": ["RegionOne"]},
     "services": {
         "galera": {
             "components": {"galera": {"listen": {"mysql": {"port": 3306, "sticky": True, "check_port": 9200, "check_path": "/"}}}}
@@ -152,3 +154,28 @@ def test_builders_use_the_hosts_own_addresses():
 def test_a_database_url_leads_through_the_load_balancer_with_tls():
     url = database_url("nova_api", STACK, SECRETS)
     assert url == "mysql+pymysql://nova_api:d2@10.0.0.5:3306/nova_api?charset=utf8mb4&ssl_ca=/etc/zonestack/tls/ca.crt"
+
+
+LIFE = {"deployment": "x", "networks": {"zone": {"cidr": "10.0.0.0/16", "block": 512}}}
+
+
+def there(name: str, component: str, address: str | None) -> dict:
+    networks = [{"name": "eth0", **({"address": address} if address else {})}]
+    return {name: {"uuid": "u", "described": {"name": name, "metadata": {"deployment": "x", "component": component}, "networks": networks}}}
+
+
+@pytest.mark.parametrize(
+    ("zones", "words"),
+    [
+        ({}, None),  # a new machine, or one that replaces a dead one
+        (there("a-nova-api-1", "nova_api", "10.0.2.96"), None),
+        (there("a-nova-api-1", "nova_api", "192.0.2.96"), None),  # the network was another one
+        (there("a-nova-api-1", "nova_api", None), None),
+        (there("b-nova-api-1", "nova_api", "10.0.2.96"), "is host 'b' of deployment 'x': it has 1 zones that are named for it (b-nova-api-1)"),
+        (there("a-b-nova-api-1", "nova_api", "10.0.2.96"), "is host 'a-b' of deployment 'x'"),
+        (there("a-nova-api-1", "nova_api", "10.0.4.96"), "has id 2 in deployment 'x': the addresses of its zones are of that block (a-nova-api-1 10.0.4.96)"),
+    ],
+)
+def test_zones_say_which_host_a_machine_is(zones, words):
+    said = mistaken_host(zones, {"name": "a", "id": 1}, LIFE)
+    assert (said == "") if words is None else (words in said and "scripts/remove-host.sh" in said)

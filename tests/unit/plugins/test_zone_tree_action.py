@@ -152,7 +152,7 @@ def test_a_hypervisor_knows_its_availability_zone_where_there_are_some(variables
 def test_each_node_of_the_queue_can_stand_in_for_the_others_and_nobody_else_can(variables):
     of_zones, _secrets = variables
     nodes = {name: str(mine["zone"]["address"]) for name, mine in of_zones.items() if name.startswith("aio1-rabbit-mq-")}
-    for name in (*nodes, "aio1-memcached-1"):
+    for name in (*nodes, "aio1-utility-1"):
         files = {entry["path"]: entry["content"] for entry in rendered(of_zones[name])["files"]}
         names = load_pem_x509_certificate(files["/etc/zonestack/tls/zone.crt"].encode()).extensions.get_extension_for_class(SubjectAlternativeName).value
         addresses = {str(one) for one in names.get_values_for_type(IPAddress)}

@@ -1,0 +1,120 @@
+# Copyright (c) 2026, the zonestack authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deployments that share a Keystone, and with it users, projects and the catalog: regions of one cloud, which share nothing else.
+
+Both sides say so in their ``topology.yml``: the one that has it names the others (``identity: {to: [..]}``), each of these names that one
+(``identity: {from: ..}``). So none trusts another's authority without its owner's word, and what would clash is refused on either side.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, Service
+
+if t.TYPE_CHECKING:
+    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import Topology
+
+KEYSTONE = "keystone"
+#: What the one with the Keystone has for all of them.
+SHARED = (KEYSTONE, "horizon")
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """Another deployment of the family.
+
+    :param deployment: its name, which need not be that of its folder.
+    :param known: its catalogue of services.
+    :param entry: where its users reach it.
+    :param secrets: path of its ``secrets.yml``.
+    """
+
+    topology: Topology
+    deployment: str
+    known: Catalogue
+    place: Place
+    entry: str
+    secrets: str
+
+
+def named(topology: Topology) -> tuple[str, ...]:
+    """The deployments that a topology shares a Keystone with, by their folders."""
+    return (topology.identity.from_,) if topology.identity.from_ else topology.identity.to
+
+
+def share(topology: Topology, folder: str, deployment: str, siblings: t.Mapping[str, Sibling], place: Place) -> dict[str, t.Any]:
+    """``stack.identity``: whose Keystone it is (``from``, none: its own), its entry in the catalog, where the others' secrets are, and the regions.
+
+    :param folder: the name by which the others know this deployment.
+    :param siblings: all of the family but this one, by folder; also those that only share with the same one.
+    :raises Refused: when the sides do not agree, or would be in each other's way.
+    """
+    here, mine = place.at("identity"), topology.identity
+    if mine.from_ is not None:
+        if mine.to:
+            raise here.at("to").refuse(list(mine.to), f"it uses the Keystone of {mine.from_!r}, so it has none to share: keep one of from and to")
+        _agree_from(folder, siblings[mine.from_], mine.from_, here.at("from"))
+        for name in SHARED:
+            if name in topology.services:
+                right = f"deployment {mine.from_!r} has it for both (identity.from): leave it out here"
+                raise place.at("services").at(name).refuse(topology.services[name], right)
+    for index, name in enumerate(mine.to):
+        if KEYSTONE not in topology.services:
+            raise here.at("to").refuse(list(mine.to), "there is no Keystone to share: name keystone under services")
+        if siblings[name].topology.identity.from_ != folder:
+            right = f"{siblings[name].place.file} does not say that it uses this one's Keystone: add `identity: {{from: {folder}}}` there, or leave it out"
+            raise here.at("to").at(index).refuse(name, right)
+    for name, other in siblings.items():
+        _keep_apart(topology, deployment, name, other, place)
+    found: dict[str, t.Any] = {"from": mine.from_, "secrets": {name: siblings[name].secrets for name in named(topology)}, "keystone": None, "url": None}
+    found["regions"] = [topology.region, *(siblings[name].topology.region for name in named(topology))]  # this one's first
+    if mine.from_ is not None:
+        owner = siblings[mine.from_]
+        service = owner.known.services[KEYSTONE]
+        if service.api is None:
+            raise here.at("from").refuse(mine.from_, "its keystone.yml declares no api")
+        found["keystone"] = {"name": service.api.name or KEYSTONE, "type": service.api.type, "description": service.description}
+        found["url"] = f"https://{owner.entry}:{service.api.port}{service.api.path}"
+    return found
+
+
+def _agree_from(folder: str, owner: Sibling, name: str, here: Place) -> None:
+    """The deployment that a Keystone is taken from has one, and gives it."""
+    if owner.topology.identity.from_ is not None:
+        raise here.refuse(name, f"it uses that of {owner.topology.identity.from_!r} itself: name that one")
+    if KEYSTONE not in owner.topology.services:
+        raise here.refuse(name, f"{owner.place.file} has no keystone under services: name a deployment that has")
+    if folder not in owner.topology.identity.to:
+        names = ", ".join([*owner.topology.identity.to, folder])
+        raise here.refuse(name, f"{owner.place.file} does not name this deployment: write `identity: {{to: [{names}]}}` there")
+
+
+def _keep_apart(topology: Topology, deployment: str, name: str, other: Sibling, place: Place) -> None:
+    """What regions of one cloud may not have in common."""
+    if deployment == other.deployment:
+        raise place.at("deployment").refuse(deployment, f"{other.place.file} has this name too, and UUIDs and service users follow from it: choose another")
+    if topology.region == other.topology.region:
+        raise place.at("region").refuse(topology.region, f"deployment {name!r} is this region in the catalog that they share: choose another name")
+    for network, one in topology.networks.items():
+        for far, theirs in other.topology.networks.items():
+            if ipaddress.IPv4Network(one.cidr).overlaps(ipaddress.IPv4Network(theirs.cidr)):
+                right = f"overlaps network {far!r} of deployment {name!r} ({theirs.cidr}), which its zones must reach: choose another range"
+                raise place.at("networks").at(network).at("cidr").refuse(one.cidr, right)
+
+
+def with_own_users(known: Catalogue, deployment: str) -> Catalogue:
+    """The catalogue with service users of this deployment's own: in a shared Keystone the region that has it has the plain names."""
+
+    def renamed(service: Service) -> Service:
+        if service.identity is None:
+            return service
+        return replace(service, identity=replace(service.identity, user=f"{service.identity.user}-{deployment}"))
+
+    services = {name: renamed(service) for name, service in known.services.items()}
+    components = {name: replace(one, merged=renamed(one.merged)) for name, one in known.components.items()}
+    return replace(known, services=services, components=components)
