@@ -42,8 +42,15 @@ options:
       - With O(state=drained), how many other servers of each of its front ends must be up first, so that a cluster keeps its
         quorum and an API a server. They are waited for as long as O(others_wait) says; too few are an error. Those that
         an earlier run took out of rotation, and ended before it put them back, are put back first.
+      - Of a front end to which members come or from which they go, HAProxy learns after them. So never more are asked for than it
+        knows of O(members).
     type: int
     default: 0
+  members:
+    description: With O(others), names of the servers that are to stay; others that HAProxy still knows do not count. Empty means all.
+    type: list
+    elements: str
+    default: []
   others_wait:
     description: Seconds to wait for O(others).
     type: int
@@ -140,15 +147,19 @@ def missing(rows: list[dict[str, str]], every: bool) -> list[str]:
     return sorted({row["pxname"] for row in rows} - alive)
 
 
-def too_few(haproxy: Haproxy, name: str, others: int) -> str:
-    """Which front end of ``name`` would be left with fewer than ``others`` servers that are up; empty when none would."""
-    rows = haproxy.servers("")
+def too_few(haproxy: Haproxy, name: str, others: int, members: t.Collection[str] = ()) -> str:
+    """Which front end of ``name`` would be left with fewer than ``others`` servers that are up; empty when none would.
+
+    Given ``members``, only they count, and where HAProxy knows fewer others, all of those are enough.
+    """
+    rows = [row for row in haproxy.servers("") if not members or row["svname"] in (*members, name)]
     for front_end in sorted({row["pxname"] for row in rows if row["svname"] == name}):
         rest = [row for row in rows if row["pxname"] == front_end and row["svname"] != name]
         up = sum(row["status"].startswith("UP") for row in rest)
-        if up < others:
+        needed = min(others, len(rest)) if members else others
+        if up < needed:
             states = ", ".join(f"{row['svname']} {row['status']}" for row in rest) or "none"
-            return f"{front_end} needs {others} other servers that are up before {name} may go, and has {up} ({states})"
+            return f"{front_end} needs {needed} other servers that are up before {name} may go, and has {up} ({states})"
     return ""
 
 
@@ -170,6 +181,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["drained", "ready", "up"], "required": True},
             "all": {"type": "bool", "default": True},
             "others": {"type": "int", "default": 0},
+            "members": {"type": "list", "elements": "str", "default": []},
             "others_wait": {"type": "int", "default": 120},
             "wait": {"type": "int", "default": 60},
             "socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
@@ -186,7 +198,7 @@ def main() -> None:
             for server in left_behind(haproxy, name):
                 haproxy.ask(f"set server {server} state ready")
             deadline = time.monotonic() + module.params["others_wait"]
-            while reason := too_few(haproxy, name, module.params["others"]):
+            while reason := too_few(haproxy, name, module.params["others"], module.params["members"]):
                 if time.monotonic() > deadline:
                     module.fail_json(msg=f"{reason}: mend these first, or nobody would serve")
                 time.sleep(0.5)

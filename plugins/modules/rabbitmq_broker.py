@@ -6,13 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rabbitmq_broker
-short_description: Virtual hosts, users, permissions and policies of a RabbitMQ cluster in one call
+short_description: Virtual hosts, users, permissions, policies and members of a RabbitMQ cluster in one call
 version_added: 0.1.0
 description:
   - Speaks with the management API of one node; what it writes holds in the whole cluster.
   - Waits until the expected number of nodes run, so that nothing is written to a part of the cluster.
   - Named users have exactly the permissions that are asked for; a policy that is not asked for is removed from the named virtual
     hosts; the user C(guest) is removed. Other users and virtual hosts are not touched.
+  - Nodes that do not run and are none of O(members) are forgotten by the cluster, and with them their replicas of queues.
   - A password is compared with the salted hash that the broker keeps, so C(changed) is true only when it really differs.
 author: the zonestack authors (@zonestack)
 attributes:
@@ -42,6 +43,18 @@ options:
     description: Number of nodes that must run before anything is read or written.
     type: int
     default: 1
+  members:
+    description:
+      - Names of all nodes that belong to the cluster, such as V(rabbit@aio1-rabbit-mq-1). Others that do not run are forgotten with
+        C(rabbitmqctl forget_cluster_node), so the module must run in a zone of the cluster then. Those that run stay.
+      - By default no node is forgotten.
+    type: list
+    elements: str
+    default: []
+  abandoned:
+    description: Regular expression. Queues whose name has a match and from which nobody takes messages are removed.
+    type: str
+    default: ""
   vhosts:
     description: Virtual hosts that must exist. Their queues are quorum queues unless a client asks for another type.
     type: list
@@ -126,14 +139,20 @@ actions:
 
 import base64
 import hashlib
+import re
 import typing as t
 import urllib.parse
 from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, wait_until_ready
 
 DEFAULT_QUEUE_TYPE = "quorum"
+FORGET = "forget"
+"""Method of the one action that the management API does not offer; its path is the name of a node."""
+FORGET_SECONDS = 120
+REMOVALS = {"nodes": "forget node ", "queues": "remove queue "}
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 HASHES = {"rabbit_password_hashing_sha256": "sha256", "rabbit_password_hashing_sha512": "sha512"}
 
@@ -156,6 +175,8 @@ class Broker:
     users: dict[str, dict[str, t.Any]] = field(default_factory=dict)  # name: hash, algorithm, tags
     permissions: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)  # (vhost, user): the three patterns
     policies: dict[tuple[str, str], dict[str, t.Any]] = field(default_factory=dict)  # (vhost, name)
+    stopped: list[str] = field(default_factory=list)  # nodes of the cluster that do not run
+    idle: list[tuple[str, str]] = field(default_factory=list)  # (vhost, name) of queues without a consumer; only where they are asked for
 
 
 def quoted(*parts: str) -> str:
@@ -191,9 +212,15 @@ def require_nodes(api: JsonApi, expected: int) -> None:
         raise NotReady(f"{len(running)} of {expected} nodes run ({', '.join(running)})")
 
 
-def read_broker(api: JsonApi) -> Broker:
-    """Read everything in four requests."""
+def read_broker(api: JsonApi, params: t.Mapping[str, t.Any]) -> Broker:
+    """Read everything, in four requests and one for each of the two further questions."""
     broker = Broker()
+    if params["members"]:
+        nodes = api.call("GET", "/api/nodes?columns=name,running").body
+        broker.stopped = sorted(node["name"] for node in nodes if not node.get("running"))
+    if params["abandoned"]:
+        queues = api.call("GET", "/api/queues?columns=name,vhost,consumers").body
+        broker.idle = sorted((queue["vhost"], queue["name"]) for queue in queues if not queue.get("consumers"))
     for vhost in api.call("GET", "/api/vhosts?columns=name,default_queue_type").body:
         broker.vhosts[vhost["name"]] = vhost.get("default_queue_type") or "undefined"
     for user in api.call("GET", "/api/users").body:
@@ -214,7 +241,11 @@ def read_broker(api: JsonApi) -> Broker:
 
 def plan(broker: Broker, params: t.Mapping[str, t.Any]) -> list[Action]:
     """Requests that lead from what the broker holds to what is asked for, in an order that works."""
-    actions = []
+    actions = [Action(f"forget node {node}", FORGET, node) for node in broker.stopped if params["members"] and node not in params["members"]]
+    for vhost, name in broker.idle:
+        if params["abandoned"] and re.search(params["abandoned"], name):
+            # Without `if-unused`, which quorum queues refuse; a moment ago nobody listened, and who did is gone.
+            actions.append(Action(f"remove queue {name} from vhost {vhost}", "DELETE", f"/api/queues/{quoted(vhost, name)}"))
     for vhost in params["vhosts"]:
         held = broker.vhosts.get(vhost)
         if held != DEFAULT_QUEUE_TYPE:
@@ -269,11 +300,19 @@ def shown(broker: Broker, params: t.Mapping[str, t.Any], wanted: bool) -> dict[s
     policies = {f"{vhost}/{name}": body for (vhost, name), body in broker.policies.items() if vhost in params["vhosts"]}
     if wanted:
         policies = {f"{vhost}/{policy['name']}": policy_body(policy) for vhost in params["vhosts"] for policy in params["policies"]}
-    return {"vhosts": {name: kind for name, kind in vhosts.items() if kind}, "users": users, "policies": policies}
+    found: dict[str, t.Any] = {"vhosts": {name: kind for name, kind in vhosts.items() if kind}, "users": users, "policies": policies}
+    if not wanted:
+        gone = {kind: [action.label for action in plan(broker, params) if action.label.startswith(verb)] for kind, verb in REMOVALS.items()}
+        found |= {kind: labels for kind, labels in gone.items() if labels}
+    return found
 
 
 def check(params: t.Mapping[str, t.Any]) -> None:
     """Refuse what contradicts itself before anything is asked."""
+    try:
+        re.compile(params["abandoned"])
+    except re.error as bad:
+        raise ValueError(f"abandoned: {params['abandoned']!r} is no regular expression ({bad})") from None
     names = [user["name"] for user in params["users"]]
     for name in names:
         if names.count(name) > 1:
@@ -294,6 +333,8 @@ def main() -> None:
             "username": {"type": "str", "default": "admin"},
             "password": {"type": "str", "required": True, "no_log": True},
             "nodes": {"type": "int", "default": 1},
+            "members": {"type": "list", "elements": "str", "default": []},
+            "abandoned": {"type": "str", "default": ""},
             "vhosts": {"type": "list", "elements": "str", "default": []},
             "users": {
                 "type": "list",
@@ -332,12 +373,15 @@ def main() -> None:
         check(params)
         api = JsonApi(params["url"], ca=params["ca"], headers={"Authorization": f"Basic {token}"})
         wait_until_ready(lambda: require_nodes(api, params["nodes"]), params["wait"])
-        broker = read_broker(api)
+        broker = read_broker(api, params)
         actions = plan(broker, params)
         if not module.check_mode:
             for action in actions:
-                api.call(action.method, action.path, action.body, accept=[404] if action.method == "DELETE" else ())
-    except (ApiError, NotReady, OSError, ValueError) as problem:
+                if action.method == FORGET:
+                    run(["rabbitmqctl", "--quiet", "forget_cluster_node", action.path], timeout=FORGET_SECONDS)
+                else:
+                    api.call(action.method, action.path, action.body, accept=[404] if action.method == "DELETE" else ())
+    except (ApiError, CommandError, NotReady, OSError, ValueError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(
         changed=bool(actions),

@@ -28,6 +28,9 @@ class Nova(http.server.ThreadingHTTPServer):
         self.busy: set[str] = set()  # have instances
         self.unknown: dict[str, int] = {}  # Placement answers 404 so many times
 
+    late = 0
+    """How often it is not there yet for who comes through the load balancer."""
+
     def make(self, name, *hosts, zone=None):
         metadata = {"availability_zone": zone} if zone else {}
         self.aggregates.append({"id": len(self.aggregates) + 1, "name": name, "metadata": metadata, "hosts": list(hosts)})
@@ -87,6 +90,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             provider = path.rpartition("/")[2]
             nova.unknown[provider] = nova.unknown.get(provider, 0) - 1
             return self.reply(404 if nova.unknown[provider] >= 0 else 200, {})
+        if self.command == "GET" and nova.late:
+            nova.late -= 1
+            return self.reply(503, "No server is available to handle this request.")
         if self.command == "GET":
             assert path == "/v2.1/os-aggregates" and self.headers["OpenStack-API-Version"] == "compute 2.61"
             return self.reply(200, {"aggregates": nova.aggregates})
@@ -165,6 +171,14 @@ def test_a_zone_that_another_aggregate_makes_is_as_good(nova):
     assert run(nova, c1="x")["actions"] == []
     assert run(nova, c1="x", c2="x")["actions"] == ["create availability zone x", "put c2 into availability zone x"]
     assert (nova.zone_of("c1"), nova.zone_of("c2")) == ("x", "x")
+
+
+def test_an_api_that_the_load_balancer_does_not_know_yet_is_waited_for(nova):
+    nova.late = 2
+    assert run(nova, c1="x")["changed"] and nova.late == 0
+    nova.late = 1000
+    with pytest.raises(NotReady, match=r"not ready after 0.5 s: GET http://.*/os-aggregates: 503 Service Unavailable: .*No server is available"):
+        run(nova, c1="x", wait=0.5)
 
 
 def test_placement_is_waited_for(nova):

@@ -15,6 +15,7 @@ UUID = "6fe04b5a-7f3c-4e6a-9df4-0ad5f2f8f7ad"
 BOOT = "0b2ce10c-3b3d-4d5c-a0a3-2cb06b06ab11"
 GUEST = {"id": UUID, "address": "10.78.0.130", "mark": "/root/v", "marks": ["old", "new"]}
 SAID = f'boot {BOOT}\nfile /root/v-old\nfile /root/v-new\nmetadata {{"uuid": "{UUID}"}}\n'
+PEERS = [{"host": "one", "address": "198.18.77.7"}, {"host": "two", "address": "198.18.77.8"}]
 
 
 def test_neighbour_is_a_direct_route():
@@ -39,6 +40,7 @@ def test_guest_that_says_all_is_taken():
         (SAID.replace("v-old", "v-x"), {}, "has not survived: /root/v-old"),
         (SAID, {"boot_id": BOOT}, "still runs the boot of before"),
         (SAID.replace("boot ", ""), {}, "does not say which boot"),
+        (SAID + "peer 198.18.77.7\n", {"peers": PEERS}, "does not reach the instance 198.18.77.8 on two: no way between hypervisors"),
     ],
 )
 def test_what_a_guest_lacks_is_named(said: str, guest: dict[str, str], message: str):
@@ -46,8 +48,13 @@ def test_what_a_guest_lacks_is_named(said: str, guest: dict[str, str], message: 
         judge({**GUEST, **guest}, said)
 
 
-def test_questions_are_a_script():
-    done = subprocess.run(["sh", "-n"], input=questions(GUEST), text=True, capture_output=True, check=False)
+def test_guest_that_reaches_its_peers_is_taken():
+    assert judge({**GUEST, "peers": PEERS}, SAID + "peer 198.18.77.8\npeer 198.18.77.7\n") == BOOT
+
+
+@pytest.mark.parametrize("peers", [[], PEERS])
+def test_questions_are_a_script(peers: list[dict[str, str]]):
+    done = subprocess.run(["sh", "-n"], input=questions({**GUEST, "peers": peers}), text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -65,6 +65,18 @@ def test_nobody_goes_while_too_few_others_serve(name, others, expected):
     assert too_few(Canned(), name, others) == expected
 
 
+@pytest.mark.parametrize(
+    ("others", "members", "expected"),
+    [
+        (2, ["g1", "g2", "g4"], ""),  # g3 has left, and HAProxy does not know g4 yet
+        (2, ["g1", "g3"], "mysql needs 1 other servers that are up before g1 may go, and has 0 (g3 DOWN)"),
+        (2, ["g1", "g4", "g5"], ""),  # it was alone so far
+    ],
+)
+def test_members_that_come_and_go_are_not_waited_for(others, members, expected):
+    assert too_few(Canned(), "g1", others, members) == expected
+
+
 @pytest.mark.parametrize(("name", "expected"), [("g1", ["mysql/g3"]), ("g3", []), ("k1", ["keystone/k2"]), ("unknown", [])])
 def test_what_a_broken_run_left_out_of_rotation_is_found(name, expected):
     assert left_behind(Canned(), name) == expected

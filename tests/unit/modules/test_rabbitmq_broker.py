@@ -35,7 +35,7 @@ POLICY_HELD = {"pattern": ".*", "apply-to": "queues", "definition": {"expires": 
 
 
 def wanted(**changes):
-    return {"vhosts": ["nova"], "users": [NOVA], "policies": [], **changes}
+    return {"vhosts": ["nova"], "users": [NOVA], "policies": [], "members": [], "abandoned": "", **changes}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,17 @@ def wanted(**changes):
         (broker(policies={("nova", "ttl"): POLICY_HELD}), wanted(policies=[POLICY]), []),
         (broker(policies={("nova", "ttl"): {**POLICY_HELD, "priority": 1}}), wanted(policies=[POLICY]), ["PUT /api/policies/nova/ttl"]),
         (broker(policies={("nova", "ttl"): POLICY_HELD, ("/", "own"): POLICY_HELD}), wanted(), ["DELETE /api/policies/nova/ttl"]),
+        (
+            broker(stopped=["rabbit@b-rabbit-mq-1", "rabbit@c-rabbit-mq-1"]),
+            wanted(members=["rabbit@a-rabbit-mq-1", "rabbit@c-rabbit-mq-1"]),
+            ["forget rabbit@b-rabbit-mq-1"],
+        ),
+        (broker(stopped=["rabbit@b-rabbit-mq-1"]), wanted(), []),
+        (
+            broker(idle=[("nova", "compute"), ("nova", "compute.b-nova-compute-1"), ("nova", "compute.bb-nova-compute-1")]),
+            wanted(abandoned="(?<![a-z0-9-])b-nova-compute-[1-8](?![a-z0-9-])"),
+            ["DELETE /api/queues/nova/compute.b-nova-compute-1"],
+        ),
         # Others are left alone.
         (broker(users={"nova": held_user(), "admin": held_user()}, vhosts={"nova": "quorum", "x": "classic"}), wanted(), []),
     ],
@@ -82,10 +93,11 @@ def test_plan(held, params, requests):
         (wanted(users=[NOVA, NOVA]), "users: 'nova' is named more than once"),
         (wanted(users=[{**NOVA, "vhosts": ["nowa"]}]), "users[0].vhosts: unknown vhost 'nowa' (known: nova)"),
         (wanted(users=[{**NOVA, "password": ""}]), "users[0].password: must not be empty"),
+        (wanted(abandoned="("), "abandoned: '(' is no regular expression"),
     ],
 )
 def test_contradictions_are_refused(params, message):
-    with pytest.raises(ValueError, match="users") as refusal:
+    with pytest.raises(ValueError, match="users|abandoned") as refusal:
         module.check(params)
     assert message in str(refusal.value)
 
