@@ -266,6 +266,8 @@ class ActionModule(ActionBase):
         self.file(f"{TLS}/zone.crt", pair["certificate"])
         self.file(f"{TLS}/zone.key", pair["key"], {"secret": True, "mode": "0640", "group": "zonetls"})
         self.file("/usr/local/share/ca-certificates/zonestack.crt", pair["ca"])
+        # Not among the files of TLS, whose change restarts daemons: clients read it for each connection.
+        self.file("/etc/zonestack/apis.crt", self.template(trust_as_template("{{ __api_authorities }}")))
         self.file("/etc/hosts", self.from_template("hosts.j2"))
         if self.has_nftables:
             self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"))
@@ -279,7 +281,8 @@ class ActionModule(ActionBase):
         """The daemons of every zone and those of the service, in the order in which they start."""
         found: dict[str, t.Any] = {}
         if self.has_nftables:
-            found["nftables"] = {"unit": "nftables", "reads": ["/etc/nftables.conf"], "tls": False}
+            # At once: a new member of a cluster is let in before those that have older files have their turn, for they wait for it.
+            found["nftables"] = {"unit": "nftables", "reads": ["/etc/nftables.conf"], "tls": False, "unnoticed": True}
         declared = self.service.get("daemons") or {}
         found.update({name: self.template(entry) for name, entry in declared.items()})
         apis = {name: entry for name, entry in found.items() if entry.get("wsgi")}
@@ -288,7 +291,7 @@ class ActionModule(ActionBase):
             found["nginx"] = {"unit": "nginx", "reads": ["/etc/nginx/nginx.conf"]}
         if any(entry["path"] == "/etc/systemd/journal-upload.conf" for entry in self.plain):
             found["journal-upload"] = {"unit": "systemd-journal-upload", "reads": ["/etc/systemd/journal-upload.conf"],
-                                       "drop_in": ["Restart=always", "RestartSec=5"]}
+                                       "drop_in": ["Restart=always", "RestartSec=5"], "unnoticed": True}
         return found
 
     def daemons(self) -> list[dict[str, t.Any]]:
@@ -305,7 +308,8 @@ class ActionModule(ActionBase):
             ready = {key: value for key, value in (entry.get("ready") or {}).items() if value is not None}
             if "tcp" in ready:
                 ready.setdefault("address", self.zone["address"])
-            found.append({"unit": made.unit, "digest": made.digest, "clustered": bool(entry.get("clustered")), "ready": ready})
+            kind = {key: bool(entry.get(key)) for key in ("clustered", "unnoticed", "reload")}
+            found.append({"unit": made.unit, "digest": made.digest, **kind, "ready": ready})
         return found
 
 

@@ -91,7 +91,7 @@ class Cloud:
         token = reply.body["token"]
         self.project: str = token["project"]["id"]
         self._catalog = {entry["type"]: entry["endpoints"] for entry in token["catalog"]}
-        self._region, self._ca = region, ca
+        self._region, self._ca, self._wait = region, ca, wait
         self._headers = {"X-Auth-Token": reply.headers["x-subject-token"]}
         self.identity = JsonApi(auth["url"], ca=ca, headers=self._headers)
 
@@ -106,7 +106,7 @@ class Cloud:
         for endpoint in self._catalog.get(kind, []):
             if endpoint["interface"] == "internal" and endpoint.get("region_id", endpoint.get("region")) == self._region:
                 url = endpoint["url"].rstrip("/").removesuffix(path) + path
-                return JsonApi(url, ca=self._ca, headers={**self._headers, **(headers or {})}, timeout=timeout)
+                return JsonApi(url, ca=self._ca, headers={**self._headers, **(headers or {})}, timeout=timeout, patience=self._wait)
         raise Contradiction(
             f"the catalog has no internal endpoint of type {kind} in region {self._region}: deploy the service first "
             f"(known types: {', '.join(sorted(self._catalog))})"

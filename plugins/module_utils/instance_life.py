@@ -124,6 +124,10 @@ class Belongings:
             return [group for group in self.conn.network.security_groups() if group.project_id == self.project]
         return [group for group in self.conn.network.security_groups(project_id=self.project) if group.name != "default"]
 
+    def server_groups(self) -> list[t.Any]:
+        found = self.conn.compute.server_groups(**({"all_projects": True} if self.admin else {}))
+        return [group for group in found if group.project_id == self.project]
+
     def networking(self) -> dict[str, list[t.Any]]:
         network = self.conn.network
         return {
@@ -142,6 +146,7 @@ class Belongings:
             "key pair": self.keypairs(),
             **self.networking(),
             "security group": self.security_groups(),
+            "server group": self.server_groups(),
         }
 
     def remove(self, limit: float) -> None:
@@ -174,6 +179,8 @@ class Belongings:
             network.delete_network(found, ignore_missing=True)
         for group in self.security_groups():
             network.delete_security_group(group, ignore_missing=True)
+        for together in self.server_groups():
+            self.conn.compute.delete_server_group(together, ignore_missing=True)
         for keypair in self.keypairs():
             who = {"user_id": self.user} if self.admin else {}
             self.conn.compute.delete_keypair(keypair, ignore_missing=True, **who)
@@ -253,11 +260,17 @@ class Life:
             conn.network.create_security_group_rule(security_group_id=group.id, direction="ingress", ether_type="IPv4", **rule)
         conn.compute.create_keypair(name=self.name, public_key=self.params["public_key"])
         facts.update(network=network.id, outside=outside.id, group=group.id, flavor=flavor.id, marks=[secrets.token_hex(6)])
+        there: Fact = {"networks": [{"uuid": network.id}], "security_groups": [{"name": group.id}]}
+        hypervisors = self.hypervisors(admin)
+        if len(hypervisors) > 1:
+            there["scheduler_hints"] = {"group": self.apart(admin, conn, project, len(hypervisors))}
         asked_at = time.time()
-        server = conn.compute.create_server(
-            **self.common(facts, image.id, facts["marks"][0]), networks=[{"uuid": network.id}], security_groups=[{"name": group.id}]
-        )
+        server = conn.compute.create_server(**self.common(facts, image.id, facts["marks"][0]), **there)
         facts["servers"] = [server.id]
+        facts["peers"] = []
+        for mark in (secrets.token_hex(6) for host in hypervisors[1:]):
+            peer = conn.compute.create_server(**self.common(facts, image.id, mark), **there)
+            facts["peers"].append({"id": peer.id, "mark": mark})
         self.notes.write(facts)
         server = self.until(conn, server, "ACTIVE")
         port = next(iter(conn.network.ports(device_id=server.id)), None)
@@ -265,12 +278,18 @@ class Life:
             raise Failed(f"instance {server.id} is ACTIVE, and Neutron knows no port of it", ["nova_compute", "neutron_api"])
         floating = conn.network.create_ip(floating_network_id=outside.id, port_id=port.id)
         facts["addresses"] = [floating.floating_ip_address]
+        active_after = round(time.time() - asked_at, 1)
+        for peer in facts["peers"]:
+            now = self.until(conn, self.server(conn, peer["id"]), "ACTIVE")
+            peer["address"] = next(conn.network.ports(device_id=now.id)).fixed_ips[0]["ip_address"]
+            peer["host"] = admin.compute.get_server(now.id).compute_host
         self.notes.write(facts)
+        peers = [{"host": peer["host"], "address": peer["address"]} for peer in facts["peers"]]
         return {
             "removed": removed,
             "asked_at": asked_at,
-            "active_after": round(time.time() - asked_at, 1),
-            "guests": [self.guest(facts, 0)],
+            "active_after": active_after,
+            "guests": [{**self.guest(facts, 0), "peers": peers}],
         }
 
     def cycle(self) -> Fact:
@@ -279,6 +298,8 @@ class Life:
         conn = self.user(facts)
         server = self.server(conn, facts["servers"][0])
         self.console_log(conn, server, facts["marks"][0])
+        for peer in facts["peers"]:  # metadata comes from the host that an instance is on
+            self.console_log(conn, self.server(conn, peer["id"]), peer["mark"])
         url = self.console_page(conn, server)
 
         conn.compute.stop_server(server)
@@ -305,13 +326,16 @@ class Life:
         return {"console": url, "guests": [self.guest(facts, 0), self.guest(facts, 1)]}
 
     def remove(self) -> Fact:
-        """Delete everything as the user who made it, then the user; see that nothing is left."""
+        """Delete everything as the user who made it, then the user; see that nothing is left. Of one that is gone already there is nothing to do."""
         admin = self.admin()
+        if not any(find(self.name, domain_id="default") for find in (admin.identity.find_project, admin.identity.find_user)):
+            self.notes.forget()
+            return {}
         servers: list[str] = []
         refused: Exception | None = None
         try:
             facts = self.notes.read()
-            servers = facts.get("servers", [])
+            servers = facts.get("servers", []) + [peer["id"] for peer in facts.get("peers", [])]
             self.words += servers
             Belongings(self.user(facts), facts["project"], facts["user"], admin=False).remove(self.limit)
         except Exception as why:  # whatever it was, the administrator removes the rest before it is told
@@ -342,10 +366,24 @@ class Life:
             left = leftovers(belongings.all())
             if left:
                 raise Failed(f"still there after it was deleted: {', '.join(left)}", ["neutron_api", "nova_api", "glance"])
+            admin.delete_compute_quotas(project.id)  # what :meth:`apart` raised; Nova keeps it when a project goes
             admin.identity.delete_project(project)
         if user is not None:
             admin.identity.delete_user(user)
         return found
+
+    def hypervisors(self, admin: t.Any) -> list[str]:
+        """The hosts that take instances now: one which an operator has disabled, or which is lost, is no part of it."""
+        services = admin.compute.services(binary="nova-compute")
+        found = sorted(service.host for service in services if service.state == "up" and service.status == "enabled")
+        if not found:
+            raise Failed("Nova knows no hypervisor that is enabled and up", ["nova_compute", "nova_conductor"])
+        return found
+
+    def apart(self, admin: t.Any, conn: t.Any, project: t.Any, number: int) -> str:
+        """A server group of which each hypervisor takes one instance, and room for so many; its id."""
+        admin.set_compute_quotas(project.id, instances=number + 1, cores=-1, ram=-1, server_group_members=number)
+        return str(conn.compute.create_server_group(name=self.name, policy="anti-affinity").id)
 
     def flavor(self, conn: t.Any, image: t.Any) -> t.Any:
         """The smallest flavor that holds the image."""

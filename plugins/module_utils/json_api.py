@@ -39,12 +39,16 @@ class Reply:
 class JsonApi:
     """One API. May be used by many threads; each has a connection of its own that stays open."""
 
-    def __init__(self, url: str, *, ca: str | None = None, headers: t.Mapping[str, str] | None = None, timeout: float = 30) -> None:
+    def __init__(
+        self, url: str, *, ca: str | None = None, headers: t.Mapping[str, str] | None = None, timeout: float = 30, patience: float = 0
+    ) -> None:
         """Talk with the API at ``url`` (paths of requests are appended to it).
 
         :param ca: PEM file with the authority to trust instead of the system's.
         :param headers: sent with every request.
         :param timeout: seconds for one request.
+        :param patience: seconds for which a GET is tried again that finds the API not ready: a load balancer learns of a server that has
+            just been started only when it next looks.
         """
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -52,7 +56,7 @@ class JsonApi:
         self.url = url.rstrip("/")
         self.headers = dict(headers or {})
         self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")
-        self._timeout = timeout
+        self._timeout, self._patience = timeout, patience
         self._tls = None
         if parts.scheme == "https":
             self._tls = ssl.create_default_context(cafile=ca)
@@ -71,7 +75,9 @@ class JsonApi:
         """
         data = None if body is None else json.dumps(body).encode()
         sent = {"Accept": "application/json", "Content-Type": "application/json", **self.headers, **(headers or {})}
-        return self._ask(method, path, data, sent, accept)
+        if method != "GET" or not self._patience:
+            return self._ask(method, path, data, sent, accept)
+        return wait_until_ready(lambda: self._ask(method, path, data, sent, accept), self._patience)
 
     def upload(self, path: str, source: t.BinaryIO) -> Reply:
         """Send the content of an open file with PUT, piece by piece; raises as :meth:`call` does."""

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What in a zone is neither its image's nor what a run writes: found on the host, from the files of its root, running or not.
 
+Of an LXC zone and of a SmartOS zone alike; what is done there is nothing but reading files, which takes no tool of the host's.
+
 With an overlay only its upper directory is read: the kernel keeps there what was written, an attribute changed, and a mark for
 what was removed (https://docs.kernel.org/filesystems/overlayfs.html, "Whiteouts and opaque directories"). Other stores hold whole
 trees, which are compared with the image: a clone or copy keeps the modification times, so that only what changed is read.
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError, ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc_root import STORES, Images, read_text
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import ZONES, SmartosBackend, image_uuid, volume_path
 
 DIGESTS = "/etc/zonestack/digests"
 WANTS = "/etc/systemd/system/*.wants/*"
@@ -34,7 +37,9 @@ OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 #: stands for what lies below it as well. Data volumes are no part of a zone's root, so they are not looked at anyway.
 STATE = (
     ("/var/lib/dpkg/status", None),
-    ("/dev", "devices, which LXC makes"),
+    ("/dev", "devices, which LXC or the brand makes"),
+    ("/native", "SmartOS' own, which the brand lx mounts"),
+    ("/.zonecontrol", "SmartOS' own, which the brand lx mounts"),
     ("/proc", "the kernel's"),
     ("/sys", "the kernel's"),
     ("/run", "lost when the zone stops"),
@@ -44,12 +49,14 @@ STATE = (
     ("/var/log", "logs"),
     ("/var/spool", "work under way"),
     ("/var/lib", "what services keep for themselves"),
+    ("/var/svc", "marks by which vmadm(8) sees that a zone is provisioned"),
     ("/root/.cache", "can be made again"),
     ("*/__pycache__/*.pyc", "Python's bytecode, made again from its source"),
     ("/etc/.pwd.lock", "lock of passwd(5), made when it is read by systemd"),
     ("/etc/hostname", "given to the zone when it is made"),
     ("/etc/machine-id", "given to the zone when it is made"),
     ("/etc/resolv.conf", "given to the zone when it is made"),
+    ("/etc/network/interfaces", "written by the brand lx at each boot"),
     ("/etc/ssl/certs/*.0", "update-ca-certificates(8), from /usr/local/share/ca-certificates"),
     ("/etc/ssl/certs/zonestack.pem", "update-ca-certificates(8), from /usr/local/share/ca-certificates"),
     ("/etc/ssl/certs/ca-certificates.crt", "update-ca-certificates(8), from /usr/local/share/ca-certificates"),
@@ -95,6 +102,8 @@ def whiteout(info: os.stat_result) -> bool:
 
 def opaque(path: Path) -> bool:
     """Whether a directory hides what the layers below hold in it."""
+    if not hasattr(os, "getxattr"):  # Linux has it, and overlays
+        return False
     for name in OPAQUE:
         try:
             if os.getxattr(path, name, follow_symlinks=False) == b"y":
@@ -398,3 +407,19 @@ def zone_drift(lxc_path: Path, name: str, want: t.Mapping[str, t.Any]) -> list[F
     volumes = {volume.path: lxc_path / "zonestack" / "volumes" / name / volume.name for volume in spec.volumes}
     wanted = want["files"], want["directories"], want["units"]
     return Drift(root, layers, base, spec.store == "overlay", *wanted, volumes).find()
+
+
+def smartos_drift(name: str, want: t.Mapping[str, t.Any]) -> list[Finding]:
+    """The same of a SmartOS zone of this global zone, whose tree and image's are those of ZFS datasets.
+
+    vmadm is asked once for all zones of a process.
+    """
+    spec = SmartosBackend().read(name, want["uuid"]).spec
+    if spec is None:
+        raise ZoneError("it is not on this host: a run makes it")
+    image = ZONES / image_uuid(spec.image) / "root"
+    if not image.is_dir():
+        raise ZoneError(f"its image {spec.image} is not at {image}, so there is nothing to compare it with")
+    volumes = {volume.path: volume_path(spec.uuid, volume.name) for volume in spec.volumes}
+    wanted = want["files"], want["directories"], want["units"]
+    return Drift(ZONES / spec.uuid / "root", Layers([image]), 0, False, *wanted, volumes).find()

@@ -247,15 +247,16 @@ class Systemd:
             return ""
 
     @staticmethod
-    def note_digest(unit: str, digest: str) -> None:
-        """Leave the wanted digest where the unit takes it from when it starts; bookkeeping, so it is no change."""
-        path = f"{DIGEST_DIRECTORY}/{unit}"
+    def note_digest(unit: str, digest: str, directory: str = "") -> None:
+        """Leave the wanted digest where the unit takes it from when it starts, or in another directory; bookkeeping, so it is no change."""
+        directory = directory or DIGEST_DIRECTORY
+        path = f"{directory}/{unit}"
         try:
             with open(path, encoding="utf-8") as stream:
                 if stream.read().strip() == digest:
                     return
         except FileNotFoundError:
-            os.makedirs(DIGEST_DIRECTORY, mode=0o755, exist_ok=True)
+            os.makedirs(directory, mode=0o755, exist_ok=True)
         with open(f"{path}.new", "w", encoding="utf-8") as stream:
             stream.write(f"{digest}\n")
         os.rename(f"{path}.new", path)
@@ -323,6 +324,8 @@ def wait_ready(daemon: Entry, limit: int) -> None:
     deadline = time.monotonic() + limit
     pause = 0.05
     while True:
+        # Asked first: one that had to be killed is called failed for a moment, on its way from a restart's stop to its start.
+        pending = run(["systemctl", "show", "--property=Job", "--value", daemon["unit"]], check=False)[1].strip() not in ("", "0")
         state = run(["systemctl", "is-active", daemon["unit"]], check=False)[1].strip()
         # An old process may still answer while its stop is under way; the digest tells the new one from it.
         if state == "active" and Systemd.running_digest(daemon["unit"]) == daemon["digest"]:
@@ -331,7 +334,7 @@ def wait_ready(daemon: Entry, limit: int) -> None:
                 return
         else:
             wrong = f"systemd calls it {state}"
-        failed = state == "failed"
+        failed = state == "failed" and not pending
         if failed or time.monotonic() > deadline:
             cause = "has failed" if failed else f"is not ready after {limit} s ({wrong})"
             raise TreeError(f"{daemon['unit']} {cause}. Its last words:\n{Systemd.tail(daemon['unit'])}")
@@ -348,7 +351,7 @@ class Daemons:
     def __init__(self, request: Entry) -> None:
         self.request = request
         self.check: bool = request["check"]
-        self.units: dict[str, list[str]] = {"started": [], "waiting": [], "restart": [], "restarted": []}
+        self.units: dict[str, list[str]] = {"started": [], "waiting": [], "restart": [], "restarted": [], "reloaded": []}
 
     def apply(self, unit_files_changed: bool) -> None:
         """Start and restart, then wait for what was begun."""
@@ -366,7 +369,8 @@ class Daemons:
         unit = daemon["unit"]
         if not self.check:
             manager.note_digest(unit, daemon["digest"])
-        current = manager.running_digest(unit) == daemon["digest"]
+        running = manager.running_digest(unit)
+        current = running == daemon["digest"]
         if not manager.active(unit) or not manager.enabled(unit):
             if not self.request["start"]:
                 self.units["waiting"].append(unit)
@@ -381,8 +385,15 @@ class Daemons:
             return True
         if current:
             return False
+        # Of two parts the first is the unit's own: a changed unit takes a restart.
+        if daemon["reload"] and running.partition(".")[0] == daemon["digest"].partition(".")[0]:
+            self.units["reloaded"].append(unit)
+            if not self.check:
+                run(["systemctl", "reload", unit])
+                manager.note_digest(unit, daemon["digest"], RUN_DIRECTORY)
+            return True
         # A daemon that does not serve has no turn to wait for: nobody would miss it, and others may wait for it.
-        if not self.request["restart"] and not probe(daemon["ready"]):
+        if not self.request["restart"] and not daemon["unnoticed"] and not probe(daemon["ready"]):
             self.units["restart"].append(unit)
             return False
         self.units["restarted"].append(unit)
@@ -400,7 +411,9 @@ def apply(request: Entry) -> Entry:
         must succeed on the candidate, for whose path ``{path}`` stands; may be empty);
         ``exclusive``: directories in which every other file is removed;
         ``daemons``: in the order in which they start, ``unit``, ``digest`` of all that it reads at its start, ``clustered``
-        (bool: ready only together with its peers, so it is not waited for) and ``ready``: how to find out that it serves:
+        (bool: ready only together with its peers, so it is not waited for), ``unnoticed`` (bool: its restart cuts nobody off, so
+        it is done without ``restart``), ``reload`` (bool: it takes changed files by a reload; its digest has the unit's part before a
+        dot) and ``ready``: how to find out that it serves:
         ``tcp`` is a port that must accept on the ``address`` beside it, ``http`` a URL that must answer 200 (with ``ca``,
         ``certificate`` and ``key``), ``command`` an argument list that must exit with 0.
     """
@@ -414,7 +427,7 @@ def apply(request: Entry) -> Entry:
     units = daemons.units
     return {
         **result,
-        "changed": bool(tree.written or units["started"] or units["restarted"]),
+        "changed": bool(tree.written or units["started"] or units["restarted"] or units["reloaded"]),
         "diff": tree.diffs,
         "written": tree.written,
         **units,

@@ -61,7 +61,7 @@ options:
     type: dict
     default: {}
   wait:
-    description: Seconds to wait for the identity API, and for Placement to learn of a hypervisor that comes into an availability zone.
+    description: Seconds to wait for each API, and for Placement to learn of a hypervisor that comes into an availability zone.
     type: int
     default: 60
   parallel:

@@ -57,6 +57,20 @@ options:
       boot_id:
         description: The guest's last boot, which must not be its present one.
         type: str
+      peers:
+        description: Instances that it must reach by ping on the network that they share.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          host:
+            description: The hypervisor's host that the peer is on.
+            type: str
+            required: true
+          address:
+            description: Its address on that network.
+            type: str
+            required: true
   user:
     description: User of the guest.
     type: str
@@ -151,6 +165,7 @@ def questions(guest: Guest) -> str:
         f"echo boot $(cat /proc/sys/kernel/random/boot_id)\n"
         f"for file in {files}; do [ ! -e $file ] || echo file $file; done\n"
         f"echo metadata $(wget -q -T 5 -O - {METADATA})\n"
+        f"for peer in {' '.join(peer['address'] for peer in guest.get('peers', ()))}; do ping -c 1 -W 2 $peer >/dev/null && echo peer $peer; done\n"
         "sync\n"
     )
 
@@ -166,6 +181,9 @@ def judge(guest: Guest, said: str) -> str:
         raise Failed("its user-data was not run: the file that it writes is not there", ["nova_metadata", "nova_compute"])
     if missing:
         raise Failed(f"a file that was in it has not survived: {guest['mark']}-{missing[0]}", ["nova_compute", "glance"])
+    for peer in guest.get("peers", ()):
+        if f"peer {peer['address']}" not in lines:
+            raise Failed(f"it does not reach the instance {peer['address']} on {peer['host']}: no way between hypervisors", ["nova_compute", "ovn"])
     boot = re.search(r"^boot ([0-9a-f-]{36})$", said, re.MULTILINE)
     if not boot:
         raise Failed(f"it does not say which boot this is: {said[:200]!r}")
@@ -221,6 +239,12 @@ def main() -> None:
                     "mark": {"type": "str", "required": True},
                     "marks": {"type": "list", "elements": "str", "required": True},
                     "boot_id": {"type": "str"},
+                    "peers": {
+                        "type": "list",
+                        "elements": "dict",
+                        "default": [],
+                        "options": {"host": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+                    },
                 },
             },
             "user": {"type": "str", "default": "root"},

@@ -10,6 +10,8 @@ short_description: Lead one instance through its life as an ordinary user would,
 version_added: 0.2.0
 description:
   - Proves that a cloud serves. Each step is one call, so that what only the outside can see, ping and SSH, is looked at in between.
+  - Where several hypervisors take instances, V(boot) makes one on each of them, apart by a server group; the first one has the
+    floating address, and the others are its C(peers), on the network that they share.
   - All is done as a user with the role C(member) of a project of its own. Both are made by the first step, which also removes
     what a killed verification left, and removed by the last one.
   - Runs with a Python that has openstacksdk, in a zone that has C(clouds.yaml).
@@ -71,7 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 guests:
-  description: The instances that should answer now, each with its C(id), floating C(address), and the C(marks) that are in it.
+  description: The instances that should answer now, each with its C(id), floating C(address), the C(marks) that are in it, and its C(peers).
   type: list
   elements: dict
   returned: with O(step=boot) and O(step=cycle)

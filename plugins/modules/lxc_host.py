@@ -15,6 +15,8 @@ description:
     brings up the bridges on which zones live with the NAT behind them, so that all of it is also there after a reboot.
   - One module rather than a task for each of these, because a second run then costs one round trip.
   - Settings of the kernel are only ever raised. A machine that needs more for other work keeps it.
+  - With O(state=absent), takes the deployment's bridges and NAT away again, and with the last deployment all that was made here, except
+    packages, the ids of unprivileged zones, and the kernel's settings of this boot. Zones and images are to be gone before.
 author: the zonestack authors (@zonestack)
 extends_documentation_fragment: [zonestack.openstack.host_network]
 options:
@@ -23,6 +25,11 @@ options:
     type: list
     elements: str
     required: true
+  package_folder:
+    description:
+      - Folder on this machine with the packages and the file C(Packages) that lists them, as C(scripts/bundle.sh) makes it. They are
+        then taken from there alone, and trusted as the bundle is. By default from where this machine gets its own.
+    type: path
   sysctl:
     description: The least value of each kernel setting. One that this kernel does not have is left out.
     type: dict
@@ -35,6 +42,11 @@ options:
     description: systemd units and drop-ins that run it, by their path below C(/etc/systemd/system). Written where systemd is process 1.
     type: dict
     required: true
+  state:
+    description: Whether the machine is to host zones of the deployment.
+    type: str
+    choices: [present, absent]
+    default: present
 attributes:
   check_mode:
     support: full
@@ -72,6 +84,7 @@ warnings:
 
 import functools
 import os
+import shutil
 import stat
 import time
 import typing as t
@@ -96,6 +109,9 @@ NETWORK_COMMAND = "/usr/local/sbin/zonestack-network"
 NETWORK_FOLDER = "/etc/zonestack/network"
 UNITS = "/etc/systemd/system"
 LXC_NET = "/etc/default/lxc-net"
+ZONES = "/var/lib/lxc"
+OURS = "/var/lib/lxc/zonestack"
+LOCKS = "/run"  # module_utils/zone_files.py
 
 FIRST_ID = 100000
 """First user and group id of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""
@@ -117,7 +133,16 @@ def lists_are_fresh() -> bool:
         return False
 
 
-def package_changes(packages: list[str]) -> t.Iterator[Change]:
+def only_from(folder: str) -> list[str]:
+    """Options by which apt knows the packages of a folder and no others; its lists of this machine's sources stay as they are."""
+    work = Path("/var/lib/zonestack/apt")
+    (work / "lists/partial").mkdir(parents=True, exist_ok=True)
+    write(str(work / "sources.list"), f"deb [trusted=yes] file:{folder} ./\n")
+    settings = {"Dir::Etc::SourceList": work / "sources.list", "Dir::Etc::SourceParts": "-", "Dir::State::Lists": work / "lists"}
+    return [word for key, value in {**settings, "APT::Sandbox::User": "root"}.items() for word in ("--option", f"{key}={value}")]
+
+
+def package_changes(packages: list[str], folder: str | None = None) -> t.Iterator[Change]:
     """Packages that are not installed, as one change: apt resolves them together."""
     listed = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages], check=False).out
     installed = {name for name, _space, status in (line.partition(" ") for line in listed.splitlines()) if status == "installed"}
@@ -131,11 +156,13 @@ def package_changes(packages: list[str]) -> t.Iterator[Change]:
         if "lxc" in missing and not os.path.exists(LXC_NET):
             # Debian's package would make a bridge and a NAT of its own, which no zone uses, when it is installed.
             write(LXC_NET, HEADER + 'USE_LXC_BRIDGE="false"\n')
+        if folder:
+            apt.extend(only_from(folder))
         keep = ["--option", "Dpkg::Options::=--force-confdef", "--option", "Dpkg::Options::=--force-confold"]
         install_now = functools.partial(
             run, [*apt, *keep, "install", "--no-install-recommends", *missing], timeout=APT_LIMIT, env=quiet
         )
-        if lists_are_fresh() and install_now(check=False).rc == 0:
+        if not folder and lists_are_fresh() and install_now(check=False).rc == 0:
             return
         run([*apt, "update"], timeout=APT_LIMIT, env=quiet)
         install_now()
@@ -229,7 +256,7 @@ def unit_changes() -> t.Iterator[Change]:
 
 def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
     """All differences in the order in which they must be ended; a later one is looked for when the earlier are done."""
-    yield from package_changes(p["packages"])
+    yield from package_changes(p["packages"], p.get("package_folder"))
     for path in ("/etc/subuid", "/etc/subgid"):
         yield from id_changes(path)
     yield from directory_changes(p["directories"])
@@ -244,27 +271,62 @@ def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
     yield from unit_changes()
 
 
+def remove(path: str) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
+def removals(p: dict[str, t.Any]) -> t.Iterator[Change]:
+    """What is left of a deployment, and of all of them when it was the last."""
+    own = f"{NETWORK_FOLDER}/{p['deployment']}"
+    zones = sorted(path.parent.name for path in Path(ZONES).glob("*/zone.json"))
+    others = sorted(path.name for path in Path(NETWORK_FOLDER).glob("*") if path.name != p["deployment"])
+    if os.path.exists(own):
+        if os.path.exists(NETWORK_COMMAND):
+            yield Change(f"network of {p['deployment']}", "there", "gone", functools.partial(run, [NETWORK_COMMAND, "stop", p["deployment"]]))
+        yield Change(f"file {own}", "there", "gone", functools.partial(remove, own))
+    if others or zones:
+        return
+    systemd = os.path.isdir("/run/systemd/system")
+    units = [name for name in p["units"] if os.path.exists(f"{UNITS}/{name}")] if systemd else []
+    if "zonestack-network.service" in units:
+        disable = functools.partial(run, ["systemctl", "disable", "--now", "zonestack-network.service"])
+        yield Change("unit zonestack-network.service", "enabled", "disabled", disable)
+    locks = sorted(str(path) for path in Path(LOCKS).glob("zonestack-*.lock"))
+    for path in (*(f"{UNITS}/{name}" for name in units), NETWORK_COMMAND, SYSCTL_FILE, os.path.dirname(NETWORK_FOLDER), OURS, *locks):
+        if os.path.exists(path):
+            yield Change(f"{'folder' if os.path.isdir(path) else 'file'} {path}", "there", "gone", functools.partial(remove, path))
+    if units:
+        yield Change("units", "as they were", "read anew", functools.partial(run, ["systemctl", "daemon-reload"]))
+
+
 def main() -> None:
     """Read the parameters, end each difference (unless in check mode), and say what they were."""
     module = AnsibleModule(
         argument_spec={
             "packages": {"type": "list", "elements": "str", "required": True},
+            "package_folder": {"type": "path"},
             "sysctl": {"type": "dict", "required": True},
             "directories": {"type": "dict", "required": True},
             **NETWORK,
             "units": {"type": "dict", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
     done: list[Change] = []
     try:
-        for change in changes({**module.params, "check": module.check_mode}):
+        plan = changes if module.params["state"] == "present" else removals
+        for change in plan({**module.params, "check": module.check_mode}):
             if not module.check_mode:
                 change.apply()
             done.append(change)
     except (CommandError, OSError, ValueError) as why:
         module.fail_json(msg=str(why), **result(done))
-    if owners := shared_ids(read("/etc/subuid") or ""):
+    if module.params["state"] == "present" and (owners := shared_ids(read("/etc/subuid") or "")):
         module.warn(
             f"/etc/subuid gives {', '.join(owners)} the ids {FIRST_ID} to {FIRST_ID + IDS - 1}, which the zones use: such a user can "
             "act as a zone's root on its files. Give them other ids (usermod --del-subuids, --add-subuids)."

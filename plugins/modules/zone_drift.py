@@ -11,10 +11,10 @@ module: zone_drift
 short_description: Tell which files of zones differ from their image together with what a run writes
 version_added: 0.1.0
 description:
-  - Looks at the root file systems of LXC zones on their host, of running and of stopped ones, and lists what somebody added,
+  - Looks at the root file systems of zones on their host, of running and of stopped ones, and lists what somebody added,
     changed or removed. What zones write by themselves (logs, caches, state) and data volumes are left out.
-  - With the store C(overlay) the upper directory alone is read; with C(dir), C(btrfs) and C(zfs) the whole tree is compared with
-    the image.
+  - With the store C(overlay) the upper directory alone is read; with C(dir), C(btrfs) and C(zfs), and on SmartOS, the whole tree is
+    compared with the image.
 author: the zonestack authors (@zonestack)
 extends_documentation_fragment: [zonestack.openstack.only_tells]
 options:
@@ -26,12 +26,17 @@ options:
       - There is no content among it. A digest tells nothing of a secret that is as long as those that are generated.
     type: dict
     required: true
+  backend:
+    description: What the zones are.
+    type: str
+    choices: [lxc, smartos]
+    default: lxc
   lxc_path:
-    description: Folder of the containers.
+    description: Folder of the containers of LXC zones.
     type: path
     default: /var/lib/lxc
 requirements:
-  - root on the host.
+  - root on the host; on SmartOS C(vmadm), in the global zone.
 seealso:
   - module: zonestack.openstack.zone_info
 """
@@ -67,15 +72,20 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_drift import zone_drift
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_drift import smartos_drift, zone_drift
 
 PARTS = {"uuid", "files", "directories", "units"}
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"zones": {"type": "dict", "required": True}, "lxc_path": {"type": "path", "default": "/var/lib/lxc"}},
+        argument_spec={
+            "zones": {"type": "dict", "required": True},
+            "backend": {"type": "str", "choices": ["lxc", "smartos"], "default": "lxc"},
+            "lxc_path": {"type": "path", "default": "/var/lib/lxc"},
+        },
         supports_check_mode=True,
     )
     findings: dict[str, list[dict[str, str]]] = {}
@@ -84,8 +94,12 @@ def main() -> None:
         if not isinstance(want, dict) or set(want) != PARTS:
             module.fail_json(msg=f"zones.{name}: {sorted(want) if isinstance(want, dict) else want!r}: give {', '.join(sorted(PARTS))}")
         try:
-            findings[name] = [one.plain() for one in zone_drift(Path(t.cast("str", module.params["lxc_path"])), name, want)]
-        except (ZoneError, OSError) as why:
+            if module.params["backend"] == "smartos":
+                found = smartos_drift(name, want)
+            else:
+                found = zone_drift(Path(t.cast("str", module.params["lxc_path"])), name, want)
+            findings[name] = [one.plain() for one in found]
+        except (ZoneError, CommandError, OSError) as why:
             unseen[name] = str(why)
     module.exit_json(changed=False, findings=findings, unseen=unseen)
 

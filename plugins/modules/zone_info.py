@@ -20,6 +20,10 @@ options:
     type: str
     choices: [lxc, smartos]
     default: lxc
+  deployment:
+    description: Only the zones of this deployment, each with C(described), what it is made as in the options of M(zonestack.openstack.zone).
+    type: str
+    default: ""
   lxc_path:
     description: Folder of the containers.
     type: path
@@ -50,6 +54,18 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
 
 
+def told(recorded: dict[str, t.Any], running: bool) -> dict[str, t.Any]:
+    """What is said of a zone, from what was recorded when it was made."""
+    return {"uuid": recorded.get("uuid"), "image": recorded.get("image"), "running": running, "described": recorded}
+
+
+def of_deployment(found: dict[str, dict[str, t.Any]], deployment: str) -> dict[str, dict[str, t.Any]]:
+    """The zones of a deployment; without one all of them, in short."""
+    if not deployment:
+        return {name: {key: one[key] for key in ("uuid", "image", "running")} for name, one in found.items()}
+    return {name: one for name, one in found.items() if one["described"].get("metadata", {}).get("deployment") == deployment}
+
+
 def zones(lxc_path: Path, running: t.Collection[str]) -> dict[str, dict[str, t.Any]]:
     """What C(zone.json) of each zone says; one that cannot be read is told without an image."""
     found = {}
@@ -59,12 +75,14 @@ def zones(lxc_path: Path, running: t.Collection[str]) -> dict[str, dict[str, t.A
         except (OSError, ValueError):
             recorded = {}
         name = path.parent.name
-        found[name] = {"uuid": recorded.get("uuid"), "image": recorded.get("image"), "running": name in running}
+        found[name] = told(recorded, name in running)
     return found
 
 
 def lxc_zones(lxc_path: str) -> dict[str, dict[str, t.Any]]:
-    """The zones of a host with LXC."""
+    """The zones of a host with LXC; none where it is not installed yet."""
+    if not any(Path(lxc_path).glob("*/zone.json")):
+        return {}
     return zones(Path(lxc_path), run(["lxc-ls", "-P", lxc_path, "--running", "-1"]).out.split())
 
 
@@ -78,7 +96,7 @@ def smartos_zones() -> dict[str, dict[str, t.Any]]:
     for vm in Vmadm().lookup():
         if record := vm.get("internal_metadata", {}).get(RECORD):
             recorded = json.loads(record)
-            found[recorded["name"]] = {"uuid": vm["uuid"], "image": recorded["image"], "running": vm["state"] == "running"}
+            found[recorded["name"]] = told({**recorded, "uuid": vm["uuid"]}, vm["state"] == "running")
     return found
 
 
@@ -86,6 +104,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "backend": {"type": "str", "choices": ["lxc", "smartos"], "default": "lxc"},
+            "deployment": {"type": "str", "default": ""},
             "lxc_path": {"type": "path", "default": "/var/lib/lxc"},
         },
         supports_check_mode=True,
@@ -94,7 +113,7 @@ def main() -> None:
         found = lxc_zones(module.params["lxc_path"]) if module.params["backend"] == "lxc" else smartos_zones()
     except CommandError as error:
         module.fail_json(msg=f"{error}: is this host prepared? scripts/run-playbooks.sh --step hosts does it")
-    module.exit_json(changed=False, zones=found)
+    module.exit_json(changed=False, zones=of_deployment(found, module.params["deployment"]))
 
 
 if __name__ == "__main__":

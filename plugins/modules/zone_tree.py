@@ -78,4 +78,9 @@ restarted:
   type: list
   elements: str
   returned: always
+reloaded:
+  description: Units that were told to read their files anew.
+  type: list
+  elements: str
+  returned: always
 """

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
-CA = "/etc/zonestack/tls/ca.crt"
+CA = "/etc/zonestack/apis.crt"
 PAUSE = 0.5
 """Seconds between two questions."""
 

@@ -30,7 +30,7 @@ def program():
 @pytest.fixture
 def config(program):
     return program.Config(
-        hostname="aio1-nova-compute-1", address="10.77.2.136", southbound=("ssl:10.77.2.161:6642", "ssl:10.77.2.162:6642"),
+        hostname="aio1-nova-compute-1", address="10.77.2.136", interface="eth0", southbound=("ssl:10.77.2.161:6642", "ssl:10.77.2.162:6642"),
         bridges={"public": "eth1"}, memory=4096, data=Path("/var/lib/nova"), tls={"key": "/k", "certificate": "/c", "ca": "/a"},
     )  # fmt: skip
 
@@ -57,6 +57,49 @@ def test_kernel_datapath_leaves_nothing_of_the_other(program, config):
     commands = program.switch_commands(config, "system", [])
     assert ["remove", "Open_vSwitch", ".", "other_config", "userspace-tso-enable"] in commands
     assert not [command for command in commands if "netdev" in " ".join(command)]
+
+
+def test_tunnels_of_before_are_gone_before_a_start(program, config):
+    for datapath in ("netdev", "system"):
+        assert ["--if-exists", "del-br", "zs-tunnel"] in program.switch_commands(config, datapath, [])
+
+
+def test_open_vswitch_takes_from_the_kernels_interface_what_is_the_tunnels(program):
+    assert program.tunnel_flows("10.77.2.136", "02:fc:f0:d9:5e:8a") == [
+        "in_port=1,udp,nw_dst=10.77.2.136,tp_dst=6081,actions=LOCAL",
+        "in_port=1,arp,arp_op=2,arp_tpa=10.77.2.136,actions=LOCAL",
+        "in_port=1,dl_src=02:fc:f0:d9:5e:8a,actions=IN_PORT",
+    ]
+
+
+@pytest.fixture
+def started(program, tmp_path, monkeypatch):
+    """The commands that are run after the start of a switch with a given datapath."""
+
+    def start(config, datapath):
+        monkeypatch.setattr(program, "RESULT", tmp_path / "hypervisor.json")
+        monkeypatch.setattr(program, "NETWORK", tmp_path)
+        (tmp_path / "eth0").mkdir()
+        (tmp_path / "eth0" / "address").write_text("02:fc:f0:d9:5e:8a\n")
+        program.note("datapath", datapath, "so")
+        commands = []
+        monkeypatch.setattr(program, "run", lambda *argv, **_: commands.append(argv) or "")
+        program.tunnel(config)
+        return commands
+
+    return start
+
+
+def test_tunnels_leave_by_the_kernels_interface(started, config):
+    commands = started(config, "netdev")
+    assert ("ip", "address", "replace", "169.254.0.1/32", "dev", "zs-tunnel", "scope", "link") in commands
+    *_, last = commands
+    assert ("--may-exist", "add-port", "zs-tunnel", "eth0") == last[2:6], "the first packet comes when the flows are there"
+    assert "ofport_request=1" in last
+
+
+def test_the_kernels_tunnels_need_no_help(started, config):
+    assert started(config, "system") == []
 
 
 def test_a_provider_network_that_is_gone_takes_its_bridge_along(program, config):

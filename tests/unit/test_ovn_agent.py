@@ -120,6 +120,76 @@ def test_a_server_at_an_address_that_nobody_configured_is_left_alone():
     assert agent.gone(config(), NB, CLUSTER, servers, {"b": HOLDING, "c": HOLDING}) == []
 
 
+def test_a_server_at_an_address_that_nobody_configured_is_a_stranger():
+    known = [agent.Server("e5e3", "ssl:10.0.0.2:6643"), agent.Server("bf19", "ssl:10.0.0.3:6643")]
+    assert agent.strangers(config(), NB, known) == []
+    assert agent.strangers(config(), NB, [*known, agent.Server("1b2c", "ssl:10.0.0.9:6643")]) == [agent.Server("1b2c", "ssl:10.0.0.9:6643")]
+
+
+class Cluster:
+    """What a server's control socket knows: it forgets who is kicked, if it has a leader."""
+
+    def __init__(self, *strangers, leader=True):
+        self.lines = [f"    {identity} ({identity} at ssl:{address}:6643)" for identity, address in strangers]
+        self.leader, self.kicked = leader, []
+
+    def __call__(self, _path, method, params):
+        if method == "cluster/kick":
+            self.kicked.append(params)
+            if self.leader:
+                self.lines = [line for line in self.lines if params[1] not in line]
+            return ""
+        assert method == "cluster/status"
+        return "x\nServers:\n    e5e3 (e5e3 at ssl:10.0.0.2:6643)\n" + "\n".join(self.lines) + "\n" if params[0] == NB.name else "\nServers:\n"
+
+
+@pytest.fixture
+def forgetting(monkeypatch):
+    """Have ``forget`` run against a cluster in which a stranger says something, or nothing."""
+
+    def run(cluster, says="no answer", wait=5.0, **how):
+        class Nodes:
+            def __init__(self, _config):
+                pass
+
+            def ask(self, _kind, members):
+                return {member.name: says for member in members}
+
+        monkeypatch.setattr(agent, "call_unix", cluster)
+        monkeypatch.setattr(agent, "Nodes", Nodes)
+        monkeypatch.setattr(agent, "POLL_SECONDS", 0.0)
+        agent.forget(config(), wait, **how)
+
+    return run
+
+
+def test_servers_of_no_node_are_forgotten_once(forgetting, capsys):
+    cluster = Cluster(("1b2c", "10.0.0.9"))
+    forgetting(cluster)
+    assert cluster.kicked == [[NB.name, "1b2c"]]
+    assert capsys.readouterr().out == f"{NB.name}: removed server 1b2c at ssl:10.0.0.9:6643\n"
+    forgetting(cluster)
+    assert (len(cluster.kicked), capsys.readouterr().out) == (1, "")
+
+
+def test_a_stranger_that_runs_is_not_forgotten(forgetting):
+    cluster = Cluster(("1b2c", "10.0.0.9"))
+    with pytest.raises(agent.Trouble, match=r"1b2c at ssl:10.0.0.9:6643 is no node's and runs: remove its zone first"):
+        forgetting(cluster, answer(CLUSTER, "1b2c"))
+    assert cluster.kicked == []
+
+
+def test_a_stranger_that_runs_can_be_spared(forgetting, capsys):
+    cluster = Cluster(("1b2c", "10.0.0.9"))
+    forgetting(cluster, answer(CLUSTER, "1b2c"), spare=True)
+    assert (cluster.kicked, capsys.readouterr().out) == ([], "")
+
+
+def test_a_cluster_without_a_leader_is_told(forgetting):
+    with pytest.raises(agent.Trouble, match=r"still lists 1b2c at ssl:10.0.0.9:6643 after 0 s: is there a leader\?"):
+        forgetting(Cluster(("1b2c", "10.0.0.9"), leader=False), wait=0.0)
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [

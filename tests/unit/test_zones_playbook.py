@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""playbooks/zones.yml through Ansible: which zones are made by which call. The module only says what it was given."""
+"""playbooks/zones.yml through Ansible: which zones are made by which call, and which stop. The modules only say what they were given."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ hosts:
 services:
   galera: {count: 3}
   memcached:
+  haproxy:
 """
 
 STUB = """
@@ -42,6 +43,30 @@ if os.environ["BROKEN"] in results:
     results[os.environ["BROKEN"]] = {"changed": False, "failed": True, "msg": "no"}
     module.fail_json(msg="broken", zones=results)
 module.exit_json(changed=False, zones=results)
+"""
+
+THERE = """
+import json
+import os
+from ansible.module_utils import basic
+
+# Whose zones it is asked for, only the name of the temporary folder tells.
+host = basic._load_params()["_ansible_remote_tmp"].rpartition("-of-")[2]
+zones = {name: one for name, one in json.loads(os.environ["THERE"]).items() if name.startswith(host + "-")}
+print(json.dumps({"changed": False, "zones": zones}))
+raise SystemExit(0)
+"""
+
+ROTATION = """
+import json
+import os
+from ansible.module_utils import basic
+
+given = basic._load_params()
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(json.dumps({"zones": [], "rotation": given["name"], "wait": given["wait"], "state": given["state"]}) + "\\n")
+print(json.dumps({"changed": False}))
+raise SystemExit(0)
 """
 
 SHOW = """
@@ -64,19 +89,21 @@ class Checkout:
             shutil.copytree(ROOT / name, collection / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("ansible.cfg", "galaxy.yml"):
             shutil.copy(ROOT / name, collection / name)
-        (collection / "plugins/modules/zones.py").write_text(STUB)
+        for name, text in (("zones", STUB), ("zone_info", THERE), ("haproxy_server", ROTATION)):
+            (collection / f"plugins/modules/{name}.py").write_text(text)
         self.topology = folder / "inventory/x/topology.yml"
         self.topology.parent.mkdir(parents=True)
         self.topology.write_text(TOPOLOGY)
-        nearby = self.topology.parent / "host_vars/lx-02.yml"
-        nearby.parent.mkdir()
-        nearby.write_text("ansible_connection: local\n")
+        (self.topology.parent / "host_vars").mkdir()
+        for name in ("one", "lx-02", "one-haproxy-1"):
+            here = f"ansible_connection: local\nansible_remote_tmp: {folder}/tmp-of-{name}\nansible_python_interpreter: {sys.executable}\n"
+            (self.topology.parent / f"host_vars/{name}.yml").write_text(here)
         self.playbook = folder / "show.yml"
         self.playbook.write_text(SHOW.format(zones=collection / "playbooks/zones.yml"))
         self.calls_file = folder / "calls"
         self.cfg = collection / "ansible.cfg"
 
-    def run(self, *arguments: str, broken: str = "nobody", rc: int = 0) -> str:
+    def run(self, *arguments: str, broken: str = "nobody", rc: int = 0, there: dict | None = None) -> str:
         self.calls_file.write_text("")
         environment = os.environ | {
             "ANSIBLE_CONFIG": str(self.cfg),
@@ -86,6 +113,7 @@ class Checkout:
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "CALLS": str(self.calls_file),
             "BROKEN": broken,
+            "THERE": json.dumps(there or {}),
         }
         argv = [Path(sys.executable).with_name("ansible-playbook"), "--inventory", self.topology, *arguments, self.playbook]
         done = subprocess.run(argv, cwd=self.folder, env=environment, text=True, capture_output=True, timeout=120, check=False)
@@ -110,7 +138,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def test_one_call_makes_all_zones_of_a_host(checkout: Checkout) -> None:
     output = checkout.run()
-    assert checkout.together == [["lx-02-galera-1"], ["one-galera-1", "one-galera-2", "one-memcached-1"]]
+    assert checkout.together == [["lx-02-galera-1"], ["one-galera-1", "one-galera-2", "one-memcached-1", "one-haproxy-1"]]
     zone = next(one for call in checkout.calls for one in call["zones"] if one["name"] == "one-galera-1")
     assert zone.keys() <= OPTIONS.keys()
     assert zone["disruptive"] is False and zone["networks"][0]["name"] == "eth0" and zone["metadata"]["component"] == "galera"
@@ -142,3 +170,43 @@ def test_a_failed_zone_fails_the_run(checkout: Checkout) -> None:
     output = checkout.run(broken="one-memcached-1", rc=2)
     assert len(checkout.together) == 2
     assert "broken" in output
+
+
+def zone(name: str, component: str, *, running: bool = True, **more: object) -> dict:
+    described = {"name": name, "uuid": name, "metadata": {"component": component}, "volumes": {}, **more}
+    return {name: {"uuid": name, "running": running, "described": described}}
+
+
+MEMBERS = {**zone("one-galera-1", "galera"), **zone("one-galera-2", "galera"), **zone("one-haproxy-1", "haproxy")}
+
+
+def test_what_topology_has_no_more_leaves_its_rotation_and_stops(checkout: Checkout) -> None:
+    data = {"data": {"path": "/var/lib/mysql"}}
+    moved = {**zone("one-galera-3", "galera", volumes=data), **zone("one-memcached-2", "memcached"), **zone("lx-02-memcached-1", "memcached", running=False)}
+    checkout.run(there={**MEMBERS, **moved})
+    assert [(one["rotation"], one["wait"], one["state"]) for one in checkout.calls if "rotation" in one] == [
+        ("one-galera-3", 0, "drained"), ("one-memcached-2", 20, "drained"),
+    ]  # fmt: skip
+    stopped = [one for call in checkout.calls for one in call["zones"] if one.get("state") == "stopped"]
+    assert sorted((one["name"], one["autostart"], one["backend"]) for one in stopped) == [
+        ("lx-02-memcached-1", False, "lxc"), ("one-galera-3", False, "lxc"), ("one-memcached-2", False, "lxc"),
+    ]  # fmt: skip
+    assert checkout.calls[-1]["zones"][0].get("state") != "stopped", "zones are made when those have stopped"
+
+
+def test_with_a_limit_nothing_is_stopped(checkout: Checkout) -> None:
+    checkout.run("--limit", "one,one-galera-1", there={**MEMBERS, **zone("one-memcached-2", "memcached")})
+    assert checkout.together == [["one-galera-1"]]
+
+
+def test_data_that_is_nowhere_else_ends_the_run(checkout: Checkout) -> None:
+    said = checkout.run(rc=2, there={**MEMBERS, **zone("lx-02-glance-1", "glance", volumes={"images": {"path": "/var/lib/glance"}})})
+    assert "lx-02-glance-1: topology.yml has no such zone any more, and its data is nowhere else. Give glance its hosts" in said
+    assert checkout.calls == []
+
+
+def test_members_without_which_there_is_no_majority_end_the_run(checkout: Checkout) -> None:
+    moved = {**zone("one-galera-3", "galera"), **zone("one-galera-4", "galera")}
+    said = checkout.run(rc=2, there={**MEMBERS, **moved})
+    assert "those which stay (one-galera-1, one-galera-2) are no majority without them" in said
+    assert checkout.calls == []

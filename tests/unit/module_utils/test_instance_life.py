@@ -74,6 +74,15 @@ def test_request_ids_are_what_services_take(tmp_path: Path):
     assert all(len(word) == 40 and word.count("-") == 5 for word in made.words)
 
 
+def test_what_is_gone_is_not_asked_for_by_a_user_who_is_gone(tmp_path: Path):
+    """After a removal that broke, the administrator has removed the rest; what comes to clean up says nothing of a login."""
+    identity = SimpleNamespace(find_project=lambda *_a, **_k: None, find_user=lambda *_a, **_k: None)
+    made = Life(lambda **_: SimpleNamespace(identity=identity), {"name": "v", "wait": 1, "folder": str(tmp_path / "notes"), "cloud": "aio"})
+    made.notes.write({"password": "x"})
+    assert made.remove() == {}
+    assert not made.notes.folder.exists()
+
+
 def test_the_sdk_has_what_is_called():
     """Every ``conn.<service>.<method>`` in the module is there in openstacksdk."""
     import re

@@ -45,7 +45,7 @@ def test_a_new_file_is_written_with_its_mode_and_shown(tmp_path):
 def test_a_second_run_is_silent(tmp_path):
     wanted = {"directories": [entry(tmp_path / "d", mode="0750")], "files": [entry(tmp_path / "d" / "f", content="x\r\n")]}
     done(**wanted)
-    assert done(**wanted) == {"changed": False, "diff": [], "written": [], "started": [], "waiting": [], "restart": [], "restarted": []}
+    assert done(**wanted) == {"changed": False, "diff": [], "written": [], "started": [], "waiting": [], "restart": [], "restarted": [], "reloaded": []}
 
 
 def test_check_mode_tells_the_same_and_writes_nothing(tmp_path):
@@ -128,6 +128,9 @@ def test_a_command_that_is_late_is_killed_and_one_that_is_missing_named():
 
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >>{calls}
+case "$1 $2" in
+  "show --property=Job") echo {job}; exit ;;
+esac
 case $1 in
   show) for unit; do case $unit in *.service) printf 'Id=%s\nActiveState={active}\nUnitFileState={enabled}\nNeedDaemonReload=no\n\n' "$unit";; esac; done ;;
   is-active) echo {later} ;;
@@ -144,17 +147,17 @@ class Zone:
         monkeypatch.setattr(zone_tree, "DIGEST_DIRECTORY", str(folder / "digests"))
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
-    def call(self, digest="new", ready=None, running="", active="active", enabled="enabled", later="active", **params):
+    def call(self, digest="new", ready=None, running="", active="active", enabled="enabled", later="active", unnoticed=False, reload=False, job="", **params):
         """Apply one daemon that runs with the digest ``running``."""
         calls = self.folder / "calls"
         calls.write_text("")
         script = self.folder / "systemctl"
-        script.write_text(SYSTEMCTL.replace("{calls}", str(calls)).replace("{active}", active).replace("{enabled}", enabled).replace("{later}", later))
+        script.write_text(SYSTEMCTL.replace("{calls}", str(calls)).replace("{active}", active).replace("{enabled}", enabled).replace("{later}", later).replace("{job}", job))
         script.chmod(0o755)
         (self.folder / "journalctl").write_text("#!/bin/sh\necho it is broken\n")
         (self.folder / "journalctl").chmod(0o755)
         (self.folder / "a.service").write_text(f"{running}\n")
-        daemon = {"unit": "a.service", "digest": digest, "clustered": False, "ready": ready or {}}
+        daemon = {"unit": "a.service", "digest": digest, "clustered": False, "unnoticed": unnoticed, "reload": reload, "ready": ready or {}}
         result = apply(request(**{"daemons": [daemon], **params}))
         return result, [line for line in calls.read_text().splitlines() if not line.startswith("show")]
 
@@ -181,6 +184,24 @@ def test_a_daemon_that_does_not_serve_needs_no_turn(zone):
     assert not (zone.folder / "digests").exists()
 
 
+def test_a_daemon_whose_restart_cuts_nobody_off_has_no_turn(zone):
+    result, calls = zone.call(running="old", unnoticed=True)
+    assert (result["changed"], result["restart"], result["restarted"]) == (True, [], ["a.service"])
+    assert calls[0] == "--no-block restart a.service"
+
+
+def test_a_daemon_that_reads_its_files_anew_is_not_restarted(zone):
+    result, calls = zone.call(running="unit.old", digest="unit.new", reload=True)
+    assert (result["changed"], result["restart"], result["restarted"], result["reloaded"]) == (True, [], [], ["a.service"])
+    assert calls == ["reload a.service", "is-active a.service"]
+    assert (zone.folder / "a.service").read_text() == "unit.new\n"
+
+
+def test_a_daemon_whose_unit_changed_is_not_reloaded(zone):
+    result, calls = zone.call(running="old.same", digest="new.same", reload=True)
+    assert (result["changed"], result["restart"], result["reloaded"], calls) == (False, ["a.service"], [], [])
+
+
 def test_a_daemon_that_is_not_to_be_started_is_named(zone):
     result, calls = zone.call(active="inactive", start=False)
     assert (result["changed"], result["waiting"], calls) == (False, ["a.service"], [])
@@ -191,6 +212,11 @@ def test_a_daemon_is_started_and_one_that_fails_has_its_last_words_told(zone):
     assert calls == ["reset-failed a.service", "enable --quiet --no-reload a.service", "--no-block start a.service", "is-active a.service"]
     assert result["failed"] and result["started"] == ["a.service"]
     assert result["msg"] == "a.service has failed. Its last words:\nit is broken"
+
+
+def test_a_daemon_that_was_killed_on_its_way_to_a_start_has_not_failed(zone):
+    result, _calls = zone.call(running="old", restart=True, later="failed", job="4711", wait=0)
+    assert result["msg"].startswith("a.service is not ready after 0 s (systemd calls it failed)")
 
 
 def test_a_daemon_that_is_not_ready_in_time_is_a_failure(zone):
