@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Until bash is sure these lines are for any shell: in a global zone of SmartOS another program makes a control zone.
+if [ "$(zonename 2>/dev/null)" = global ]; then exec sh "$(dirname "$0")/lib/control-zone.sh" bootstrap "$@"; fi
+if [ ! "${BASH_VERSION-}" ]; then exec bash "$0" "$@"; fi
+
 set -euo pipefail
 # shellcheck source=scripts/lib/env.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
@@ -22,6 +26,8 @@ Needs Debian 12 or 13, root, 8 GiB of memory and 16 GiB of disk. Run it as often
 
 Downloads go by this machine's configuration: apt's sources, pip's index (pip.conf, PIP_INDEX_URL), UV_*, http_proxy, and
 the certificates that it trusts. Certificates in /usr/local/share/ca-certificates are given to the zones as well.
+
+In a global zone of SmartOS this makes a control zone instead, which the other commands then hand over to: --help there.
 TEXT
 }
 
@@ -39,8 +45,6 @@ while (($#)); do
 done
 
 deployment=$ROOT/inventory/aio
-# python3-venv makes .venv, ca-certificates lets it download; iproute2 and nftables are the tools of the preflight.
-packages=(python3-venv ca-certificates iproute2 nftables)
 # One line per problem of what must hold before anything else can be looked at.
 first_problems() {
   local id='' version='' name='an unknown system'
@@ -72,7 +76,7 @@ fi
 [[ -z $check_only ]] || { say "This machine can be an all-in-one host: ${settings:-python3 is not installed yet, so only root and system were checked}"; exit 0; }
 
 lock_checkout
-mapfile -t missing < <(missing_packages "${packages[@]}")
+mapfile -t missing < <(missing_packages "${aio_packages[@]}")
 if ((${#missing[@]})); then
   install_packages "${missing[@]}"
   # Now the tools are there for the whole preflight.

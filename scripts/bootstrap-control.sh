@@ -11,8 +11,9 @@ usage() {
 usage: scripts/bootstrap-control.sh [DEPLOYMENT [--from EXAMPLE]]
 
 Make this machine one from which is deployed onto others: install the Python packages of the control side into .venv. With
-a DEPLOYMENT, also begin its folder inventory/DEPLOYMENT: a topology.yml to be changed, and secrets. The hosts themselves
-are only reached by the first run; SSH to them is this user's own (ssh_config(5), keys, agent).
+a DEPLOYMENT, also begin its folder inventory/DEPLOYMENT: a topology.yml to be changed, secrets, and the certificates in
+/usr/local/share/ca-certificates, which the zones are to trust as well. The hosts themselves are only reached by the first
+run; SSH to them is this user's own (ssh_config(5), keys, agent).
 
 Needs Debian 12 or 13, and root where a package is missing. Run it as often as you like: what is there is kept.
 
@@ -41,7 +42,7 @@ done
   { echo "error: --from '$example': the examples are $(cd "$ROOT/inventory/examples" && echo *)" >&2; exit 2; }
 
 lock_checkout
-mapfile -t missing < <(missing_packages python3-venv ca-certificates openssh-client)
+mapfile -t missing < <(missing_packages "${control_packages[@]}")
 if ((${#missing[@]})); then
   ((EUID == 0)) || stop "Missing here: ${missing[*]}. Run this as root once, or install them."
   install_packages "${missing[@]}"
@@ -56,7 +57,17 @@ if [[ -n $name && ! -e $deployment/topology.yml ]]; then
   mv "$deployment/topology.yml.new" "$deployment/topology.yml"
   changed+=("inventory/$name/topology.yml (as inventory/examples/$example)")
 fi
-[[ -z $name ]] || have_secrets "$deployment"
+if [[ -n $name ]]; then
+  # They follow this machine, as on an all-in-one: a renewed certificate of the site must reach the images.
+  for source in /usr/local/share/ca-certificates/*.crt; do
+    target=$deployment/ca-certificates/${source##*/}
+    [[ -e $source ]] || break    # none: the pattern itself
+    ! cmp --quiet "$source" "$target" || continue
+    install -D --mode=0644 "$source" "$target"
+    changed+=("inventory/$name/ca-certificates/${source##*/} (extra certificate of this machine)")
+  done
+  have_secrets "$deployment"
+fi
 
 say_what_was_done
 if [[ -n $name ]]; then

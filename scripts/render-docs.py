@@ -3,7 +3,7 @@
 """Write the reference of all keys from the schemas that refuse anything else, and the pictures from the examples, so that
 none of them can differ from what it shows.
 
-scripts/render-docs.py            write docs/topology.md, docs/services.md and docs/*.svg
+scripts/render-docs.py            write docs/topology.md, docs/services.md, docs/*.svg and a table of docs/smartos.md
 scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
 """
 
@@ -106,9 +106,9 @@ components; a network needs room for the highest `id` plus one blocks.
 | `zone` | every zone | name, uuid, host, number, ordinal (0 and up, over the deployment), address, mac, `networks` where there are further ones, and `provider` where it is in provider networks |
 | `service` | every component's group | the service's declaration with the deployment's sizes, see [services.md](services.md); name, component, image.id |
 | `stack` | all | deployment, region, release, networks, vip, endpoint, hosts, members, services, images |
-| `host` | every machine | name, id, backend, store, addresses, builders |
+| `host` | every machine | name, id, backend, store, addresses, builders; `links` where it has any, complete and in their order; where there are repo zones: repo, origins |
 
-Groups: `zone_hosts` with `lxc_hosts` and `smartos_hosts`; the groups of hosts that topology.yml names; `zones` with one group for
+Groups: `zone_hosts` with `lxc_hosts` and `smartos_hosts`; `linked_hosts`, those with `links`; the groups of hosts that topology.yml names; `zones` with one group for
 each service and component; `<host>_zones`, `-` written as `_`, with the zones of one host.
 
 Variables of a group go to `group_vars/<group>.yml` beside topology.yml. The collection's own `group_vars/` are defaults for all
@@ -247,10 +247,23 @@ def pictures() -> dict[Path, str]:
     }
 
 
+def smartos() -> str:
+    """docs/smartos.md with its table of what zones there have otherwise, from the rules that a test holds the configuration to."""
+    import yaml
+
+    rules = yaml.safe_load((ROOT / "scripts/lib/parity.yml").read_text(encoding="utf-8"))["backends"]
+    rows = [f"| {one.get('component', 'all')} | {' '.join(f'`{one[part]}`' for part in ('file', 'key') if one[part])} | {one['why']} |" for one in rules]
+    path = ROOT / "docs/smartos.md"
+    head, begin, rest = path.read_text(encoding="utf-8").partition("<!-- of scripts/lib/parity.yml, by scripts/render-docs.py -->\n")
+    _old, end, tail = rest.partition("<!-- end -->\n")
+    return "\n".join([f"{head}{begin}| component | what | why |", "|---|---|---|", *rows, f"{end}{tail}"])
+
+
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
     schema, services, topology = load()
     return pictures() | {
+        ROOT / "docs/smartos.md": smartos(),
         ROOT / "docs/topology.md": TOPOLOGY + tables(schema, [topology.Topology, topology.Placement]) + ARITHMETIC,
         ROOT / "docs/services.md": SERVICES
         + tables(schema, [services.Service, services.BaseImage]).rstrip("\n")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,14 @@ class Cloud:
     """Zone names of every service and every component, in their order."""
     zones: dict[str, Zone]
     privileged: list[str]
+    fleets: dict[str, list[str]]
+    """Groups of zones of every host and every group of hosts, in Ansible's inventory."""
     endpoints: dict[str, str]
     """Public URL of each service with an API, and of what people open in a browser."""
+    siblings: dict[str, Path] = field(default_factory=dict)
+    """The ``secrets.yml`` of each deployment that shares a Keystone with this one."""
+    password: Path = Path("secrets.yml")
+    """The ``secrets.yml`` that has the administrator's password: that of the deployment whose Keystone it is."""
 
     def named(self, name: str) -> list[str]:
         """The zones that a name stands for: one, or those of a service or component; an error lists the choices."""
@@ -63,6 +69,17 @@ def compute(topology: Path) -> Any:
         raise DeploymentError(str(why)) from None
 
 
+def require_secrets_of_siblings(cloud: Cloud) -> None:
+    """Refuse to go on without what zones are given of deployments that share a Keystone with this one."""
+    for name, path in cloud.siblings.items():
+        if not path.is_file():
+            keys = "secrets.pki.ca_certificate" + (" and secrets.keystone.admin_password" if path == cloud.password else "")
+            raise DeploymentError(
+                f"there is no {path}: zones trust the authority of deployment '{name}', which shares a Keystone with this one (identity of "
+                f"topology.yml).\nIs it deployed from here, run scripts/deployment-secrets.py ensure --deployment {name}; else copy {keys} from there, mode 0600"
+            )
+
+
 def load(deployment: Deployment) -> Cloud:
     """What the commands need to know of a deployment."""
     computed = compute(deployment.topology)
@@ -83,9 +100,18 @@ def load(deployment: Deployment) -> Cloud:
         if service["zone"]["privileged"]
         for name in groups[component]
     ]
+    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import (
+        zones_group,  # compute() knows where it lies
+    )
+
+    members = {**computed.groups, **{name: [name] for name in hosts}}
+    fleets = {name: [zones_group(host) for host in of] for name, of in members.items()}
     endpoints = {name: urls["public"] for name, urls in computed.stack["endpoint"].items()}
     for service in computed.stack["services"].values():
         for name, listen in service["listen"].items():
             if listen["mode"] == "http" and listen["public"] and listen["port"] == 443:
                 endpoints[name] = f"https://{computed.stack['vip']['external']}/"
-    return Cloud(computed.stack["deployment"], list(hosts), groups, zones, privileged, endpoints)
+    identity = computed.stack["identity"]
+    siblings = {name: Path(path) for name, path in identity["secrets"].items()}
+    password = siblings.get(identity["from"], deployment.secrets)
+    return Cloud(computed.stack["deployment"], list(hosts), groups, zones, privileged, fleets, endpoints, siblings, password)

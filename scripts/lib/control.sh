@@ -5,6 +5,9 @@
 
 python=/usr/bin/python3    # Debian's own: one from elsewhere on PATH may go, and .venv with it
 changed=()
+# Debian's packages. python3-venv makes .venv, ca-certificates lets it download; iproute2 and nftables are the tools of the preflight.
+# shellcheck disable=SC2034  # used by the scripts that source this file
+control_packages=(python3-venv ca-certificates openssh-client) aio_packages=(python3-venv ca-certificates iproute2 nftables)
 
 say() { printf '%s\n' "$*"; }
 
@@ -32,7 +35,15 @@ install_packages() {
   local apt_log=$ROOT/.cache/apt.log
   say "Installing $*"
   export DEBIAN_FRONTEND=noninteractive
-  if ! { apt-get update && apt-get install --yes --no-install-recommends "$@"; } >"$apt_log" 2>&1; then
+  local -a from=()
+  if [[ -d $BUNDLE/debs ]]; then
+    # The digest of the bundle vouches for them. Lists of its own: this machine's sources are not asked, and stay as they are.
+    mkdir -p "$ROOT/.cache/apt/lists/partial"
+    echo "deb [trusted=yes] file:$BUNDLE/debs ./" >"$ROOT/.cache/apt/bundle.list"
+    from=(--option "Dir::Etc::SourceList=$ROOT/.cache/apt/bundle.list" --option Dir::Etc::SourceParts=- --option APT::Sandbox::User=root
+          --option "Dir::State::Lists=$ROOT/.cache/apt/lists")
+  fi
+  if ! { apt-get "${from[@]}" update && apt-get "${from[@]}" install --yes --no-install-recommends "$@"; } >"$apt_log" 2>&1; then
     tail -n 5 "$apt_log" >&2
     stop "apt-get could not install $* (all of its output: $apt_log). Fix what it says, then run this again."
   fi
@@ -63,9 +74,11 @@ install_python_packages() {
   "$python" -m venv "$VENV"
   # uv comes from the lock as well: its entry, with the hashes on the lines below it
   sed -n '/^uv==/,/^    # /p' "$CONTROL_LOCK" >"$VENV/uv.txt"
-  "$PYTHON" -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"
+  local -a from=()
+  [[ ! -d $BUNDLE/wheels ]] || from=(--no-index --find-links "$BUNDLE/wheels")
+  "$PYTHON" -m pip install "${from[@]}" --quiet --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"
   use_pip_settings
-  (cd "$ROOT" && uv pip install --quiet --python "$PYTHON" --require-hashes --requirements "$CONTROL_LOCK")
+  (cd "$ROOT" && uv pip install "${from[@]}" --quiet --python "$PYTHON" --require-hashes --requirements "$CONTROL_LOCK")
   cp "$CONTROL_LOCK" "$VENV_STAMP.new" && mv "$VENV_STAMP.new" "$VENV_STAMP"
   changed+=("Python packages: .venv, as locks/control.txt")
 }

@@ -77,9 +77,7 @@ class Deployment:
         return self
 
     def secret_values(self) -> list[str]:
-        """Every scalar of secrets.yml as text, which no log may show."""
-        if not self.secrets.exists():
-            return []
+        """Every scalar of secrets.yml as text, which no log may show; and of those of the deployments that it shares a Keystone with."""
         found: list[str] = []
 
         def collect(value: object) -> None:
@@ -92,7 +90,12 @@ class Deployment:
             elif value is not None and not isinstance(value, bool):
                 found.append(str(value))
 
-        collect(yaml.safe_load(self.secrets.read_text()))
+        said = yaml.safe_load(self.topology.read_text()) if self.topology.exists() else None
+        shared = (said.get("identity") if isinstance(said, dict) else None) or {}
+        for name in {self.folder.name, shared.get("from"), *(shared.get("to") or [])} - {None}:
+            file = self.folder.parent / str(name) / self.secrets.name
+            if file.exists():
+                collect(yaml.safe_load(file.read_text()))
         return found
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cloud import Cloud, load
+from cloud import Cloud, load, require_secrets_of_siblings
 from deployment import ROOT, Deployment, DeploymentError, command
 from options import drift
 from rendering import Rendering, Tree, find_collections
@@ -44,6 +44,7 @@ def rendered(deployment: Deployment, cloud: Cloud, zones: list[str]) -> dict[str
     rendering = Rendering(deployment.topology, {})
     if not deployment.secrets.is_file():
         raise DeploymentError(f"there is no {deployment.secrets.relative_to(deployment.root)}, so no run has written anything yet")
+    require_secrets_of_siblings(cloud)
     try:
         # as `vars_files` of a play reads them
         rendering.further = rendering.loader.load_from_file(str(deployment.secrets), trusted_as_template=True)
@@ -114,10 +115,8 @@ def main() -> int:
     deployment = Deployment(options.deployment).require()
     cloud = load(deployment)
     zones = list(dict.fromkeys(zone for name in options.names for zone in cloud.named(name))) or list(cloud.zones)
-    lxc = [name for name in zones if cloud.zones[name].backend == "lxc"]
-    answers = ask(deployment, rendered(deployment, cloud, lxc)) if lxc else Answers()
-    unseen = answers.without(cloud, lxc)
-    unseen |= {name: f"zones of backend {cloud.zones[name].backend} cannot be looked at yet" for name in zones if name not in lxc}
+    answers = ask(deployment, rendered(deployment, cloud, zones))
+    unseen = answers.without(cloud, zones)
     if options.json:
         print(json.dumps({"findings": answers.findings, "unseen": unseen}, indent=2, sort_keys=True))
     else:

@@ -11,8 +11,14 @@ PYTHON=$VENV/bin/python
 CONTROL_LOCK=$ROOT/locks/control.txt
 VENV_STAMP=$VENV/zonestack.lock         # a copy of the lock, written last: there and equal = the virtualenv is whole
 LINK_PARENT=$ROOT/.collections/ansible_collections/zonestack
+BUNDLE=$ROOT/bundle                     # there when this checkout came in a bundle (bundle.sh): nothing is downloaded then
 # shellcheck disable=SC2034  # used by the scripts that source this file
-readonly ROOT VENV PYTHON CONTROL_LOCK VENV_STAMP LINK_PARENT
+readonly ROOT VENV PYTHON CONTROL_LOCK VENV_STAMP LINK_PARENT BUNDLE
+
+# A global zone of SmartOS has no Ansible: its control zone runs the command. Only that which makes a control side is for this machine.
+if [[ ! -e $VENV && ${0##*/} != bootstrap-control.sh && $(zonename 2>/dev/null || true) == global ]]; then
+  exec sh "$ROOT/scripts/lib/control-zone.sh" run "${0##*/}" "$@"
+fi
 
 export ANSIBLE_CONFIG=$ROOT/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH=$ROOT/.collections

@@ -274,12 +274,12 @@ def ping(targets: list[dict[str, Any]], rounds: int = 3, seconds: float = 0.7) -
         for _round in range(rounds):
             for index, one in enumerate(found):
                 for large in (False, True):
+                    if one["large" if large else "small"]:
+                        continue
                     # 20 bytes are IP's, 8 those of ICMP
                     body = bytes(one["mtu"] - 28 if large else 56)
                     header = struct.pack("!BBHHH", 8, 0, 0, identifier, index * 2 + large)
                     header = struct.pack("!BBHHH", 8, 0, checksum(header + body), identifier, index * 2 + large)
-                    if one["large" if large else "small"]:
-                        continue
                     try:
                         icmp.sendto(header + body, (one["address"], 0))
                     except OSError as why:

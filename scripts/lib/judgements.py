@@ -92,6 +92,7 @@ class Needs:
     :param devices: those of the host that its zones may use; ``hypervisor``: whether instances run in one of them.
     :param taken: addresses that the deployment gives to somebody, and to whom.
     :param ports: ports of front ends at ``virtual``, the deployment's virtual address.
+    :param links: kinds of the interfaces that a run makes as `topology.yml` declares them, by name.
     """
 
     purpose: str
@@ -106,6 +107,7 @@ class Needs:
     taken: Mapping[str, str] = field(default_factory=dict)
     virtual: str = ""
     ports: Mapping[int, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def gib(mib: float) -> str:
@@ -140,19 +142,9 @@ def judge_system(facts: Facts, needs: Needs) -> Iterator[Finding]:
         yield Finding("lxc", f"version {facts['lxc']} is installed", f"install {LXC_VERSION} or newer, as Debian 12 and 13 have it")
 
 
-def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
-    """Processors, memory and disk against what is placed there."""
-    widest = max((zone for zone in needs.zones if zone.vcpus > facts["cpus"]), key=lambda zone: zone.vcpus, default=None)
-    if facts["cpus"] < needs.cpus:
-        yield Finding("cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors")
-    elif widest:
-        yield Finding(
-            "cpus",
-            f"{facts['cpus']}, and {widest.name} sizes its daemons for {widest.vcpus}",
-            "give the machine more processors, or that zone fewer (`vcpus` below services: of topology.yml)",
-            fatal=False,
-        )
-    memory, zones = facts["memory"], needs.zones
+def judge_memory(memory: int, needs: Needs, otherwise: str) -> Iterator[Finding]:
+    """Memory in MiB against what is placed there; ``otherwise`` is what the host does when its zones use more together."""
+    zones = needs.zones
     largest = max(zones, key=lambda zone: zone.memory, default=None)
     together = sum(zone.memory for zone in zones)
     if memory < needs.memory * SLACK:
@@ -166,10 +158,26 @@ def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
     elif memory < together * SLACK:
         yield Finding(
             "memory",
-            f"{gib(memory)}, and its {len(zones)} zones may use {gib(together)} together: if all do, the kernel ends some of their processes",
+            f"{gib(memory)}, and its {len(zones)} zones may use {gib(together)} together: if all do, {otherwise}",
             "nothing on a development host; otherwise give the machine more memory, or fewer zones",
             fatal=False,
         )
+
+
+def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
+    """Processors, memory and disk against what is placed there."""
+    widest = max((zone for zone in needs.zones if zone.vcpus > facts["cpus"]), key=lambda zone: zone.vcpus, default=None)
+    if facts["cpus"] < needs.cpus:
+        yield Finding("cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors")
+    elif widest:
+        yield Finding(
+            "cpus",
+            f"{facts['cpus']}, and {widest.name} sizes its daemons for {widest.vcpus}",
+            "give the machine more processors, or that zone fewer (`vcpus` below services: of topology.yml)",
+            fatal=False,
+        )
+    yield from judge_memory(facts["memory"], needs, "the kernel ends some of their processes")
+    zones = needs.zones
     disk, quotas = facts["disk"], sum(zone.quota for zone in zones) * 1024
     need = DISK_MIB_DEPLOYED if facts["zones"] else needs.disk
     if disk["free"] < need:
@@ -350,13 +358,26 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
                 f"network {bridge.network} ({bridge.cidr}) overlaps {use.what}",
                 "give the network another cidr in topology.yml, before the first run; or end that use",
             )
-        yield from judge_ports(bridge, links, facts["routes"])
+        if bridge.interface not in needs.links:
+            yield from judge_ports(bridge, links, facts["routes"])
+    yield from judge_links(links, needs.links)
     for name, link in links.items():
         for address, _prefix in addresses_of(link):
             owner = needs.taken.get(address)
             if owner and not is_own(name, own):
                 yield Finding("address", f"{address}, which is {owner}, is this machine's own on {name}", f"ip address del {address} dev {name}")
     yield from judge_listeners(facts, needs, {address for link in links.values() for address, _prefix in addresses_of(link)})
+
+
+def judge_links(links: Mapping[str, Mapping[str, Any]], declared: Mapping[str, str]) -> Iterator[Finding]:
+    """Declared interfaces that a run could not make: it refuses, and changes nothing, for the same."""
+    for name, kind in declared.items():
+        there = links.get(name)
+        have = ((there or {}).get("linkinfo") or {}).get("info_kind")
+        if kind == "physical" and not there:
+            yield Finding("links", f"there is no interface {name} (there are: {names(links.keys() - {'lo'}, 8)})", "correct links: in topology.yml, or plug it in")
+        elif kind != "physical" and there and have != kind:
+            yield Finding("links", f"{name} is to be a {kind}, and is the name of {have or 'an interface of the machine'}", "give the link another name")
 
 
 def judge_ports(bridge: Bridge, links: Mapping[str, Mapping[str, Any]], routes: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -381,6 +402,12 @@ def judge_ports(bridge: Bridge, links: Mapping[str, Mapping[str, Any]], routes: 
                 f"{bridge.interface} becomes a port of bridge {bridge.name} and carries the default route, which would end",
                 f"name another interface in {bridge.network}.interface",
             )
+    elif bridge.interface and links[bridge.interface]["master"] != bridge.name:
+        yield Finding(
+            "network",
+            f"{bridge.interface} becomes a port of bridge {bridge.name} and is one of {links[bridge.interface]['master']}, which would lose it",
+            f"name another interface in {bridge.network}.interface, such as a VLAN's, or in {bridge.network}.bridge the bridge that is there",
+        )
     for name, link in links.items():
         port = link.get("master") == bridge.name and not ZONE_PORT.fullmatch(name)
         if (port or name == bridge.interface) and link["mtu"] < bridge.mtu:

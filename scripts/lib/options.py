@@ -106,6 +106,35 @@ Images stay: they are made from the topology and are needed again. inventory/<de
     return made
 
 
+def remove_host() -> argparse.ArgumentParser:
+    """scripts/remove-host.sh"""
+    made = command(
+        "remove-host",
+        "Take a host out of a deployment: its zones with their data, and every trace of them elsewhere. The others go on.",
+        """\
+First say so in topology.yml: `leaving: true` in the host's line. scripts/run-playbooks.sh --plan shows what that means for the others. Then
+this sees that no instance is on the host, stops its zones in order, has the others go on without them (the steps of scripts/run-playbooks.sh),
+and removes records, members and data. Afterwards delete the host's line. Broken anywhere, it is simply run again.
+
+examples:
+  scripts/remove-host.sh --deployment prod cmp3
+  scripts/remove-host.sh --deployment prod cmp3 --dead    it is lost: nothing is done on it
+A host that is replaced by a machine of the same name and id is not removed, see docs/operating.md.
+exit code: 0 when nothing of it is left, Ansible's (1, 2, 4) when not, 130 when interrupted
+""",
+    )
+    made.add_argument("host", metavar="HOST", help="its name in topology.yml")
+    made.add_argument("--dead", action="store_true", help="it does not answer and never will again")
+    made.add_argument(
+        "--lose", action="append", default=[], metavar="COMPONENT",
+        help="let the data of this component go that is nowhere else, such as glance's images; repeatable",
+    )
+    made.add_argument("--yes", action="store_true", help="do not ask")
+    made.add_argument("--check", action="store_true", help="see that it can go, say what would be done on it, change nothing")
+    made.add_argument("--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it")
+    return made
+
+
 def zone_shell() -> argparse.ArgumentParser:
     """scripts/zone-shell.sh"""
     made = command(
@@ -263,6 +292,7 @@ def listed(words: dict[str, str], wide: int) -> str:
 COMMANDS = {
     "run-playbooks": parser,
     "destroy": destroy,
+    "remove-host": remove_host,
     "zone-shell": zone_shell,
     "verify": verify,
     "topology": topology,

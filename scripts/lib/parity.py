@@ -62,6 +62,7 @@ class Rules:
     def __init__(self, paths: Iterable[Path]) -> None:
         self.topology: list[Raw] = []
         self.keys: list[Raw] = []
+        self.backends: list[Raw] = []
         self.features: list[Raw] = []
         self.identity: dict[str, str] = {}
         self.consequence: Raw = {}
@@ -76,7 +77,7 @@ class Rules:
         known = yaml.safe_load(RULES.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or set(data) - set(known):
             raise DeploymentError(f"--rules {path}: must be a mapping with these keys: {', '.join(known)}")
-        for name, pattern in (("topology", "path"), ("keys", "key"), ("features", "feature")):
+        for name, pattern in (("topology", "path"), ("keys", "key"), ("backends", "key"), ("features", "feature")):
             for index, rule in enumerate(data.get(name) or []):
                 if not isinstance(rule, dict) or not {pattern, "class", "why"} <= set(rule) <= {pattern, "class", "why", "file", "component"}:
                     raise DeploymentError(f"--rules {path}: {name}[{index}]: write {{{pattern}: .., class: .., why: ..}}")
@@ -96,7 +97,15 @@ class Rules:
 
     def key(self, component: str, file: str, key: str) -> Raw | None:
         """The rule for a key of a file."""
-        for rule in self.keys:
+        return self._of_file(self.keys, component, file, key)
+
+    def backend(self, component: str, file: str, key: str) -> Raw | None:
+        """The rule for a key of a file that zones of one backend have otherwise."""
+        return self._of_file(self.backends, component, file, key)
+
+    @staticmethod
+    def _of_file(rules: Iterable[Raw], component: str, file: str, key: str) -> Raw | None:
+        for rule in rules:
             if fnmatchcase(component, rule.get("component", "*")) and fnmatchcase(file, rule.get("file", "*")) and fnmatchcase(key, rule["key"]):
                 return rule
         return None
@@ -134,7 +143,9 @@ class Side:
     def __init__(self, topology: Path, computed: Any, secrets: Raw) -> None:
         self.computed = computed
         self.secrets = secrets
-        self.rendering = Rendering(topology, {"secrets": secrets})
+        # Nor does it read those of deployments that share a Keystone.
+        siblings = dict.fromkeys(computed.stack["identity"]["secrets"], {**secrets, "keystone": {"admin_password": "of another deployment"}})
+        self.rendering = Rendering(topology, {"secrets": secrets, "__siblings": siblings})
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -243,6 +254,8 @@ def moved(mine: Path, theirs: Path, other: Any, rules: Rules) -> Iterator[Path]:
     written, machines = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (mine, theirs))
     data = transplanted(written, machines, rules, {*other.hosts, *other.groups})
     data |= {"plugin": "zonestack.openstack.topology", "deployment": other.stack["deployment"]}
+    # A region is compared as if it were alone: the others' folders are not beside it there.
+    data.pop("identity", None)
     # Service files stay where they are, because recipes name the files beside them by their paths.
     folders = [mine.parent / "services", *(mine.parent / Path(path).expanduser() for path in written.get("services_path") or [])]
     data["services_path"] = [str(folder.resolve()) for folder in folders if folder.is_dir()]
@@ -313,7 +326,9 @@ class Comparison:
         mine, theirs, between = self.mine.computed, self.theirs.computed, self.between.computed
         for component in {**mine.services, **theirs.services}:
             if component not in mine.services or component not in theirs.services:
-                yield Difference("deployed", "drift", component, "", "component", *presence(component, mine.services, theirs.services), UNEXPLAINED)
+                known = self.rules.input(("services", component))
+                kind, why = (known["class"], known["why"]) if known and explained(known, False) else ("drift", UNEXPLAINED)
+                yield Difference("deployed", kind, component, "", "component", *presence(component, mine.services, theirs.services), why)
                 continue
             rule = self.rules.input(("services", component)) or {"class": "drift", "why": UNEXPLAINED}
             one, other = (side.services[component] for side in (mine, theirs))
@@ -360,13 +375,14 @@ class Comparison:
     def _consequences(self, component: str, after: Files) -> Iterator[Difference]:
         """What names, addresses, secrets, numbers and sizes alone make different, by the component's first zone."""
         before = self.mine.files(self.mine.rendering.variables(self.mine.members(component)[0]), self.mine.symbols)
+        backends = {side.computed.hosts[side.computed.zones[component][0].host]["backend"] for side in (self.mine, self.between)}
         for file, key, mine, theirs in differing(before, after):
             meanings = [[value.meaning for value in values] for values in (mine, theirs)]
             if meanings[0] == meanings[1]:
                 why = self.rules.identities(" ".join([key, *meanings[0]]))
                 yield Difference("configuration", "identity", component, file, key, shown(mine), shown(theirs), why)
             else:
-                rule = self.rules.consequence
+                rule = (len(backends) > 1 and self.rules.backend(component, file, key)) or self.rules.consequence
                 yield Difference("configuration", rule["class"], component, file, key, shown(mine), shown(theirs), rule["why"])
 
     def _drifted(self, component: str, between: list[Files]) -> Iterator[Difference]:

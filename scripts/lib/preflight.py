@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 import facts
+import global_zone
 import judgements as judge
 from cloud import compute
 from deployment import Deployment, command
@@ -73,8 +74,28 @@ class Answer:
     silence: Finding | None = None
 
 
+def ask_global_zone(host: Any, way: Way) -> Answer:
+    """Ask a SmartOS host, which may have no Python yet."""
+    try:
+        done = subprocess.run(
+            way(host, global_zone.SCRIPT), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=facts.LIMIT + 2 * CONNECT_SECONDS, env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+        rc, said, out, arrived = done.returncode, done.stderr, done.stdout, time.time()
+    except subprocess.TimeoutExpired:
+        rc, said, out, arrived = -1, "", "", 0.0
+    try:
+        found = global_zone.read_answer(out)
+    except (ValueError, KeyError):
+        at = host.address or "localhost"
+        return Answer(silence=judge.judge_silence(rc, said, at, f"{host.user}@{at}" if host.user else at))
+    return Answer(found, found["now"] + 0.5 - arrived)  # it tells whole seconds: of the last one half is over, on average
+
+
 def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
     """Run facts.py on a host."""
+    if host.backend == "smartos":
+        return ask_global_zone(host, way)
     program = PROGRAM.read_bytes()
     bootstrap = f"import sys; exec(compile(sys.stdin.buffer.read({len(program)}), 'facts.py', 'exec')); main()"
     start = START.format(
@@ -172,7 +193,7 @@ def front_ends(stack: Mapping[str, Any]) -> dict[int, str]:
 def bridges_of(computed: Any, name: str) -> list[Bridge]:
     """The bridges that a run makes on a host."""
     stack = computed.stack
-    networks = {**stack["networks"], **stack["cloud"]["networks"]}
+    networks = {**stack["networks"], **(stack["cloud"]["networks"] if computed.hosts[name]["backend"] == "lxc" else {})}
     found = []
     for (network, facts_of), one in zip(networks.items(), computed.hosts[name]["bridges"], strict=True):
         address = one["address"].partition("/")[0] if one["address"] else None
@@ -232,6 +253,7 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
             taken=given.owners,
             virtual=stack["vip"]["internal"],
             ports=ports,
+            links={link["name"]: link["kind"] for link in computed.hosts[name].get("links", ())},
         )
         probes = probes_of(computed, name, bridges, [zone for zone, _service in zones], name in hypervisors[:1])
         found[name] = Wanted(needs, {"names": names, "pings": pings, "probes": probes, "devices": list(devices)})
@@ -249,6 +271,9 @@ def judged(computed: Any, given: Addresses, wants: Mapping[str, Wanted], answers
             yield of_host(name, answer.silence)
         elif answer.facts is not None:
             needs = wants[name].needs
+            if computed.hosts[name]["backend"] == "smartos":
+                yield from (of_host(name, finding) for finding in global_zone.judge_global_zone(answer.facts, needs))
+                continue
             for judgement in (judge.judge_system, judge.judge_size, judge.judge_kernel, judge.judge_networks):
                 for finding in judgement(answer.facts, needs):
                     yield of_host(name, finding)
@@ -289,16 +314,11 @@ def look(computed: Any, way: Way = way_to) -> list[Finding]:
     """Ask all hosts and judge what they tell; problems first."""
     given = addresses_of(computed)
     wants = wanted(computed, given)
-    machines = {name: host for name, host in computed.topology.hosts.items() if host.backend == "lxc"}
+    machines = computed.topology.hosts
     with ThreadPoolExecutor(min(AT_ONCE, len(machines) or 1)) as pool:
         asked = {name: pool.submit(ask, host, wants[name].request, way) for name, host in machines.items()}
     answers = {name: one.result() for name, one in asked.items()}
-    found = [
-        Finding("backend", "hosts of SmartOS cannot be looked at yet", "docs/smartos.md says what a run needs and makes there", name, fatal=False)
-        for name in computed.topology.hosts
-        if name not in machines
-    ]
-    return sorted([*found, *judged(computed, given, wants, answers)], key=lambda finding: not finding.fatal)
+    return sorted(judged(computed, given, wants, answers), key=lambda finding: not finding.fatal)
 
 
 def main() -> int:

@@ -16,13 +16,16 @@ from typing import Any
 
 from rich.console import Console
 
-from cloud import Cloud, compute, load
+from cloud import Cloud, compute, load, require_secrets_of_siblings
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
 from judgements import names
 from options import STEPS, parser
 from progress import Display, Log, Record
 from run_plan import Foreseen, assemble, foresee, missing_secrets, show
 from runner import Mask, locked, private_folder, run_playbooks
+
+LONGEST_ARGUMENT = 128 * 1024
+"""Bytes of one argument with its closing zero, MAX_ARG_STRLEN: execve(2)."""
 
 
 @dataclass
@@ -111,7 +114,24 @@ def limit_of(options: argparse.Namespace, cloud: Cloud) -> str | None:
             )
     if options.service and options.limit:
         raise DeploymentError("give --service or --limit, not both")
-    return ",".join([*options.service, "zone_hosts"]) if options.service else options.limit
+    return ",".join([*options.service, "zone_hosts"]) if options.service else with_zones(options.limit, cloud)
+
+
+def with_zones(limit: str | None, cloud: Cloud) -> str | None:
+    """A limit in which a host, or a group of hosts, stands for its zones too: who names a host means what is on it.
+
+    An intersection (``&``) is taken at its word, as it could not be widened term by term.
+    """
+    if limit is None:
+        return None
+    from ansible.inventory.manager import split_host_pattern
+
+    terms: list[str] = []
+    for term in split_host_pattern(limit):
+        sign = term[:1] if term[:1] in ("!", "&") else ""
+        groups = cloud.fleets.get(term.removeprefix(sign), []) if sign != "&" else []
+        terms += [term, *(f"{sign}{group}" for group in groups)]
+    return ",".join(terms)
 
 
 def ensure_secrets(deployment: Deployment) -> None:
@@ -230,6 +250,8 @@ class Run:
                 self.say(f"  {names(sorted(hosts))}: {'; '.join(done)}")
         for host, daemons in sorted(record.restarted.items()):
             self.say(f"Restarted in {host}: {', '.join(daemons)}")
+        for zone in record.said.get("silent_balancers", []):
+            self.say(f"{zone} did not answer: zones were changed without being taken out of its rotation")
         times = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record.step_seconds.items())
         self.say(
             f"Took {record.seconds():.1f} s: {times}. {record.pairs} tasks x zones ({record.skipped} more skipped)."
@@ -261,13 +283,19 @@ class Run:
         for name, url in self.cloud.endpoints.items():
             self.say(f"  {name:<14}{url}")
         self.say(f"  log in        scripts/zone-shell.sh{self.option()} utility, then: openstack user list")
-        self.say(
-            f"  password      {self.deployment.secrets.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)"
-        )
+        self.say(f"  password      {self.cloud.password.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)")
 
     def option(self) -> str:
         """What a command must say to mean this deployment."""
         return "" if self.deployment.name == "aio" else f" --deployment {self.deployment.name}"
+
+
+def limit_arguments(limit: str | None, folder: Path) -> list[str]:
+    """Ansible's limit, in a file of ``folder`` where it is longer than Linux takes an argument: thousands of zones that are not there."""
+    if limit and len(limit) >= LONGEST_ARGUMENT:
+        (folder / "limit").write_text(limit.replace(",", "\n"))
+        limit = f"@{folder}/limit"
+    return ["--limit", limit] if limit else []
 
 
 def plan(deployment: Deployment, cloud: Cloud, options: argparse.Namespace, steps: list[str], limit: str | None) -> int:
@@ -286,9 +314,8 @@ def plan(deployment: Deployment, cloud: Cloud, options: argparse.Namespace, step
 
         def attempt(these: list[str], within: str | None) -> int:
             playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in these]
-            limited = ["--limit", within] if within else []
             console = Console(stderr=True, highlight=False)
-            return Run(deployment, cloud, playbooks, [*arguments, *limited], record=record, console=console).execute()
+            return Run(deployment, cloud, playbooks, [*arguments, *limit_arguments(within, folder)], record=record, console=console).execute()
 
         foresee(cloud, record, steps, limit, attempt)
     found = assemble(cloud, record, added)
@@ -321,6 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 print("The last run ended well: running all steps.", file=sys.stderr)
         cloud = load(deployment)
+        require_secrets_of_siblings(cloud)
         limit = limit_of(options, cloud) or limit
         if options.plan:
             return plan(deployment, cloud, options, steps, limit)

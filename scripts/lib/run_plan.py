@@ -25,7 +25,7 @@ from progress import Record, plain_name
 
 FIRST = ("hosts", "images", "zones")
 """The steps after which all zones are there."""
-ACTIONS = ("create", "rebuild", "start", "restart", "change")
+ACTIONS = ("remove", "create", "rebuild", "start", "restart", "change")
 """What may happen to a zone, the greatest first. ``restart``: it stops and starts with the root that it has."""
 REBUILT = ("image", "store", "privileged", "idmap_base")
 """The fields of a zone's description of which its root is made; when one of them changes it is made anew."""
@@ -34,7 +34,7 @@ MECHANICS = ("zonestack.openstack.haproxy_server", "ansible.builtin.add_host", "
 TREE = "zonestack.openstack.zone_tree"
 ZONES = "zonestack.openstack.zones"
 
-COLOURS = {"create": "green", "rebuild": "red", "start": "green", "restart": "red", "change": "yellow", "+": "green", "-": "red", "@": "cyan"}
+COLOURS = {"remove": "red", "create": "green", "rebuild": "red", "start": "green", "restart": "red", "change": "yellow", "+": "green", "-": "red", "@": "cyan"}
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Planned:
 
     :param action: of a zone, one of :data:`ACTIONS`; empty where nothing is done to it.
     :param reasons: what of its description changes, or what a host lacks.
+    :param images: ids of the images that a host would build; ``fetched`` of those that it would have from another, or from a bundle.
     :param files: unified diffs by path; of a secret only that it changes.
     :param tasks: what else would change, by the task that would do it, each with its diff.
     """
@@ -50,6 +51,7 @@ class Planned:
     action: str = ""
     reasons: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
@@ -88,7 +90,7 @@ def unified(diff: Any) -> Iterator[tuple[str, str]]:
 
 
 def verbs_of(result: dict[str, Any]) -> set[str]:
-    """The calls that the module ``zone`` would make: create, update, start, stop."""
+    """The calls that the module ``zone`` would make: create, update, start, stop, destroy."""
     return {action.partition(" ")[0] for action in result.get("actions", [])}
 
 
@@ -98,6 +100,8 @@ def what_happens(result: dict[str, Any], before: dict[str, Any], after: dict[str
     :param before: its description as it is, ``after`` as it would be, where they differ.
     """
     verbs = verbs_of(result)
+    if "destroy" in verbs or "stop" in verbs and "start" not in verbs:
+        return "remove", ["topology.yml has it no more"]
     if "create" in verbs:
         addresses = [network.get("address") for network in after.get("networks", [])]
         words = [after.get("image"), f"{after['memory']} MiB" if after.get("memory") else None, *addresses]
@@ -171,6 +175,9 @@ class Foreseen(Record):
         """Anything else that would change."""
         if isinstance(result.get("built"), list):
             one.images += [str(image["id"]) for image in result["built"]]
+            one.fetched += [str(image["id"]) for image in result.get("fetched", [])]
+            if archived := len(result.get("archived", [])):
+                one.reasons.append(f"archives of images for other hosts: {archived}")
         elif isinstance(result.get("changes"), list):
             one.reasons += [self.mask(str(change)) for change in result["changes"]]
         else:
@@ -205,7 +212,7 @@ class Plan:
             for key in ("action", "files", "starts", "restarts"):
                 del host[key]
             for zone in host["zones"].values():
-                del zone["images"]
+                del zone["images"], zone["fetched"]
         return {"deployment": self.deployment, "counts": self.counts(), "secrets": self.secrets, "hosts": hosts, "unknown": self.unknown}
 
 
@@ -215,12 +222,14 @@ def assemble(cloud: Cloud, record: Foreseen, secrets: list[str]) -> Plan:
     for name, one in record.planned.items():
         if not one:
             continue
-        if name in cloud.zones:
-            hosts[cloud.zones[name].host]["zones"][name] = one
+        former = next((host for host in cloud.hosts if one.action == "remove" and name.startswith(f"{host}-")), None)
+        if name in cloud.zones or former:
+            hosts[former or cloud.zones[name].host]["zones"][name] = one
         else:
             hosts.setdefault(name, {"itself": Planned(), "zones": {}})["itself"] = one
     for host in hosts.values():
-        host["zones"] = {name: host["zones"][name] for name in cloud.zones if name in host["zones"]}
+        order = [*cloud.zones, *(name for name in host["zones"] if name not in cloud.zones)]
+        host["zones"] = {name: host["zones"][name] for name in order if name in host["zones"]}
     unknown = [
         {"host": failure.host, "step": failure.step, "task": failure.task, "why": record.mask(failure.message)} for failure in record.failures
     ]
@@ -271,8 +280,9 @@ def show(console: Console, plan: Plan, everything: int) -> None:
         itself: Planned = host["itself"]
         for reason in itself.reasons:
             console.print(Text(f"  {reason}", style="yellow"))
-        if itself.images:
-            console.print(Text(f"  images to be built: {', '.join(itself.images)}", style="green"))
+        for verb, images in (("built", itself.images), ("fetched", itself.fetched)):
+            if images:
+                console.print(Text(f"  images to be {verb}: {', '.join(images)}", style="green"))
         show_details(console, itself, "  ")
         for zone, one in host["zones"].items():
             words = [", ".join(one.reasons)] if one.reasons else []
@@ -287,7 +297,7 @@ def show(console: Console, plan: Plan, everything: int) -> None:
             console.print(Text(f"    {line}", style="red"))
     counts = plan.counts()
     said = ", ".join(f"{counts[action]} {action}" for action in ACTIONS if counts[action])
-    stay = everything - sum(counts[action] for action in ACTIONS)
+    stay = everything - sum(counts[action] for action in ACTIONS if action != "remove")
     console.print(f"zones: {said + ', ' if said else ''}{stay} stay as they are; daemons restarted: {counts['daemons']}. Nothing was changed.")
 
 

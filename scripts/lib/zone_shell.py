@@ -45,10 +45,10 @@ def command_for(zone: Zone, command: list[str], terminal: bool, local_user: int,
         enter = ["zlogin", *(["-i"] if terminal else []), zone.uuid, line]
     if zone.address is None:
         return enter if local_user == 0 else ["sudo", "--", *enter]
-    if zone.user not in (None, "root"):
-        enter = ["sudo", "--", *enter]
+    from ansible_collections.zonestack.openstack.plugins.plugin_utils.zone_connection import AS_ROOT
+
     ssh = ["ssh", *(["-t"] if terminal else []), *(["-p", str(zone.port)] if zone.port else [])]
-    return [*ssh, f"{zone.user}@{zone.address}" if zone.user else zone.address, "--", shlex.join(enter)]
+    return [*ssh, f"{zone.user}@{zone.address}" if zone.user else zone.address, "--", f"{AS_ROOT} {shlex.join(enter)}"]
 
 
 def main() -> int:

@@ -75,7 +75,7 @@ def test_plan_of_a_first_run_tells_all_of_it_and_changes_nothing(
     assert [path.name for path in deployment.folder.iterdir()] == ["topology.yml"], "no secret is generated"
     assert {path.suffix for path in deployment.logs.iterdir()} == {".log"}, "nothing is remembered of it, for --resume or as a proof"
     assert rc == 0 and found["unknown"] == []
-    assert found["counts"] == {"create": 4, "rebuild": 0, "start": 0, "restart": 0, "change": 0, "daemons": 0}
+    assert found["counts"] == {"create": 4, "rebuild": 0, "start": 0, "restart": 0, "change": 0, "daemons": 0, "remove": 0}
     here = found["hosts"]["here"]
     assert any(reason.startswith("network of plan: bridge zs-plan with 10.97.2.1/21: missing") for reason in here["reasons"])
     assert {image.partition("-")[0] for image in here["images"]} == {"base", "galera", "haproxy", "memcached"}

@@ -29,7 +29,7 @@ ZONES = {
         zone("aio1-keystone-1", "aio1"),
     )
 }
-CLOUD = Cloud("test", ["aio1", "lx01"], {"rabbit_mq": list(ZONES)[:2], "keystone": ["aio1-keystone-1"]}, ZONES, [], {})
+CLOUD = Cloud("test", ["aio1", "lx01"], {"rabbit_mq": list(ZONES)[:2], "keystone": ["aio1-keystone-1"]}, ZONES, [], {}, {})
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,7 @@ def test_destroy_takes_zones_services_or_all() -> None:
         ("run-playbooks.sh", [sys.executable, ROOT / "scripts/lib/run.py"]),
         ("zone-shell.sh", [sys.executable, ROOT / "scripts/lib/zone_shell.py"]),
         ("destroy.sh", [sys.executable, ROOT / "scripts/lib/destroy.py"]),
+        ("remove-host.sh", [sys.executable, ROOT / "scripts/lib/remove_host.py"]),
         ("verify.sh", [sys.executable, ROOT / "scripts/lib/verify.py"]),
         ("topology.sh", [sys.executable, ROOT / "scripts/lib/topology.py"]),
         ("drift.sh", [sys.executable, ROOT / "scripts/lib/drift.py"]),
@@ -129,7 +130,7 @@ def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_
     assert f"scripts/{script}" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["run-playbooks", "zone-shell", "destroy", "verify", "topology", "parity", "drift", "preflight"])
+@pytest.mark.parametrize("script", ["run-playbooks", "zone-shell", "destroy", "remove-host", "verify", "topology", "parity", "drift", "preflight"])
 def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_path: Path) -> None:
     """A newcomer's first question is answered before anything is installed."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))

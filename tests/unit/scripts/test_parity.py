@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import parity
+from cloud import compute
 from deployment import ROOT, Deployment, DeploymentError
 from parity import RULES, Comparison, Difference, Rules, transplanted
 from settings import Symbols, settings
@@ -69,6 +70,48 @@ def test_the_examples_have_not_drifted_apart() -> None:
     # It has looked: the classes that are no drift are there, and so is every part of the configuration.
     assert {one.kind for one in found} == {"identity", "scale"}
     assert {"/etc/nova/nova.conf", "/etc/nftables.conf", "/etc/haproxy/haproxy.cfg", "(zone)"} <= {one.file for one in found}
+
+
+def on_backend(folder: Path, backend: str) -> Path:
+    """The example of the all-in-one as topology.yml, its control plane on a host of this backend, beside a hypervisor with Linux's kernel."""
+    data = yaml.safe_load((ROOT / "inventory/examples/aio/topology.yml").read_text())
+    data |= {"spread": "none", "hosts": {"ctl1": {"id": 1, "address": "192.0.2.11", "user": "root", "backend": backend}, "cmp1": {"id": 2, "address": "192.0.2.12"}}}
+    data["networks"]["zone"]["bridge"] = "zones0"  # a NIC tag there, a bridge here
+    data["cloud"]["networks"]["public"]["gateway_host"] = "cmp1"
+    parts = {
+        "nova": ("nova_api", "nova_metadata", "nova_conductor", "nova_scheduler", "nova_novncproxy", "nova_compute"), "neutron": ("neutron_api", "neutron_workers"),
+    }  # fmt: skip
+    for name, placed in data["services"].items():
+        here = {part: {"hosts": ["cmp1" if part == "nova_compute" else "ctl1"]} for part in parts.get(name, ())}
+        data["services"][name] = here or {**(placed or {}), "hosts": ["ctl1"]}
+    path = folder / backend / "topology.yml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def test_zones_of_smartos_differ_from_those_of_lxc_in_what_a_table_names_and_in_no_other_key(tmp_path: Path) -> None:
+    """The same topology, names, addresses and secrets: every key of every file of every zone."""
+    parity.find_collections()
+    made = {path: compute(path) for path in (on_backend(tmp_path, backend) for backend in ("lxc", "smartos"))}
+    secrets = parity.throw_away(*made.values())
+    lxc, smartos = (parity.Side(path, computed, secrets) for path, computed in made.items())
+    assert len(lxc.computed.zones) == len(smartos.computed.zones) > 15
+    none, unnamed, used, compared = Symbols({}), [], [], 0
+    for component in lxc.computed.zones:
+        assert lxc.members(component) == smartos.members(component)
+        for zone in lxc.members(component):
+            files = [side.files(side.rendering.variables(zone), none) for side in (lxc, smartos)]
+            compared += sum(map(len, files[0].values()))
+            for file, key, mine, theirs in parity.differing(*files):
+                rule = RULES_OF_OURS.backend(component, file, key)
+                if rule and lxc.computed.zones[component][0].host == "ctl1":
+                    used.append(rule)
+                else:
+                    unnamed.append((zone, file, key, parity.shown(mine), parity.shown(theirs)))
+    assert unnamed == []
+    assert [rule for rule in RULES_OF_OURS.backends if rule not in used] == [], "no rule without a difference"
+    assert compared > 2000
 
 
 def test_a_deployment_does_not_differ_from_itself(root: Path) -> None:
@@ -188,7 +231,7 @@ def test_a_sites_rules_come_first(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("key: []\n", "must be a mapping with these keys: topology, keys, identity"),
+        ("key: []\n", "must be a mapping with these keys: topology, keys, backends, identity"),
         ("keys: [{key: a, class: fine, why: b}]\n", "keys[0].class: 'fine' is none of drift, scale, identity"),
         ("keys: [{key: a, class: drift}]\n", "keys[0]: write {key: .., class: .., why: ..}"),
         ("keys: [\n", "cannot be read"),

@@ -143,13 +143,13 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     "architecture": (given("two", architecture="aarch64"), "problem: two: architecture: aarch64, and the image of hypervisors is for x86_64"),
     "python": (given("one", python="3.9.2"), "problem: one: python: /usr/bin/python3 is 3.9.2. Fix: have Debian's own there, 3.11 or newer"),
     "lxc": (given("one", lxc="4.0.11"), "problem: one: lxc: version 4.0.11 is installed"),
-    "cpus": (given("two", cpus=1), "problem: two: cpus: 1, and what topology.yml places there (16 zones) needs 2"),
-    "memory of all": (given("one", memory=5000), "problem: one: memory: 5000 MiB, and what topology.yml places there (22 zones) needs 5606 MiB"),
+    "cpus": (given("two", cpus=1), "problem: two: cpus: 1, and what topology.yml places there (17 zones) needs 2"),
+    "memory of all": (given("one", memory=5000), "problem: one: memory: 5000 MiB, and what topology.yml places there (23 zones) needs 5657 MiB"),
     "memory of one": (given("one", memory=5600), "problem: one: memory: 5.5 GiB, and one-nova-compute-1 alone may use 6.0 GiB"),
-    "memory promised twice": (given("one", memory=16384), "warning: one: memory: 16.0 GiB, and its 22 zones may use 27.4 GiB together"),
-    "disk of a fresh host": (given("two", disk={"free": 9000}, zones=[]), "problem: two: disk: 9000 MiB are free below /var/lib/lxc, and 10496 MiB are needed"),
+    "memory promised twice": (given("one", memory=16384), "warning: one: memory: 16.0 GiB, and its 23 zones may use 27.6 GiB together"),
+    "disk of a fresh host": (given("two", disk={"free": 9000}, zones=[]), "problem: two: disk: 9000 MiB are free below /var/lib/lxc, and 10896 MiB are needed"),
     "disk of a deployed host": (given("two", disk={"free": 900}), "problem: two: disk: 900 MiB are free below /var/lib/lxc, and 2048 MiB are needed"),
-    "disk promised twice": (given("two", disk={"total": 100 * 1024}), "warning: two: disk: 100.0 GiB at /var/lib/lxc, and its 16 zones may use 132.0 GiB together"),
+    "disk promised twice": (given("two", disk={"total": 100 * 1024}), "warning: two: disk: 100.0 GiB at /var/lib/lxc, and its 17 zones may use 152.0 GiB together"),
     "privileges": (given("one", missing_capabilities=["CAP_SYS_ADMIN"]), "problem: one: privileges: this root may not do everything, it lacks CAP_SYS_ADMIN"),
     "user ids": (given("one", unmapped_ids=["gid_map"]), "problem: one: user ids: 100000 to 165535, which the zones use, do not exist here (/proc/self/gid_map)"),
     "control groups": (given("one", cgroups=False), "problem: one: control groups: none can be made"),
@@ -175,6 +175,10 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         "problem: two: network: network public is to be reached through eth2, which is not there (there are: lo, eth0, eth1,",
     ),
     "interface in use": (changed("two", "eth2", master=None, **ADDRESS), "problem: two: network: eth2 becomes a port of bridge zs-two-public and has the address 192.0.2.77, which"),
+    "port of another bridge": (
+        changed("two", "eth1", master="zs-other"),
+        "problem: two: network: eth1 becomes a port of bridge zs-two and is one of zs-other, which would lose it",
+    ),
     "MTU of a port": (changed("two", "eth1", mtu=1400), "problem: two: mtu: eth1 takes packets of 1400 bytes, and network zone has an mtu of 1500"),
     "MTU of the wire": (
         lost(True, "10.79.9.9 says that the next wire takes 1400 bytes"),
@@ -337,7 +341,7 @@ def test_what_is_asked_of_a_host_grows_with_the_deployment_no_faster_than_it_mus
     one, two = (wants[name].request for name in ("one", "two"))
     assert one["pings"] == [{"address": address, "mtu": 1500} for address in ADDRESSES.values()] and one["names"] == sorted([*NAMES.values(), "cloud.example.net"])
     zone, public = one["probes"]
-    assert zone["device"] == "eth1" and len(zone["addresses"]) == 22 + 1 + 1 + 7  # zones, host, virtual, builders
+    assert zone["device"] == "eth1" and len(zone["addresses"]) == 23 + 1 + 1 + 7  # zones, host, virtual, builders
     assert public["device"] == "eth2" and len(public["addresses"]) == 191 + 1
     assert two["probes"][1]["addresses"] == ["203.0.113.1"], "one host looks for the floating addresses"
 

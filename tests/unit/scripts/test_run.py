@@ -19,7 +19,7 @@ import runner
 from deployment import ROOT, Deployment, DeploymentError
 from options import STEPS
 from progress import Record
-from run import Proof, chosen_steps, main
+from run import Proof, chosen_steps, limit_arguments, main
 
 PLAY = "- hosts: all\n  gather_facts: false\n  tasks:\n"
 
@@ -305,3 +305,19 @@ def test_what_hypervisors_found_is_put_together(small: Small) -> None:
 def test_steps_without_verification() -> None:
     assert chosen_steps([], verify=False) == [step for step in STEPS if step != "verify"]
     assert chosen_steps(["verify"], verify=False) == ["verify"]
+
+
+def test_a_limit_of_thousands_of_zones_reaches_ansible(tmp_path: Path) -> None:
+    """As one argument Linux takes no more than 128 KiB; from a file, Ansible makes the same choice of it."""
+    from ansible.inventory.manager import InventoryManager
+    from ansible.parsing.dataloader import DataLoader
+
+    names = [f"a-host-with-a-long-name-{number}-memcached-1" for number in range(4000)]
+    limit = ",".join(["all", *(f"!{name}" for name in names[1:])])
+    option, given = limit_arguments(limit, tmp_path)
+    assert subprocess.run(["true", option, given], check=True).returncode == 0
+    inventory = InventoryManager(DataLoader(), [",".join([names[0], names[-1], "other"])])
+    inventory.subset(given)
+    assert [host.name for host in inventory.get_hosts()] == [names[0], "other"]
+    assert limit_arguments("all,!a", tmp_path) == ["--limit", "all,!a"]
+    assert limit_arguments(None, tmp_path) == []

@@ -25,7 +25,7 @@ from run_plan import FIRST, REBUILT, Foreseen, Plan, assemble, foresee, show, un
 from runner import Mask
 
 NAMES = ("a-db-1", "a-web-1", "b-web-1")
-CLOUD = Cloud("test", ["a", "b"], {"web": list(NAMES[1:])}, {name: Zone(name, "uuid", name[0], None, None, None, "lxc") for name in NAMES}, [], {})
+CLOUD = Cloud("test", ["a", "b"], {"web": list(NAMES[1:])}, {name: Zone(name, "uuid", name[0], None, None, None, "lxc") for name in NAMES}, [], {}, {})
 SPEC = zones.ZoneSpec(
     name="a-db-1", uuid="6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11", image="db-1", memory=512,
     networks=(zones.Network(name="eth0", bridge="zs-t", mac="02:00:5e:10:00:01", address="10.77.2.8", prefix=21),),
@@ -93,6 +93,17 @@ def test_another_image_rebuilds_whether_the_zone_runs_or_not() -> None:
     stopped = told().step_begins("zones").zone(zones.Current(SPEC, False), want)
     assert action_of(stopped) == ("rebuild", ["image: db-1 -> db-2"])
     assert stopped.running == set(), "nobody can look into it"
+
+
+def test_zone_that_topology_has_no_more_is_removed() -> None:
+    record = told().step_begins("zones")
+    gone = {"changed": True, "actions": ["stop"], "pending": []}
+    record.add(event("Stop them", "zones", "b-web-2", changed=True, zones={"b-web-2": gone}, diff=[]))
+    plan = planned(record)
+    assert plan.data()["hosts"]["b"]["zones"]["b-web-2"]["action"] == "remove"
+    said = printed(plan)
+    assert "b-web-2" in said and "topology.yml has it no more" in said
+    assert "zones: 1 remove, 3 stay as they are" in said
 
 
 def test_what_stops_a_zone_is_told_from_what_does_not() -> None:
@@ -177,7 +188,7 @@ def test_daemons_are_counted_once_however_often_they_are_told(tmp_path: Path) ->
     plan = planned(record)
     web = plan.data()["hosts"]["a"]["zones"]["a-web-1"]
     assert (web["action"], web["restarts"], web["starts"]) == ("change", ["web.service"], ["nginx.service"])
-    assert plan.counts() == {"create": 0, "rebuild": 0, "start": 0, "restart": 0, "change": 1, "daemons": 1}
+    assert plan.counts() == {"remove": 0, "create": 0, "rebuild": 0, "start": 0, "restart": 0, "change": 1, "daemons": 1}
     assert "restart web.service" in printed(plan)
 
 
@@ -194,12 +205,18 @@ def test_hosts_show_what_they_lack_and_which_images_are_built() -> None:
     record = told().step_begins("hosts")
     record.add(event("Prepare the host for zones", "lxc_host", "b", changed=True, changes=["packages lxc: missing -> installed"], diff={}))
     record.step_begins("images")
-    record.add(event("Build", "zone_image", "b", changed=True, built=[{"id": "web-1", "name": "web", "seconds": None}], diff={"before": "", "after": "web-1\n"}))
+    record.add(event("Build", "zone_image", "b", changed=True, built=[{"id": "web-1", "name": "web", "seconds": None}], archived=["web-1"], diff={}))
+    record.add(event("Fetch", "zone_image", "a", changed=True, built=[], fetched=[{"id": "web-1", "name": "web", "seconds": None}], diff={}))
     plan = planned(record, ("secrets.web.password",))
+    reasons = ["packages lxc: missing -> installed", "archives of images for other hosts: 1"]
     assert plan.data()["hosts"] == {
-        "b": {"reasons": ["packages lxc: missing -> installed"], "images": ["web-1"], "tasks": {}, "zones": {}}
+        "a": {"reasons": [], "images": [], "fetched": ["web-1"], "tasks": {}, "zones": {}},
+        "b": {"reasons": reasons, "images": ["web-1"], "fetched": [], "tasks": {}, "zones": {}},
     }
-    assert printed(plan).startswith("b\n  packages lxc: missing -> installed\n  images to be built: web-1\nsecrets to be generated: secrets.web.password\n")
+    assert printed(plan).startswith(
+        "a\n  images to be fetched: web-1\nb\n  packages lxc: missing -> installed\n  archives of images for other hosts: 1\n"
+        "  images to be built: web-1\nsecrets to be generated: secrets.web.password\n"
+    )
 
 
 def test_what_a_run_does_only_on_its_way_is_left_out() -> None:

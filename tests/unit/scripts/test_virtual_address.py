@@ -67,7 +67,7 @@ def test_the_only_zone_has_the_same_daemon_and_no_peer(files):
 
 def test_the_firewall_hears_the_peers_and_nobody_else(files):
     def vrrp(example: str, zone: str) -> list[str]:
-        return [line.strip() for line in files(example, zone)[NFTABLES].splitlines() if "112" in line]
+        return [line.strip() for line in files(example, zone)[NFTABLES].splitlines() if "protocol 112" in line]
 
     assert vrrp("production", "edge1-haproxy-1") == ['ip protocol 112 ip saddr { 10.64.44.8 } accept comment "vrrp"']
     assert vrrp("production", "edge2-haproxy-1") == ['ip protocol 112 ip saddr { 10.64.42.8 } accept comment "vrrp"']
