@@ -300,14 +300,20 @@ class Host:
         return _run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-sH"], check=False).out.strip() or "ABSENT"
 
     def create(self, suite: str = "trixie") -> Host:
-        """Make and start a fresh host of this name, in place of any left from an earlier run; wait until it is up."""
+        """Make and start a fresh host of this name, in place of any left from an earlier run; wait until it is up.
+
+        One that takes another's place has its address, as a machine has that replaces a dead one.
+        """
         root = root_of(suite)
+        former = 0
+        with contextlib.suppress(HostError):
+            former = int(self.address.rpartition(".")[2])
         self.destroy()
         with _locked():
             _network()
             for part in ("upper", "lxc"):
                 (self.home / part).mkdir(parents=True)
-            octet = _free_octet()
+            octet = former or _free_octet()
             further = "".join(FURTHER.format(number=n, bridge=bridge, octet=octet) for n, bridge in enumerate(SEGMENTS, 1))
             config = CONFIG.format(
                 name=self.name, root=root, home=self.home, bridge=BRIDGE, subnet=SUBNET, octet=octet, further=further
@@ -438,9 +444,10 @@ def hosts() -> list[Host]:
 
 
 def remove_network() -> None:
-    """Remove bridge and NAT when the last host is gone."""
+    """Remove bridges and NAT when the last host is gone."""
     if not hosts():
-        _run(["ip", "link", "delete", BRIDGE], check=False)
+        for bridge in (BRIDGE, *SEGMENTS):
+            _run(["ip", "link", "delete", bridge], check=False)
         _run(["nft", "delete", "table", "ip", BRIDGE], check=False)
 
 

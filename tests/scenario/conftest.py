@@ -76,6 +76,30 @@ _FAILED = pytest.StashKey[set[str]]()
 """Suites of which any scenario failed: their logs are kept."""
 
 
+def keep_logs(host: Host) -> None:
+    """Save what tells why something failed on a host, unless it was switched off: then that has been done."""
+    if host.state != "RUNNING":
+        return
+    kept = OUTPUT / host.name
+    host.exec("journalctl --no-pager > /var/log/journal.txt; lxc-ls -f > /var/log/zones.txt", check=False)
+    host.exec(
+        "for z in $(lxc-ls -1 --running); do lxc-attach -n $z -- journalctl --no-pager > /var/log/journal-$z.txt; done",
+        check=False,
+        timeout=120,
+    )
+    host.fetch(f"{CHECKOUT}/logs {CHECKOUT}/.cache/apt.log /var/log/*.txt", kept)
+    print(f"\nlogs of {host.name}: {kept}")
+
+
+@pytest.fixture(scope="module")
+def room(request: pytest.FixtureRequest) -> None:
+    """Memory for a deployment of several hosts: the all-in-ones of the scenarios before are switched off. Their images stay."""
+    for suite in SUITES:
+        if suite in request.session.stash.get(_FAILED, set()):
+            keep_logs(Host(f"scenario-{suite}"))
+        Host(f"scenario-{suite}").stop()
+
+
 @pytest.fixture(scope="session")
 def fresh(suite: str, request: pytest.FixtureRequest) -> t.Iterator[tuple[Deployed, Run]]:
     """A fresh host, and the first run of the one command on it, whatever came of it."""
@@ -88,15 +112,7 @@ def fresh(suite: str, request: pytest.FixtureRequest) -> t.Iterator[tuple[Deploy
         run = cloud.run()
     yield cloud, run
     if suite in request.session.stash.get(_FAILED, set()):
-        kept = OUTPUT / f"scenario-{suite}"
-        host.exec("journalctl --no-pager > /var/log/journal.txt; lxc-ls -f > /var/log/zones.txt", check=False)
-        host.exec(
-            "for z in $(lxc-ls -1 --running); do lxc-attach -n $z -- journalctl --no-pager > /var/log/journal-$z.txt; done",
-            check=False,
-            timeout=120,
-        )
-        host.fetch(f"{CHECKOUT}/logs {CHECKOUT}/.cache/apt.log /var/log/*.txt", kept)
-        print(f"\nlogs of {host.name}: {kept}")
+        keep_logs(host)
     if not request.config.getoption("--keep-hosts"):
         host.destroy()
 

@@ -167,6 +167,7 @@ class Deployed:
     """The all-in-one on one fresh host."""
 
     host: Host
+    name: str = "aio"
     argv: ArgvWatch = field(default_factory=ArgvWatch)
     outputs: list[str] = field(default_factory=list)
     """What every run so far showed and logged."""
@@ -203,6 +204,11 @@ class Deployed:
         done = self.script("zone-shell.sh", "utility", "--", "openstack", "--os-cloud", "aio", *arguments, "-f", "json", timeout=60)
         assert done.rc == 0, f"openstack {' '.join(arguments)}: {done.out}{done.err}"
         return json.loads(done.out)
+
+    def utility(self, command: str, *, timeout: float = 60, input: str | None = None) -> Done:
+        """Run a shell command in the utility zone the way the README says, whatever comes of it."""
+        line = [f"{CHECKOUT}/scripts/zone-shell.sh", "utility", "--", "/bin/bash", "-c", command]
+        return self.host.exec(line, timeout=timeout, check=False, input=input)
 
     def answers(self) -> bool:
         """Whether Keystone, its database and HAProxy together can issue a token."""

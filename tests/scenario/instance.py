@@ -9,14 +9,15 @@ import shlex
 import typing as t
 from dataclasses import dataclass
 
-from deployed import Deployed, until
+from deployed import until
+from host import Done, Host
 
 KEY = "/root/scenario-key"
 """The instance's private key, on the host."""
 
 MAKE = """
 set -e
-export OS_CLOUD=aio
+export OS_CLOUD={cloud}
 openstack network create {name} -f value -c id
 openstack subnet create {name} --network {name} --subnet-range 192.168.77.0/24 -f value -c id
 openstack router create {name} --external-gateway public -f value -c id
@@ -26,34 +27,49 @@ openstack security group rule create {name} --protocol icmp -f value -c id
 openstack security group rule create {name} --protocol tcp --dst-port 22 -f value -c id
 cat > /root/{name}.pub
 openstack keypair create {name} --public-key /root/{name}.pub -f value -c id
-openstack server create {name} --image zonestack-test --flavor {flavor} --network {name} --key-name {name} --security-group {name} --wait -f value -c id
+openstack --os-compute-api-version 2.74 server create {name} {place} --image zonestack-test --flavor {flavor} --network {name} --key-name {name} --security-group {name} --wait -f value -c id
 openstack floating ip create public -f value -c floating_ip_address > /root/{name}.ip
 openstack server add floating ip {name} "$(cat /root/{name}.ip)"
 """
 """What a user types for a first instance, README.md."""
 
 
+class Cloud(t.Protocol):
+    """A deployment, of one host or of several."""
+
+    name: str
+
+    @property
+    def host(self) -> Host:
+        """From where floating IPs are reached."""
+
+    def utility(self, command: str, *, timeout: float = 60, input: str | None = None) -> Done:
+        """Run a shell command in the utility zone."""
+
+    def openstack(self, *arguments: str) -> t.Any:
+        """Run the client there; return its JSON."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """A server with a floating IP, made with OpenStack's client the way the README says."""
 
-    cloud: Deployed
+    cloud: Cloud
     name: str
     address: str
 
     @classmethod
-    def make(cls, cloud: Deployed, name: str, flavor: str) -> Instance:
-        """Make the instance with a network, a router, a key and rules of its own, and see it answer."""
+    def make(cls, cloud: Cloud, name: str, flavor: str, hypervisor: str = "") -> Instance:
+        """Make the instance with a network, a router, a key and rules of its own, and see it answer.
+
+        Nova chooses where, unless a ``hypervisor`` is given, by the name of its zone.
+        """
         cloud.host.exec(f"rm -f {KEY} {KEY}.pub; ssh-keygen -q -t ed25519 -N '' -f {KEY}")
         public = cloud.host.exec(["cat", f"{KEY}.pub"]).out
-        done = cloud.host.exec(
-            ["/opt/zonestack/scripts/zone-shell.sh", "utility", "--", "bash", "-c", MAKE.format(name=name, flavor=flavor)],
-            input=public,
-            timeout=300,
-            check=False,
-        )
+        words = {"cloud": cloud.name, "name": name, "flavor": flavor, "place": f"--host {hypervisor}" if hypervisor else ""}
+        done = cloud.utility(MAKE.format(**words), input=public, timeout=300)
         assert done.rc == 0, done.out + done.err
-        instance = cls(cloud, name, cloud.inside("aio1-utility-1", f"cat /root/{name}.ip").out.strip())
+        instance = cls(cloud, name, cloud.utility(f"cat /root/{name}.ip").out.strip())
         instance.wait()
         return instance
 
@@ -81,3 +97,8 @@ class Instance:
         """Return what Nova says of it, such as ACTIVE."""
         shown: dict[str, t.Any] = self.cloud.openstack("server", "show", self.name)
         return str(shown["status"])
+
+    def delete(self) -> None:
+        """Remove the server; its network and address may stay for as long as the test's cloud does."""
+        done = self.cloud.utility(f"openstack --os-cloud {self.cloud.name} server delete --wait {self.name}", timeout=120)
+        assert done.rc == 0, done.out + done.err

@@ -37,10 +37,19 @@ def record_of(line: str) -> str:
     return found[0] if found else line
 
 
+AROUND = 12
+"""Lines before and after a bare traceback that tell whose it is: it has no record that would keep its lines together."""
+
+
 def unexplained(lines: t.Sequence[str]) -> list[str]:
-    """Return the lines about errors, each once, but those of records with a known, harmless cause."""
+    """Return the lines about errors, each once, but those of records with a known, harmless cause; a bare traceback with what is around it."""
     known = {record_of(line) for line in lines if any(re.search(pattern, line) for pattern in EXPLAINED)}
-    return list(dict.fromkeys(line for line in lines if ERROR.search(line) and record_of(line) not in known))
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines):
+        if ERROR.search(line) and record_of(line) not in known:
+            bare = line.startswith("Traceback")
+            found.setdefault(line, "\n  ".join(lines[max(number - AROUND, 0) : number + AROUND]) if bare else line)
+    return list(found.values())
 
 
 def findings(cloud: Deployed) -> list[str]:
@@ -52,7 +61,7 @@ def findings(cloud: Deployed) -> list[str]:
     secrets = cloud.secrets()
     for zone in sorted(ZONES):
         text = cloud.inside(zone, "journalctl --boot --no-pager -o cat", timeout=120).out
-        found += [f"{zone}: {line[:400]}" for line in unexplained(text.splitlines())]
+        found += [f"{zone}: {line[:4000]}" for line in unexplained(text.splitlines())]
         found += [f"{zone}: shows the secret {name}" for name, value in secrets.items() if value in text]
         command = "systemctl list-units --type=service --plain --no-legend | cut -d ' ' -f 1 | xargs systemctl show --property=Id,NRestarts"
         shown = cloud.inside(zone, command).out

@@ -4,7 +4,7 @@
 """The one command deploys identity, with all that it stands on, into zones of a simulated SmartOS host.
 
 The host container is at once control machine and global zone, which the control side reaches by SSH as it would any other. With
-ZONESTACK_SMARTOS_HOST=NAME the container of that name is taken as it is, and left. An hour, most of it zfs-fuse's.
+ZONESTACK_SMARTOS_HOST=NAME the container of that name is taken as it is, and left. Ten minutes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import time
 import typing as t
 
 import pytest
-import yaml
 
 from deployed import RUN_LIMIT, Run, kill_tree, until
 from host import CHECKOUT, Host
-from smartos import a_node, base_image
+from smartos import ADDRESS, a_node, make_control
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
 
@@ -27,13 +26,13 @@ ZONES = {
     "gz1-galera-1", "gz1-galera-2", "gz1-galera-3", "gz1-rabbit-mq-1", "gz1-rabbit-mq-2", "gz1-rabbit-mq-3",
     "gz1-haproxy-1", "gz1-memcached-1", "gz1-keystone-1", "gz1-keystone-2",
 }  # fmt: skip
-TOPOLOGY = """
+TOPOLOGY = f"""
 plugin: zonestack.openstack.topology
 release: "2026.2"
 networks:
-  zone: {cidr: 10.77.0.0/21}
+  zone: {{cidr: 10.77.0.0/21}}
 hosts:
-  gz1: {id: 1, address: 10.88.0.1, user: root, backend: smartos}
+  gz1: {{id: 1, address: {ADDRESS}, user: root, backend: smartos}}
 services:
   galera:
   rabbit_mq:
@@ -94,17 +93,7 @@ class Node:
 def node() -> t.Iterator[Node]:
     """A node with the seed of the base image, and a control side that knows it."""
     with a_node("scenario-smartos", "--hostname", "gz1") as host:
-        seed = base_image(host, "lx", "trixie")
-        variables = yaml.safe_dump({"zone_image_seed": {"uuid": seed}})
-        folder = f"{CHECKOUT}/inventory/gz"
-        host.exec(f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=TOPOLOGY)
-        host.exec(f"cat >{folder}/group_vars/smartos_hosts.yml", input=variables)
-        host.exec(f"mkdir -p {folder}/ca-certificates; cp /usr/local/share/ca-certificates/*.crt {folder}/ca-certificates/", check=False)
-        host.exec(
-            "test -e ~/.ssh/id_ed25519 || { mkdir -p -m 0700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519; "
-            "cat ~/.ssh/id_ed25519.pub >>~/.ssh/authorized_keys; ssh-keyscan -t ed25519 10.88.0.1 >~/.ssh/known_hosts; }"
-        )
-        host.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", "gz"], timeout=900)
+        make_control(host, "gz", TOPOLOGY)
         yield Node(host)
 
 
