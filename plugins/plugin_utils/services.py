@@ -181,7 +181,7 @@ class Daemon:
     tls: t.Annotated[bool, "Whether it reads the zone's certificate"] = True
     clustered: t.Annotated[bool, "Whether it becomes ready only together with its peers"] = False
     unnoticed: t.Annotated[bool, "Whether a restart cuts nobody off, so that it has no turn to wait for"] = False
-    reload: t.Annotated[bool, "Whether its unit's reload takes changed files (`ExecReload=`), which cuts nobody off, so that it has no turn to wait for"] = False
+    reload: t.Annotated[bool, "Whether its unit's reload takes changed files (`ExecReload=`): that cuts nobody off, so it has no turn to wait for"] = False
 
 
 @dataclass(frozen=True)
