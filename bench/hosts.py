@@ -45,6 +45,8 @@ sys.path.insert(0, str(ROOT / "tests" / "host"))
 import host as containers  # noqa: E402
 
 FOLDER = containers.BASE / "bench"
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""What begins a command that must not outlive the process that began it, whatever ends that."""
 UPLINK = "zsbench0"
 """The interface of the control side that leads to this machine's network."""
 ADDRESS = f"{containers.SUBNET}.250"
@@ -170,7 +172,7 @@ class Fleet:
             }
             for path, text in files.items():
                 (home / "upper/etc" / path).write_text(text)
-            command = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "/bin/sh", "-c", ENDPOINT]
+            command = [*WITH_US, "unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "/bin/sh", "-c", ENDPOINT]
             self.held.append(
                 subprocess.Popen([*command, "sh", name, str(home), self.lower, address_of(number)], stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, stderr=open(home / "log", "w"), text=True)
@@ -430,7 +432,8 @@ def enter() -> None:
     """Run this program again in namespaces of its own: with a way out, and bridges that the hosts' wires end at."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     containers._network()
-    inner = subprocess.Popen(["unshare", "--net", "--mount", sys.executable, *sys.argv], env={**os.environ, "ZONESTACK_BENCH": "inside"}, stdin=subprocess.PIPE)
+    command = [*WITH_US, "unshare", "--net", "--mount", sys.executable, *sys.argv]
+    inner = subprocess.Popen(command, env={**os.environ, "ZONESTACK_BENCH": "inside"}, stdin=subprocess.PIPE)
     here = os.readlink("/proc/self/ns/net")
     while os.readlink(f"/proc/{inner.pid}/ns/net") == here:
         time.sleep(0.01)

@@ -35,6 +35,16 @@ TESTS = Path(__file__).resolve().parents[1]
 RUN_LIMIT = 1800.0
 """Seconds after which a run of the playbooks counts as hung; a cold one takes some minutes on two idle cores, and three times as long on busy ones."""
 
+_ASK = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); s.sendall(b'show stat\\n'); print(s.makefile().read())"
+SERVERS = f'python3 -c "{_ASK}"'
+"""Asks HAProxy in its zone for its servers, as CSV (https://docs.haproxy.org/3.0/management.html, "show stat")."""
+
+
+def serves(servers: str, zone: str) -> bool:
+    """Whether HAProxy sees the zone up behind each of its front ends."""
+    states = [row["status"] for row in csv.DictReader(servers.lstrip("# ").splitlines()) if row["svname"] == zone]
+    return bool(states) and all(state.startswith("UP") for state in states)
+
 ZONES = frozenset({
     "aio1-galera-1", "aio1-galera-2", "aio1-galera-3",
     "aio1-rabbit-mq-1", "aio1-rabbit-mq-2", "aio1-rabbit-mq-3",
@@ -217,10 +227,7 @@ class Deployed:
 
     def up(self, zone: str) -> bool:
         """Whether HAProxy sees the zone up behind each of its front ends."""
-        ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); s.sendall(b'show stat\\n'); print(s.makefile().read())"
-        rows = csv.DictReader(self.inside("aio1-haproxy-1", f'python3 -c "{ask}"').out.lstrip("# ").splitlines())
-        states = [row["status"] for row in rows if row["svname"] == zone]
-        return bool(states) and all(state.startswith("UP") for state in states)
+        return serves(self.inside("aio1-haproxy-1", SERVERS).out, zone)
 
     def browse(self, *arguments: str) -> str:
         """Use the dashboard with a real browser in the host's network, tests/browser/dashboard.py; return what it says.

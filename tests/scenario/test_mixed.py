@@ -1,7 +1,8 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One cloud on two kinds of hosts: its control plane in zones of a simulated SmartOS host, hypervisor and journals on a Linux host.
+"""One cloud on two kinds of hosts: its control plane in zones of a simulated SmartOS host; hypervisor, journals and the second zone of
+some APIs on a Linux host.
 
 The Linux host is the control machine too, and reaches the global zone by SSH; eth1 of both is the zones' network. Hours.
 """
@@ -15,7 +16,7 @@ from subprocess import DEVNULL, Popen
 import pytest
 import yaml
 
-from deployed import kill_tree, until
+from deployed import SERVERS, kill_tree, serves, until
 from host import CHECKOUT, Host
 from several import Site, trust
 from smartos import a_node, base_image
@@ -43,12 +44,12 @@ services:
   rabbit_mq: {{hosts: [control]}}
   haproxy: {{hosts: [control]}}
   memcached: {{hosts: [control]}}
-  keystone: {{hosts: [control]}}
+  keystone: {{hosts: [control, compute]}}
   placement: {{hosts: [control]}}
   glance: {{hosts: [control]}}
   ovn: {{hosts: [control]}}
   nova:
-    nova_api: {{hosts: [control]}}
+    nova_api: {{hosts: [control, compute]}}
     nova_metadata: {{hosts: [control]}}
     nova_conductor: {{hosts: [control]}}
     nova_scheduler: {{hosts: [control]}}
@@ -57,7 +58,7 @@ services:
   neutron:
     neutron_api: {{hosts: [control]}}
     neutron_workers: {{hosts: [control]}}
-  horizon: {{hosts: [control]}}
+  horizon: {{hosts: [control, compute]}}
   utility: {{hosts: [control]}}
   log: {{hosts: [compute]}}
 """
@@ -98,8 +99,11 @@ def test_one_command_deploys_onto_both_kinds_of_hosts(site: Site) -> None:
     hosts: dict[str, set[str]] = {}
     for zone in site.starts():
         hosts.setdefault(zone.partition("-")[0], set()).add(zone)
-    assert {"gz1-keystone-2", "gz1-glance-1", "gz1-placement-1", "gz1-nova-api-1", "gz1-neutron-api-1", "gz1-horizon-1"} < hosts["gz1"]
-    assert hosts["lx1"] == {"lx1-nova-compute-1", "lx1-log-1"}
+    both = {"keystone-1", "nova-api-1", "horizon-1"}
+    assert {f"gz1-{zone}" for zone in both | {"glance-1", "placement-1", "neutron-api-1"}} < hosts["gz1"]
+    assert hosts["lx1"] == {f"lx1-{zone}" for zone in both | {"nova-compute-1", "log-1"}}
+    servers = site.inside("gz1-haproxy-1", SERVERS).out
+    assert [zone for host in ("gz1", "lx1") for zone in sorted(both) if not serves(servers, f"{host}-{zone}")] == []
     assert site.galera() == [3, 3, 3]
 
 
