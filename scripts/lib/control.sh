@@ -64,6 +64,8 @@ use_pip_settings() {
   done < <("$PYTHON" -m pip config list 2>/dev/null)
   # As pip does, take a version from whichever index has it; the lock's hashes say which file is the right one.
   export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY-unsafe-best-match}
+  # An index that is away for a minute is no reason to begin again.
+  export UV_HTTP_RETRIES=${UV_HTTP_RETRIES-8}
 }
 
 install_python_packages() {

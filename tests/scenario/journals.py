@@ -21,8 +21,14 @@ EXPLAINED: dict[str, str] = {
     r"ovsdbapp\.event .*StandardAttributeIDNotFound": (
         "a router's port is deleted while OVN tells where it is bound; there is nothing left that Neutron could note it for"
     ),
+    r"(?s)schedule_unhosted_gateways.*RowNotFound: Cannot find Logical_Router_Port": (
+        "a router is deleted while Neutron, just started, looks for those without a gateway's chassis; it needs none any more"
+    ),
+    r"WSREP: Receiving IST failed, node restart required: .*IST didn't contain all write sets|WSREP: .* Sending JOIN failed: -103 ": (
+        "a node asks one that has itself just come back, and lacks the newest view, for what it missed; started anew, it asks again"
+    ),
 }
-"""What is let pass, and why it is no fault: pattern of the line to reason. With a line its whole record passes."""
+"""What is let pass, and why it is no fault: pattern of the line, or of a bare traceback's lines, to reason. With a line its whole record passes."""
 
 RECORD = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+ \d+ \w+ \S+", re.ASCII)
 """What all lines of one record of oslo.log begin with: time, process, level, logger."""
@@ -37,17 +43,31 @@ def record_of(line: str) -> str:
     return found[0] if found else line
 
 
+def explained(text: str) -> bool:
+    """Whether a line, or the lines of a bare traceback, have a known, harmless cause."""
+    return any(re.search(pattern, text) for pattern in EXPLAINED)
+
+
+def traceback_at(lines: t.Sequence[str], number: int) -> str:
+    """The traceback that begins at a line, to the exception that it ends with: the first line that is not indented."""
+    rest = lines[number + 1 :]
+    last = next((index for index, line in enumerate(rest) if not line.startswith(" ")), len(rest))
+    return "\n".join([lines[number], *rest[: last + 1]])
+
+
 AROUND = 12
 """Lines before and after a bare traceback that tell whose it is: it has no record that would keep its lines together."""
 
 
 def unexplained(lines: t.Sequence[str]) -> list[str]:
     """Return the lines about errors, each once, but those of records with a known, harmless cause; a bare traceback with what is around it."""
-    known = {record_of(line) for line in lines if any(re.search(pattern, line) for pattern in EXPLAINED)}
+    known = {record_of(line) for line in lines if explained(line)}
     found: dict[str, str] = {}
     for number, line in enumerate(lines):
         if ERROR.search(line) and record_of(line) not in known:
             bare = line.startswith("Traceback")
+            if bare and explained(traceback_at(lines, number)):
+                continue
             found.setdefault(line, "\n  ".join(lines[max(number - AROUND, 0) : number + AROUND]) if bare else line)
     return list(found.values())
 

@@ -20,7 +20,7 @@ from deployed import RUN_LIMIT, Run, kill_tree, until
 from host import CHECKOUT, Host
 from smartos import ADDRESS, a_node, make_control
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
+pytestmark = pytest.mark.xdist_group("scenario")
 
 ZONES = {
     "gz1-galera-1", "gz1-galera-2", "gz1-galera-3", "gz1-rabbit-mq-1", "gz1-rabbit-mq-2", "gz1-rabbit-mq-3",
@@ -90,13 +90,14 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node() -> t.Iterator[Node]:
+def node(room: None) -> t.Iterator[Node]:
     """A node with the seed of the base image, and a control side that knows it."""
-    with a_node("scenario-smartos", "--hostname", "gz1") as host:
+    with a_node("scenario-identity", "--hostname", "gz1") as host:
         make_control(host, "gz", TOPOLOGY)
         yield Node(host)
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_while_it_builds_images_leaves_what_the_next_one_goes_on_from(node: Node) -> None:
     """Nothing looks finished that is not, and what is finished is not built again."""
     process = node.host.popen(node.command("--step", "hosts..images"))
@@ -131,6 +132,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(node: Node) -> None:
     assert {name: vm["pid"] for name, vm in node.vms().items()} == before
 
 
+@pytest.mark.long
 def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
     node.host.exec([f"{CHECKOUT}/scripts/destroy.sh", "--deployment", "gz", "gz1-galera-2"], timeout=300)
     assert "gz1-galera-2" not in node.vms()
@@ -143,6 +145,7 @@ def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
     assert node.token() > 100
 
 
+@pytest.mark.long
 def test_the_zones_come_back_with_the_global_zone(node: Node) -> None:
     """Its ramdisk is as new, and what makes the network again is on the pool."""
     node.host.exec(["smartos-sim", "reboot"], timeout=900)
