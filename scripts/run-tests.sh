@@ -17,10 +17,11 @@ Run what every change must pass; without a PART all of them, in this order:
   molecule     the zone module: check, converge, idempotence, verify, in real LXC
   scenario     the all-in-one in a fresh Debian 13 host container: one command to a verified instance, second run, check
                mode, plan, override, bad input, secrets, isolation, rebuild, broken run, power loss, the dashboard in a
-               browser, journals; then two hosts over SSH, one of which is lost; an hour. With `-- --long` also Tempest,
-               each zone rebuilt under an instance, the first of it again on Debian 12, identity on a simulated SmartOS
-               host, a SmartOS and a Linux host together, one of two hosts removed and added, five of production, a bundle,
-               two regions; hours more
+               browser, journals; identity in zones of a simulated SmartOS host; two hosts over SSH, one of which is lost,
+               with a third one added and removed; an hour. With `-- --long` also Tempest, each zone rebuilt under an
+               instance, the first of it again on Debian 12, a SmartOS host killed, rebuilt and rebooted, a SmartOS and a
+               Linux host together, one of two hosts removed and added, five of production, a bundle, two regions; hours
+               more
 
 lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap, nftables, chromium and
 certutil (libnss3-tools); .ci/run installs all of it first. A part that cannot run here fails and says why: nothing is
