@@ -83,6 +83,12 @@ class Site:
         """Its topology.yml on the control machine."""
         return f"{CHECKOUT}/inventory/{self.name}/topology.yml"
 
+    def route(self, network: str = f"{PUBLIC}.0/24") -> None:
+        """Be the site's router: lead all hosts to the network that users come in by. A host forgets it when it is made anew, or boots."""
+        for host in self.hosts.values():
+            if host is not self.host:
+                host.exec(["ip", "route", "replace", network, "via", self.host.address])
+
     def edit(self, pattern: str, replacement: str) -> None:
         """Change the one place of topology.yml that a regular expression finds."""
         text, count = re.subn(pattern, replacement, self.control.exec(["cat", self.topology]).out, flags=re.MULTILINE)

@@ -87,7 +87,9 @@ def site(request: pytest.FixtureRequest) -> t.Iterator[Site]:
         lx1.exec(f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=TOPOLOGY.format(address=gz1.address))
         lx1.exec(f"cat >{folder}/group_vars/smartos_hosts.yml", input=variables)
         lx1.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", NAME], timeout=900)
-        yield Site(NAME, lx1, {"gz1": gz1, "lx1": lx1}, limit=LIMIT)
+        made = Site(NAME, lx1, {"gz1": gz1, "lx1": lx1}, limit=LIMIT, gateway="lx1")
+        made.route("10.77.8.0/24")
+        yield made
     if not request.config.getoption("--keep-hosts"):
         lx1.destroy()
 

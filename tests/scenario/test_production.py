@@ -15,7 +15,7 @@ import pytest
 
 from deployed import until
 from instance import Instance
-from several import PUBLIC, Site, a_site, trust
+from several import Site, a_site, trust
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
 
@@ -35,15 +35,8 @@ def smaller(text: str) -> str:
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest, room: None) -> t.Iterator[Site]:
     with a_site(request.config, "prod", "production", smaller, "cmp1", "ctl1") as made:
-        route(made)
+        made.route()
         yield made
-
-
-def route(site: Site) -> None:
-    """Be the site's router: lead all hosts to the network that users come in by. A host forgets it when it is made anew, or boots."""
-    for host in site.hosts.values():
-        if host != site.host:
-            host.exec(["ip", "route", "replace", f"{PUBLIC}.0/24", "via", site.host.address])
 
 
 def test_one_command_deploys_production(site: Site) -> None:
@@ -78,7 +71,7 @@ def test_the_host_with_the_virtual_address_is_lost(site: Site) -> None:
     assert holder(site, without=name)
     assert instance.boot_id() == boot
     site.hosts[name].start(timeout=120)
-    route(site)
+    site.route()
     until(lambda: site.galera() == [3, 3, 3], "all Galera nodes are in sync", 300)
     until(site.all_up, "Nova sees all its services up, Neutron its agents", 300)
     site.unchanged()
@@ -90,7 +83,7 @@ def test_a_dead_control_host_is_replaced(site: Site) -> None:
     """A fresh machine with the old name, id and address: a run, nothing edited; nobody else is started anew."""
     before = site.starts()
     site.hosts["ctl3"].create()
-    route(site)
+    site.route()
     trust(site.control, site.hosts.values())
     run = site.converge()
     assert re.search(VERIFIED, run.out), run.said
@@ -109,7 +102,7 @@ def test_a_hypervisor_goes_and_another_comes(site: Site) -> None:
     site.remove("cmp2")
     site.unchanged()
     site.hosts["cmp2"].create()
-    route(site)
+    site.route()
     trust(site.control, site.hosts.values())
     site.edit(r"^(  cmp1: \{.*\n)", r"\1" + line[0])
     run = site.converge()
