@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that every zone backend writes into a zone or holds on its host: locks, hosts(5), resolv.conf(5)."""
+"""What every zone backend does alike on its host and in a zone: locks, datasets that go, hosts(5), resolv.conf(5)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import time
 import typing as t
 from pathlib import Path
 
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
     ZoneError,
     ZoneSpec,
@@ -21,6 +22,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved.service(8)
+BUSY_LIMIT = 20  # seconds for the kernel to let go of an unmounted dataset
 RUN = Path("/var/run")  # on Linux a link to /run; SmartOS has no other
 
 
@@ -57,6 +59,23 @@ def locked(name: str, limit: float) -> t.Iterator[int]:
             yield lock.fileno()
         finally:
             HELD.locks.remove(lock.fileno())
+
+
+def destroy_dataset(dataset: str) -> None:
+    """Destroy a ZFS dataset with what is below it, if it exists; never with clones of it.
+
+    It is busy for a moment after its last user: mount name spaces of ended processes are taken down in the background.
+    """
+    deadline = time.monotonic() + BUSY_LIMIT
+    while True:
+        done = run(["zfs", "destroy", "-r", dataset], check=False)
+        if done.rc == 0 or "does not exist" in done.err:
+            return
+        if "busy" not in done.err or time.monotonic() > deadline:
+            raise ZoneError(
+                f"dataset {dataset} cannot be destroyed: {done.err.strip()}; see grep -l {dataset} /proc/*/mounts"
+            )
+        time.sleep(0.1)
 
 
 def read_text(path: Path) -> str:

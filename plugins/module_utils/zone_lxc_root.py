@@ -18,7 +18,6 @@ import re
 import shutil
 import stat
 import struct
-import time
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +29,13 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_files import (
     HELD,
+    destroy_dataset,
     locked,
     read_text,
 )
 
 ID_RANGE = 65536  # users of a zone: every 16 bit id
 COPY_LIMIT = 900  # seconds for copying an image; gigabytes on a slow disk
-BUSY_LIMIT = 20  # seconds for the kernel to let go of an unmounted dataset
 SUBVOLUME_INODE = 256  # inode number of the root of every btrfs subvolume (BTRFS_FIRST_FREE_OBJECTID)
 BTRFS_MAGIC, ZFS_MAGIC, FUSE_MAGIC = "btrfs", "zfs", "fuse"
 
@@ -309,7 +308,7 @@ class Zfs(Store):
         mount = self.roots.with_name("flat") / f"{layers[0].image}.{base}"
         with locked(f"image-{layers[0].image}-flat", COPY_LIMIT):
             if run(["zfs", "list", "-H", "-t", "snapshot", f"{flat}@done"], check=False).rc != 0:
-                _zfs_destroy(flat)  # of an interrupted call, if any
+                destroy_dataset(flat)  # of an interrupted call, if any
                 run(["zfs", "create", "-o", f"mountpoint={mount}", flat])
                 # Access control lists, as systemd's journal has them; zfs-fuse has no such property and goes without.
                 run(["zfs", "set", "acltype=posixacl", flat], check=False)
@@ -328,7 +327,7 @@ class Zfs(Store):
         root = self.roots / zone
         if not root.exists():
             return
-        _zfs_destroy(self._dataset(zone))
+        destroy_dataset(self._dataset(zone))
         with contextlib.suppress(FileNotFoundError):
             root.rmdir()
 
@@ -341,23 +340,6 @@ class Zfs(Store):
             return run(["zfs", "list", "-H", "-o", "name", str(self.images.folder.parent)]).out.strip()
         except CommandError as bad:
             raise ZoneError(f"store zfs: {self.images.folder.parent} must lie in a ZFS dataset: {bad}") from None
-
-
-def _zfs_destroy(dataset: str) -> None:
-    """Destroy a dataset with its snapshots, if it exists.
-
-    It is busy for a moment after its last user: mount name spaces of ended processes are taken down in the background.
-    """
-    deadline = time.monotonic() + BUSY_LIMIT
-    while True:
-        done = run(["zfs", "destroy", "-r", dataset], check=False)
-        if done.rc == 0 or "does not exist" in done.err:
-            return
-        if "busy" not in done.err or time.monotonic() > deadline:
-            raise ZoneError(
-                f"dataset {dataset} cannot be destroyed: {done.err.strip()}; see grep -l {dataset} /proc/*/mounts"
-            )
-        time.sleep(0.1)
 
 
 def _expect_file_system(zone: str, store: str, folder: Path, kinds: tuple[str, ...], tool: str) -> None:

@@ -51,6 +51,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
     ZoneSpec,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_files import (
+    destroy_dataset,
     hosts,
     locked,
     put,
@@ -275,7 +276,7 @@ class SmartosBackend:
         uuid = self._uuids[name]
         self._sweep(uuid)
         if purge and volume_path(uuid).exists():
-            run(["zfs", "destroy", "-r", f"{VOLUMES}/{uuid}"])  # -r: its volumes; never -R, which takes clones along
+            destroy_dataset(f"{VOLUMES}/{uuid}")
 
     def _sweep(self, uuid: str) -> None:
         if self.client.get(uuid) is not None:
