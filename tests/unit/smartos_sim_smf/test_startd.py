@@ -348,6 +348,13 @@ def states(parent: int) -> set[str]:
 # Provisioning
 
 
+@pytest.fixture
+def provisioned(zone):
+    """A zone whose first boot is over: what a test then says of it is for the next one."""
+    zone.until_state("online", "svc:/smartdc/mdata:execute")
+    return zone
+
+
 def metadata(zone: Zone, **keys: str) -> None:
     for name, value in keys.items():
         path = zone.root / "metadata" / name.replace("_", "-")
@@ -361,31 +368,30 @@ def reboot(zone: Zone, end: str) -> None:
     zone.until_state(end, "svc:/smartdc/mdata:execute")
 
 
-def test_a_zone_tells_that_it_is_provisioned_and_runs_user_script_at_every_boot(zone):
-    mark, marker = zone.root / "mark", zone.path("/var/svc/provisioning")
-    zone.until_state("online", "svc:/smartdc/mdata:execute")
-    assert not zone.path("/var/svc/provision_success").exists()
-    metadata(zone, user_script=f"#!/bin/sh\ncat {zone.path('/var/db/mdata-user-data')} >>{mark}\n", user_data="hello\n")
+def test_a_zone_tells_that_it_is_provisioned_and_runs_user_script_at_every_boot(provisioned):
+    mark, marker = provisioned.root / "mark", provisioned.path("/var/svc/provisioning")
+    assert not provisioned.path("/var/svc/provision_success").exists()
+    metadata(provisioned, user_script=f"#!/bin/sh\ncat {provisioned.path('/var/db/mdata-user-data')} >>{mark}\n", user_data="hello\n")
     marker.touch()
-    reboot(zone, "online")
+    reboot(provisioned, "online")
     assert mark.read_text() == "hello\n"
-    assert not marker.exists() and zone.path("/var/svc/provision_success").exists()
-    assert oct(zone.path("/var/db/mdata-user-data").stat().st_mode & 0o777) == "0o600"
-    reboot(zone, "online")
+    assert not marker.exists() and provisioned.path("/var/svc/provision_success").exists()
+    assert oct(provisioned.path("/var/db/mdata-user-data").stat().st_mode & 0o777) == "0o600"
+    reboot(provisioned, "online")
     assert mark.read_text() == "hello\nhello\n"
 
 
-def test_a_user_script_that_fails_still_ends_the_provisioning(zone):
-    metadata(zone, user_script="#!/bin/sh\nexit 3\n")
-    zone.path("/var/svc/provisioning").touch()
-    reboot(zone, "maintenance")
-    assert zone.path("/var/svc/provision_failure").exists()
+def test_a_user_script_that_fails_still_ends_the_provisioning(provisioned):
+    metadata(provisioned, user_script="#!/bin/sh\nexit 3\n")
+    provisioned.path("/var/svc/provisioning").touch()
+    reboot(provisioned, "maintenance")
+    assert provisioned.path("/var/svc/provision_failure").exists()
 
 
-def test_a_user_script_past_its_timeout_never_ends_the_provisioning(zone):
-    zone.good("svccfg", "-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "1")
-    zone.good("svcadm", "refresh", "svc:/smartdc/mdata:execute")
-    metadata(zone, user_script="#!/bin/sh\nsleep 1000\n")
-    zone.path("/var/svc/provisioning").touch()
-    reboot(zone, "maintenance")
-    assert zone.path("/var/svc/provisioning").exists()
+def test_a_user_script_past_its_timeout_never_ends_the_provisioning(provisioned):
+    provisioned.good("svccfg", "-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "1")
+    provisioned.good("svcadm", "refresh", "svc:/smartdc/mdata:execute")
+    metadata(provisioned, user_script="#!/bin/sh\nsleep 1000\n")
+    provisioned.path("/var/svc/provisioning").touch()
+    reboot(provisioned, "maintenance")
+    assert provisioned.path("/var/svc/provisioning").exists()
