@@ -259,3 +259,40 @@ def test_serve_tells_positions_only_to_the_deployment(served):
 def test_a_peer_that_is_away_is_described():
     answer = agent.Peers(config(members=(agent.Member("a", "127.0.0.1"), agent.Member("b", "127.0.0.1")), port=1)).ask()["b"]
     assert "no answer at port 1" in answer
+
+
+# The write-set cache's file
+
+IN_RAMFS = ["unshare", "--mount", "sh", "-euc", 'mount -t ramfs none "$1"; shift; exec "$@"', "sh"]
+
+
+def laid_out(folder, *inside):
+    """Lay out the cache in a process of its own, and what the file is then: None, or its length and its bytes on disk."""
+    code = (
+        "import importlib.machinery, importlib.util, json, pathlib, sys\n"
+        "loader = importlib.machinery.SourceFileLoader('agent', sys.argv[1])\n"
+        "agent = importlib.util.module_from_spec(importlib.util.spec_from_loader('agent', loader))\n"
+        "sys.modules['agent'] = agent; loader.exec_module(agent)\n"
+        "member = agent.Member('a', '127.0.0.1'); folder = pathlib.Path(sys.argv[2])\n"
+        "agent.lay_out_gcache(agent.Config('a', (member,), datadir=folder))\n"
+        "path = folder / 'galera.cache'; stat = path.exists() and path.stat()\n"
+        "print(json.dumps([stat.st_size, stat.st_blocks * 512] if stat else None))\n"
+    )
+    done = subprocess.run([*inside, sys.executable, "-B", "-c", code, SCRIPT, folder], check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def test_where_space_can_be_reserved_galera_makes_its_cache_itself(tmp_path):
+    assert laid_out(tmp_path) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system: needs root")
+def test_where_space_cannot_be_reserved_the_cache_is_sparse(tmp_path):
+    size, used = laid_out(tmp_path, *IN_RAMFS, tmp_path)
+    assert size >= 1 << 40 and used == 0
+
+
+def test_a_cache_that_is_there_is_kept(tmp_path):
+    (tmp_path / "galera.cache").write_bytes(b"write sets")
+    assert laid_out(tmp_path) == [10, (tmp_path / "galera.cache").stat().st_blocks * 512]
+    assert (tmp_path / "galera.cache").read_bytes() == b"write sets"
