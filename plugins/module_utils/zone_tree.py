@@ -325,8 +325,9 @@ def wait_ready(daemon: Entry, limit: int) -> None:
     pause = 0.05
     while True:
         # Asked first: one that had to be killed is called failed for a moment, on its way from a restart's stop to its start.
-        pending = run(["systemctl", "show", "--property=Job", "--value", daemon["unit"]], check=False)[1].strip() not in ("", "0")
-        state = run(["systemctl", "is-active", daemon["unit"]], check=False)[1].strip()
+        shown = run(["systemctl", "show", "--property=Job,ActiveState", daemon["unit"]], check=False)[1]
+        values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        pending, state = values.get("Job", "0") not in ("", "0"), values.get("ActiveState", "unknown")
         # An old process may still answer while its stop is under way; the digest tells the new one from it.
         if state == "active" and Systemd.running_digest(daemon["unit"]) == daemon["digest"]:
             wrong = probe(daemon["ready"])
@@ -379,7 +380,8 @@ class Daemons:
             if not self.check:
                 run(["systemctl", "reset-failed", unit], check=False)
                 # Systemd needs to read all its units again (a second on a busy machine) only where some have changed; see apply().
-                run(["systemctl", "enable", "--quiet", "--no-reload", unit])
+                # Debian's hook for init scripts would have it do so twice, and its links mean nothing beside a unit.
+                run(["env", "SYSTEMCTL_SKIP_SYSV=1", "systemctl", "enable", "--quiet", "--no-reload", unit])
                 # A unit that was active before it was enabled may still run with older files.
                 run(["systemctl", "--no-block", "start" if current or not manager.active(unit) else "restart", unit])
             return True
