@@ -5,18 +5,14 @@ they were given."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.pki import new_authority
 
-ROOT = Path(__file__).resolve().parents[2]
+from .conftest import Checkout
 
 TOPOLOGY = """
 release: "2026.2"
@@ -59,59 +55,31 @@ class ActionModule(ActionBase):
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkout")
-    collection = folder / "ansible_collections/zonestack/openstack"
-    for name in ("plugins", "playbooks", "services", "locks", "group_vars", "meta"):
-        shutil.copytree(ROOT / name, collection / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("ansible.cfg", "galaxy.yml"):
-        shutil.copy(ROOT / name, collection / name)
-    for name in ("zone_image", "zones", "cloud_images"):
-        (collection / f"plugins/modules/{name}.py").write_text(MODULE.replace("NAME", name))
-    (collection / "plugins/action/zone_tree.py").write_text(ACTION)
-    return folder
-
-
-def calls(checkout: Path, topology: str, *arguments: str, playbook: str = "images") -> list[dict[str, Any]]:
-    """What one run of a playbook asks of the modules, in order."""
-    deployment = checkout / "inventory/x"
-    deployment.mkdir(parents=True, exist_ok=True)
-    (deployment / "topology.yml").write_text(topology)
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    stubs = {name: MODULE.replace("NAME", name) for name in ("zone_image", "zones", "cloud_images")}
+    made = Checkout(tmp_path_factory.mktemp("checkout"), stubs, ACTION)
     for name in ("two", "three", "four"):
-        nearby = deployment / "host_vars" / f"{name}.yml"
-        nearby.parent.mkdir(exist_ok=True)
-        nearby.write_text("ansible_connection: local\n")
-    secrets = deployment / "secrets.yml"
-    secrets.unlink(missing_ok=True)
-    if not any("secrets" in argument for argument in arguments):
-        secrets.write_text(json.dumps({"secrets": {"pki": new_authority("x")._asdict()}}))
-    collection = checkout / "ansible_collections/zonestack/openstack"
-    env = {
-        **os.environ,
-        "CALLS": str(checkout / "calls"),
-        "ANSIBLE_CONFIG": str(collection / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(checkout),
-        "ANSIBLE_HOME": str(checkout / "home"),
-        "ANSIBLE_LOCALHOST_WARNING": "false",
-    }
-    (checkout / "calls").write_text("")
-    program = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(deployment / "topology.yml")]
-    done = subprocess.run(
-        [*program, str(collection / f"playbooks/{playbook}.yml"), *arguments], env=env, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+        made.variables(f"host_vars/{name}")
+    return made
+
+
+def calls(checkout: Checkout, topology: str, *arguments: str, playbook: str = "images") -> list[dict[str, Any]]:
+    """What one run of a playbook asks of the modules, in order."""
+    given = any("secrets" in argument for argument in arguments)
+    checkout.describe(topology, None if given else {"pki": new_authority("x")._asdict()})
+    done = checkout.ansible(playbook, *arguments)
     assert "WARNING" not in done.stderr, done.stderr
-    return [json.loads(line) for line in (checkout / "calls").read_text().splitlines()]
+    return checkout.calls
 
 
-def test_without_a_repo_every_host_builds_its_own(checkout: Path) -> None:
+def test_without_a_repo_every_host_builds_its_own(checkout: Checkout) -> None:
     found = calls(checkout, TOPOLOGY)
     assert [one["call"] for one in found] == ["zone_image"] * 4
     assert all("archives" not in one["given"] for one in found)
     assert all(one["given"]["network"]["addresses"] for one in found)
 
 
-def test_the_first_repos_host_builds_serves_and_then_the_others_fetch(checkout: Path) -> None:
+def test_the_first_repos_host_builds_serves_and_then_the_others_fetch(checkout: Checkout) -> None:
     repos = f"{TOPOLOGY}  repo: {{count: 2, hosts: [one, two]}}\n"
     built, made, started, *fetched = calls(checkout, repos)
     assert (built["call"], made["call"], started["call"], [one["call"] for one in fetched]) == (
@@ -139,13 +107,13 @@ def test_the_first_repos_host_builds_serves_and_then_the_others_fetch(checkout: 
     assert "network" not in three, "who fetches does not build"
 
 
-def test_check_mode_makes_no_zone(checkout: Path) -> None:
+def test_check_mode_makes_no_zone(checkout: Checkout) -> None:
     """Nor does it need a file of secrets: run-playbooks.sh --plan gives those that a run would make."""
     repos, secrets = f"{TOPOLOGY}  repo: {{hosts: [one]}}\n", json.dumps({"secrets": {"pki": new_authority("x")._asdict()}})
     assert [one["call"] for one in calls(checkout, repos, "--check", "--extra-vars", secrets)] == ["zone_image"] * 4
 
 
-def test_one_host_with_a_repo_only_keeps_archives(checkout: Path) -> None:
+def test_one_host_with_a_repo_only_keeps_archives(checkout: Checkout) -> None:
     alone = TOPOLOGY.replace("[three]", "[one]").replace("[four]", "[one]")
     alone = "\n".join(line for line in alone.splitlines() if not line.strip().startswith(("two:", "three:", "four:")))
     found = calls(checkout, f"{alone}\n  repo:\n")
@@ -153,8 +121,8 @@ def test_one_host_with_a_repo_only_keeps_archives(checkout: Path) -> None:
     assert found[0]["given"]["archives"]["path"].endswith("/one-repo-1/images")
 
 
-def test_a_bundle_is_used_where_it_lies_or_brought(checkout: Path) -> None:
-    bundle = checkout / "ansible_collections/zonestack/openstack/bundle/images"
+def test_a_bundle_is_used_where_it_lies_or_brought(checkout: Checkout) -> None:
+    bundle = checkout.collection / "bundle/images"
     bundle.mkdir(parents=True)
     (bundle / "base-0123456789ab.json").write_text("{}")
     alone = "\n".join(line for line in TOPOLOGY.splitlines() if not line.strip().startswith(("two:", "three:", "four:")))
@@ -170,7 +138,7 @@ def test_a_bundle_is_used_where_it_lies_or_brought(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("repo", "folder"), [("", "/nowhere/images"), ("  repo: {hosts: [one]}\n", "/var/lib/lxc/zonestack/volumes/one-repo-1/images")]
 )
-def test_a_bundle_takes_the_archives_of_the_host_that_builds(checkout: Path, repo: str, folder: str) -> None:
+def test_a_bundle_takes_the_archives_of_the_host_that_builds(checkout: Checkout, repo: str, folder: str) -> None:
     cloud, images = calls(checkout, TOPOLOGY + repo, "--check", "--extra-vars", "bundle_folder=/nowhere", playbook="bundle")
     assert (cloud["call"], cloud["given"]["cache"]) == ("cloud_images", "/nowhere/cloud-images")
     assert images["given"]["archives"]["path"] == folder

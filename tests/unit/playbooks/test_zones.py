@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_options import OPTIONS
 
-ROOT = Path(__file__).resolve().parents[2]
+from .conftest import Checkout
 
 TOPOLOGY = """
 release: "2026.2"
@@ -79,51 +75,22 @@ SHOW = """
 """
 
 
-class Checkout:
-    """The collection with the stub in the place of its module, and a deployment."""
+class Zones(Checkout):
+    """A deployment, and a playbook that shows what playbooks/zones.yml finds."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        collection = folder / "ansible_collections/zonestack/openstack"
-        for name in ("plugins", "playbooks", "services", "locks", "group_vars", "meta"):
-            shutil.copytree(ROOT / name, collection / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("ansible.cfg", "galaxy.yml"):
-            shutil.copy(ROOT / name, collection / name)
-        for name, text in (("zones", STUB), ("zone_info", THERE), ("haproxy_server", ROTATION)):
-            (collection / f"plugins/modules/{name}.py").write_text(text)
-        self.topology = folder / "inventory/x/topology.yml"
-        self.topology.parent.mkdir(parents=True)
-        self.topology.write_text(TOPOLOGY)
-        (self.topology.parent / "host_vars").mkdir()
+        super().__init__(folder, {"zones": STUB, "zone_info": THERE, "haproxy_server": ROTATION})
+        self.describe(TOPOLOGY)
         for name in ("one", "lx-02", "one-haproxy-1"):
-            here = f"ansible_connection: local\nansible_remote_tmp: {folder}/tmp-of-{name}\nansible_python_interpreter: {sys.executable}\n"
-            (self.topology.parent / f"host_vars/{name}.yml").write_text(here)
+            self.variables(f"host_vars/{name}", ansible_remote_tmp=f"{folder}/tmp-of-{name}")
         self.playbook = folder / "show.yml"
-        self.playbook.write_text(SHOW.format(zones=collection / "playbooks/zones.yml"))
-        self.calls_file = folder / "calls"
-        self.cfg = collection / "ansible.cfg"
+        self.playbook.write_text(SHOW.format(zones=self.collection / "playbooks/zones.yml"))
 
     def run(self, *arguments: str, broken: str = "nobody", rc: int = 0, there: dict | None = None) -> str:
-        self.calls_file.write_text("")
-        environment = os.environ | {
-            "ANSIBLE_CONFIG": str(self.cfg),
-            "ANSIBLE_COLLECTIONS_PATH": str(self.folder),
-            "ANSIBLE_HOME": str(self.folder / "home"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-            "CALLS": str(self.calls_file),
-            "BROKEN": broken,
-            "THERE": json.dumps(there or {}),
-        }
-        argv = [Path(sys.executable).with_name("ansible-playbook"), "--inventory", self.topology, *arguments, self.playbook]
-        done = subprocess.run(argv, cwd=self.folder, env=environment, text=True, capture_output=True, timeout=120, check=False)
-        assert done.returncode == rc, done.stdout + done.stderr
+        """What Ansible said."""
+        done = self.ansible(self.playbook, *arguments, rc=rc, BROKEN=broken, THERE=json.dumps(there or {}))
         assert "[WARNING]" not in done.stdout + done.stderr
         return done.stdout
-
-    @property
-    def calls(self) -> list[dict]:
-        return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
 
     @property
     def together(self) -> list[list[str]]:
@@ -132,11 +99,11 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return Checkout(tmp_path_factory.mktemp("zones"))
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Zones:
+    return Zones(tmp_path_factory.mktemp("zones"))
 
 
-def test_one_call_makes_all_zones_of_a_host(checkout: Checkout) -> None:
+def test_one_call_makes_all_zones_of_a_host(checkout: Zones) -> None:
     output = checkout.run()
     assert checkout.together == [["lx-02-galera-1"], ["one-galera-1", "one-galera-2", "one-memcached-1", "one-haproxy-1"]]
     zone = next(one for call in checkout.calls for one in call["zones"] if one["name"] == "one-galera-1")
@@ -155,18 +122,18 @@ def test_one_call_makes_all_zones_of_a_host(checkout: Checkout) -> None:
         ("one", []),
     ],
 )
-def test_a_limit_holds(checkout: Checkout, limit: str, together: list[list[str]]) -> None:
+def test_a_limit_holds(checkout: Zones, limit: str, together: list[list[str]]) -> None:
     checkout.run("--limit", limit)
     assert checkout.together == together
 
 
-def test_check_mode_asks_for_the_same(checkout: Checkout) -> None:
+def test_check_mode_asks_for_the_same(checkout: Zones) -> None:
     output = checkout.run("--check")
     assert len(checkout.together) == 2 and all(call["check"] for call in checkout.calls)
     assert "stale one-galera-2" in output
 
 
-def test_a_failed_zone_fails_the_run(checkout: Checkout) -> None:
+def test_a_failed_zone_fails_the_run(checkout: Zones) -> None:
     output = checkout.run(broken="one-memcached-1", rc=2)
     assert len(checkout.together) == 2
     assert "broken" in output
@@ -180,7 +147,7 @@ def zone(name: str, component: str, *, running: bool = True, **more: object) -> 
 MEMBERS = {**zone("one-galera-1", "galera"), **zone("one-galera-2", "galera"), **zone("one-haproxy-1", "haproxy")}
 
 
-def test_what_topology_has_no_more_leaves_its_rotation_and_stops(checkout: Checkout) -> None:
+def test_what_topology_has_no_more_leaves_its_rotation_and_stops(checkout: Zones) -> None:
     data = {"data": {"path": "/var/lib/mysql"}}
     moved = {**zone("one-galera-3", "galera", volumes=data), **zone("one-memcached-2", "memcached"), **zone("lx-02-memcached-1", "memcached", running=False)}
     checkout.run(there={**MEMBERS, **moved})
@@ -194,18 +161,18 @@ def test_what_topology_has_no_more_leaves_its_rotation_and_stops(checkout: Check
     assert checkout.calls[-1]["zones"][0].get("state") != "stopped", "zones are made when those have stopped"
 
 
-def test_with_a_limit_nothing_is_stopped(checkout: Checkout) -> None:
+def test_with_a_limit_nothing_is_stopped(checkout: Zones) -> None:
     checkout.run("--limit", "one,one-galera-1", there={**MEMBERS, **zone("one-memcached-2", "memcached")})
     assert checkout.together == [["one-galera-1"]]
 
 
-def test_data_that_is_nowhere_else_ends_the_run(checkout: Checkout) -> None:
+def test_data_that_is_nowhere_else_ends_the_run(checkout: Zones) -> None:
     said = checkout.run(rc=2, there={**MEMBERS, **zone("lx-02-glance-1", "glance", volumes={"images": {"path": "/var/lib/glance"}})})
     assert "lx-02-glance-1: topology.yml has no such zone any more, and its data is nowhere else. Give glance its hosts" in said
     assert checkout.calls == []
 
 
-def test_members_without_which_there_is_no_majority_end_the_run(checkout: Checkout) -> None:
+def test_members_without_which_there_is_no_majority_end_the_run(checkout: Zones) -> None:
     moved = {**zone("one-galera-3", "galera"), **zone("one-galera-4", "galera")}
     said = checkout.run(rc=2, there={**MEMBERS, **moved})
     assert "those which stay (one-galera-1, one-galera-2) are no majority without them" in said

@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from .conftest import Checkout
 
 TOPOLOGY = """
 release: "2026.2"
@@ -58,47 +54,29 @@ raise SystemExit(0)
 """
 
 
-class Checkout:
-    """The collection with stubs for all modules that these playbooks call, and a deployment on this machine's Python."""
+class Leaving(Checkout):
+    """A deployment that the host d is leaving."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.collection = folder / "ansible_collections/zonestack/openstack"
-        for name in ("plugins", "playbooks", "services", "locks", "group_vars", "meta", "roles"):
-            shutil.copytree(ROOT / name, self.collection / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("ansible.cfg", "galaxy.yml"):
-            shutil.copy(ROOT / name, self.collection / name)
-        for name in ("zone_info", "host_records", "haproxy_server", "rabbitmq_broker", "zones", "zone_image", "lxc_host"):
-            (self.collection / f"plugins/modules/{name}.py").write_text(MODULE.replace("NAME", name))
+        stubbed = ("zone_info", "host_records", "haproxy_server", "rabbitmq_broker", "zones", "zone_image", "lxc_host")
+        super().__init__(folder, {name: MODULE.replace("NAME", name) for name in stubbed})
         # What only looks, or is a program of a zone, is not there to be run.
         for name in ("leave", "forget"):
             path = self.collection / f"playbooks/{name}.yml"
             path.write_text(path.read_text().replace("/usr/local/sbin/zonestack-ovn", str(folder / "zonestack-ovn")))
         program = folder / "zonestack-ovn"
-        program.write_text(f'#!/bin/sh\necho "[\\"zonestack-ovn\\", \\"$*\\"]" >>{folder}/calls\n')
+        program.write_text('#!/bin/sh\necho "[\\"zonestack-ovn\\", \\"$*\\"]" >>"$CALLS"\n')
         program.chmod(0o755)
-        self.topology = folder / "inventory/x/topology.yml"
-        (self.topology.parent / "group_vars").mkdir(parents=True)
-        self.topology.write_text(TOPOLOGY)
-        (self.topology.parent / "secrets.yml").write_text("secrets: {keystone: {admin_password: secret}, rabbit_mq: {admin_password: secret}}\n")
-        here = yaml.safe_dump({"ansible_connection": "local", "ansible_python_interpreter": sys.executable})
+        self.describe(TOPOLOGY, {"keystone": {"admin_password": "secret"}, "rabbit_mq": {"admin_password": "secret"}})
         for group in ("zones", "zone_hosts", *(f"{name}_zones" for name in "abc"), "lxc_hosts"):
-            (self.topology.parent / f"group_vars/{group}.yml").write_text(here)
-        (self.topology.parent / "host_vars").mkdir()
-        (self.topology.parent / "host_vars/d.yml").write_text(here + f"ansible_remote_tmp: {folder}/tmp-of-d\n")
+            self.variables(f"group_vars/{group}")
+        self.variables("host_vars/d", ansible_remote_tmp=f"{folder}/tmp-of-d")
 
     def run(self, playbook: str, there: dict, rc: int = 0, **variables: object) -> tuple[list, str]:
-        calls = self.folder / "calls"
-        calls.write_text("")
-        environment = os.environ | {
-            "ANSIBLE_CONFIG": str(self.collection / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_HOME": str(self.folder / "home"),
-            "ANSIBLE_NOCOLOR": "1", "ANSIBLE_BECOME_ALLOW_SAME_USER": "0", "CALLS": str(calls), "THERE": json.dumps(there),
-        }  # fmt: skip
-        given = json.dumps({"leave_host": "d", "leave_dead": False, "leave_lose": [], "ansible_python_interpreter": sys.executable, **variables})
-        argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", self.topology, "-e", given, self.collection / f"playbooks/{playbook}.yml"]
-        done = subprocess.run(argv, cwd=self.folder, env=environment, text=True, capture_output=True, timeout=170, check=False)
-        assert done.returncode == rc, done.stdout + done.stderr
-        return [json.loads(line) for line in calls.read_text().splitlines()], " ".join(done.stdout.split())
+        """What was asked of the stubs, and what Ansible said."""
+        given = {"leave_host": "d", "leave_dead": False, "leave_lose": [], "ansible_python_interpreter": sys.executable, **variables}
+        done = self.ansible(playbook, "-e", json.dumps(given), rc=rc, ANSIBLE_BECOME_ALLOW_SAME_USER="0", THERE=json.dumps(there))
+        return self.calls, " ".join(done.stdout.split())
 
 
 def zone(name: str, component: str, running: bool = True, **more: object) -> dict:
@@ -112,15 +90,15 @@ OTHERS = {
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return Checkout(tmp_path_factory.mktemp("leave"))
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Leaving:
+    return Leaving(tmp_path_factory.mktemp("leave"))
 
 
 def named(calls: list, name: str) -> list:
     return [given for called, given in calls if called == name]
 
 
-def test_a_control_host_stops_when_all_is_well(checkout: Checkout) -> None:
+def test_a_control_host_stops_when_all_is_well(checkout: Leaving) -> None:
     mine = {**zone("d-galera-1", "galera", volumes={"data": {"path": "/v"}}), **zone("d-rabbit-mq-1", "rabbit_mq"), **zone("d-ovn-1", "ovn")}
     calls, _said = checkout.run("leave", {**OTHERS, **mine} | {name: one | {"running": True} for name, one in OTHERS.items()})
     records = named(calls, "host_records")
@@ -136,28 +114,28 @@ def test_a_control_host_stops_when_all_is_well(checkout: Checkout) -> None:
     assert "d-ovn-1" in [one["name"] for one in stopped]
 
 
-def test_a_host_without_which_there_is_no_majority_stays(checkout: Checkout) -> None:
+def test_a_host_without_which_there_is_no_majority_stays(checkout: Leaving) -> None:
     mine = {**zone("d-ovn-1", "ovn"), **zone("d-rabbit-mq-1", "rabbit_mq"), **zone("d-rabbit-mq-2", "rabbit_mq")}
     calls, said = checkout.run("leave", {**OTHERS, **mine} | {name: one | {"running": True} for name, one in OTHERS.items()}, rc=2)
     assert "d has 2 members of rabbit_mq, all others 2: these are no majority without it" in said
     assert {called for called, _given in calls} == {"zone_info"}
 
 
-def test_data_that_is_nowhere_else_keeps_a_host(checkout: Checkout) -> None:
+def test_data_that_is_nowhere_else_keeps_a_host(checkout: Leaving) -> None:
     images = {**OTHERS, **zone("d-glance-1", "glance", volumes={"images": {"path": "/v"}})}
     calls, said = checkout.run("leave", images, rc=2)
     assert "d has data that is nowhere else, of glance" in said and "--lose glance" in said
     assert {called for called, _given in calls} == {"zone_info"}
 
 
-def test_a_dead_host_is_left_alone(checkout: Checkout) -> None:
+def test_a_dead_host_is_left_alone(checkout: Leaving) -> None:
     calls, _said = checkout.run("leave", OTHERS, leave_dead=True)
     assert [called for called, _given in calls] == ["zone_info"] * 3 + ["host_records"]
     calls, _said = checkout.run("forget", OTHERS, leave_dead=True)
     assert [called for called, _given in calls] == ["host_records", "rabbitmq_broker", "zonestack-ovn"]
 
 
-def test_everything_of_a_host_is_forgotten(checkout: Checkout) -> None:
+def test_everything_of_a_host_is_forgotten(checkout: Leaving) -> None:
     calls, _said = checkout.run("forget", zone("d-nova-compute-1", "nova_compute", running=False))
     assert [called for called, _given in calls] == ["host_records", "rabbitmq_broker", "zonestack-ovn", "zone_info", "zones", "zone_image", "zone_info", "lxc_host"][
         : len(calls)
