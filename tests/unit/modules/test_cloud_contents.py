@@ -3,26 +3,21 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents import converge
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, NotReady
 
+from .conftest import Api, Handler
 
-class Nova(http.server.ThreadingHTTPServer):
+
+class Nova(Api):
     """Host aggregates by Nova's rules: a hypervisor is of one availability zone, and of the same while it has instances."""
 
-    daemon_threads = True
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.lock = threading.Lock()
-        self.writes: list[str] = []
+        super().__init__(Answers)
         self.aggregates: list[dict] = []
         self.hypervisors = {"c1", "c2", "c3"}
         self.busy: set[str] = set()  # have instances
@@ -59,33 +54,11 @@ class Nova(http.server.ThreadingHTTPServer):
         return 200, ""
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def reply(self, status, body, **headers):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def handle_any(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
-        with self.server.lock:
-            self.answer(body)
-
-    do_GET = do_POST = do_PUT = handle_any
-
+class Answers(Handler):
     def answer(self, body):
         nova, path = self.server, self.path
         if path == "/v3/auth/tokens":
-            catalog = [
-                {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "url": nova.url + where}]}
-                for kind, where in (("compute", "/v2.1"), ("placement", "/placement"))
-            ]
-            return self.reply(201, {"token": {"project": {"id": "p"}, "catalog": catalog}}, X_Subject_Token="t")
+            return self.log_in(compute="/v2.1", placement="/placement")
         if path.startswith("/placement/resource_providers/"):
             provider = path.rpartition("/")[2]
             nova.unknown[provider] = nova.unknown.get(provider, 0) - 1

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
 import urllib.parse
 
 import pytest
@@ -14,20 +11,17 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError
 from ansible_collections.zonestack.openstack.plugins.modules.host_records import LOST, converge, zones_of
 
+from .conftest import Api, Handler
+
 COMPONENTS = ["nova_compute", "nova_conductor"]
 MEMBERS = ["a-nova-compute-1", "a-nova-conductor-1"]
 
 
-class Apis(http.server.ThreadingHTTPServer):
+class Apis(Api):
     """Nova keeps a hypervisor's service while instances are on it, and whatever Neutron is told to remove goes."""
 
-    daemon_threads = True
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.lock = threading.Lock()
-        self.writes: list[str] = []
+        super().__init__(Answers)
         self.services = [self.service(host, binary) for host, binary in (
             ("a-nova-compute-1", "nova-compute"), ("b-nova-compute-1", "nova-compute"), ("b-c-nova-compute-1", "nova-compute"),
             ("a-nova-conductor-1", "nova-conductor"), ("b-nova-conductor-1", "nova-conductor"),
@@ -44,34 +38,12 @@ class Apis(http.server.ThreadingHTTPServer):
         return {"id": f"{host}/{binary}", "host": host, "binary": binary, "status": "enabled", "state": "up"}
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def reply(self, status, body=None, **headers):
-        data = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def handle_any(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
-        with self.server.lock:
-            self.answer(body)
-
-    do_GET = do_POST = do_PUT = do_DELETE = handle_any
-
+class Answers(Handler):
     def answer(self, body):
         apis, parts = self.server, urllib.parse.urlsplit(self.path)
         path, asked = parts.path, dict(urllib.parse.parse_qsl(parts.query))
         if path == "/v3/auth/tokens":
-            catalog = [
-                {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "url": apis.url + where}]}
-                for kind, where in (("compute", "/v2.1"), ("network", ""))
-            ]
-            return self.reply(201, {"token": {"project": {"id": "p"}, "catalog": catalog}}, X_Subject_Token="t")
+            return self.log_in(compute="/v2.1", network="")
         if path == "/v2.1/servers":
             assert asked["all_tenants"] == "true"
             every = apis.servers.get(asked["host"], [])

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import http.server
 import itertools
 import json
 import re
-import threading
 import urllib.parse
 
 import pytest
@@ -16,18 +14,16 @@ from ansible_collections.zonestack.openstack.plugins.module_utils import json_ap
 from ansible_collections.zonestack.openstack.plugins.modules import identity_registry as registry
 from ansible_collections.zonestack.openstack.plugins.modules import keystone_bootstrap as bootstrap
 
+from .conftest import Api, Handler
 
-class Keystone(http.server.ThreadingHTTPServer):
+
+class Keystone(Api):
     """As much of the identity API as the modules use. Closes each connection unannounced, as uWSGI does."""
 
-    daemon_threads = True
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/v3"
-        self.lock = threading.Lock()
+        super().__init__(Answers)
+        self.url += "/v3"
         self.ids = map(str, itertools.count(100))
-        self.writes: list[str] = []
         self.starting = 0  # answers 503 so many times
         self.tables = {kind: {} for kind in ("regions", "roles", "projects", "users", "services", "endpoints")}
         self.grants: set[tuple[str, str, str]] = set()  # project, user, role
@@ -59,25 +55,10 @@ class Keystone(http.server.ThreadingHTTPServer):
         return token
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def reply(self, status, body=None, **headers):
-        data = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(data)
+class Answers(Handler):
+    def reply(self, *answer, **headers):
+        super().reply(*answer, **headers)
         self.close_connection = True
-
-    def handle_any(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
-        with self.server.lock:
-            self.answer(body)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
     def answer(self, body):
         keystone, parts = self.server, urllib.parse.urlsplit(self.path)
