@@ -43,6 +43,14 @@ def command(main: Callable[[], int], refused: int = 1) -> NoReturn:
         sys.exit(130)
 
 
+def confirmed(consequence: str, word: str) -> bool:
+    """Say what would be lost, and have ``word`` typed; without a terminal nobody can answer, so that is an error."""
+    print(consequence)
+    if not sys.stdin.isatty():
+        raise DeploymentError("this asks, and there is no terminal to ask on: give --yes as well")
+    return input(f"Type {word} to go on: ").strip() == word
+
+
 @dataclass(frozen=True)
 class Deployment:
     """The folders and files of one deployment. ``name`` is the name of its folder below ``inventory/``."""

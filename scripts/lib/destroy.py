@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from cloud import Cloud, load
-from deployment import ROOT, Deployment, DeploymentError, command
+from deployment import ROOT, Deployment, DeploymentError, command, confirmed
 from options import destroy
 from run import Run
 from runner import locked
@@ -20,12 +18,8 @@ def zones_of(cloud: Cloud, names: list[str], everything: bool) -> list[str]:
     return list(cloud.zones) if everything else list(chosen)
 
 
-def confirmed(zones: list[str], deployment: str) -> bool:
-    """Ask before data is lost; without a terminal nobody can answer, so that is an error."""
-    print(f"This removes {len(zones)} zones of deployment '{deployment}' AND THEIR DATA: {', '.join(zones)}")
-    if not sys.stdin.isatty():
-        raise DeploymentError("--purge asks, and there is no terminal to ask on: give --yes as well")
-    return input(f"Type {deployment} to go on: ").strip() == deployment
+def consequence(zones: list[str], deployment: str) -> str:
+    return f"This removes {len(zones)} zones of deployment '{deployment}' AND THEIR DATA: {', '.join(zones)}"
 
 
 def main() -> int:
@@ -33,7 +27,7 @@ def main() -> int:
     deployment = Deployment(options.deployment).require()
     cloud = load(deployment)
     zones = zones_of(cloud, options.names, options.all)
-    if options.purge and not (options.yes or options.check) and not confirmed(zones, cloud.deployment):
+    if options.purge and not (options.yes or options.check) and not confirmed(consequence(zones, cloud.deployment), cloud.deployment):
         print("Nothing was removed.")
         return 1
     arguments = ["--extra-vars", f"destroy={'zones' if options.all else ':'.join(zones)}"]

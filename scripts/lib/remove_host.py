@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
-from cloud import Cloud, compute, load
-from deployment import ROOT, Deployment, DeploymentError, command
+from cloud import compute, load
+from deployment import ROOT, Deployment, DeploymentError, command, confirmed
 from judgements import NO_PYTHON, names
 from options import STEPS, remove_host
 from preflight import CONNECT_SECONDS, Way, way_to
@@ -67,13 +66,9 @@ def playbooks_for(check: bool, verify: bool) -> list[str]:
     return ["leave", *(step for step in STEPS if step != "verify"), "forget", *(["verify"] if verify else [])]
 
 
-def confirmed(name: str, cloud: Cloud, dead: bool) -> bool:
-    """Ask before data is lost; without a terminal nobody can answer, so that is an error."""
+def consequence(name: str, deployment: str, dead: bool) -> str:
     lost = "Its zones AND THEIR DATA are gone with it" if dead else "This removes all its zones of the deployment AND THEIR DATA"
-    print(f"Host '{name}' leaves deployment '{cloud.deployment}'. {lost}.")
-    if not sys.stdin.isatty():
-        raise DeploymentError("this asks, and there is no terminal to ask on: give --yes as well")
-    return input(f"Type {name} to go on: ").strip() == name
+    return f"Host '{name}' leaves deployment '{deployment}'. {lost}."
 
 
 def main() -> int:
@@ -82,7 +77,7 @@ def main() -> int:
     host = leaving(compute(deployment.topology), options.host)
     cloud = load(deployment)
     check_life(options.host, host, options.dead)
-    if not (options.yes or options.check) and not confirmed(options.host, cloud, options.dead):
+    if not (options.yes or options.check) and not confirmed(consequence(options.host, cloud.deployment, options.dead), options.host):
         print("Nothing was changed.")
         return 1
     with locked(deployment):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import typing as t
 from pathlib import Path
@@ -15,7 +16,7 @@ from ansible.parsing.dataloader import DataLoader
 
 import remove_host
 from cloud import Cloud, compute, load
-from deployment import ROOT, Deployment, DeploymentError
+from deployment import ROOT, Deployment, DeploymentError, confirmed
 from options import STEPS
 from run import with_zones
 
@@ -160,10 +161,17 @@ def test_what_is_run_has_all_steps_between_its_two_ends() -> None:
     assert json.loads(variables) == {"leave_host": "cmp3", "leave_dead": True, "leave_lose": ["glance"]}
 
 
-def test_nothing_is_lost_without_a_question(prod: t.Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud = load(prod("cmp3"))
+@pytest.mark.parametrize(("typed", "goes_on"), [("cmp3", True), (" cmp3 ", True), ("yes", False), ("", False)])
+def test_what_would_be_lost_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, goes_on: bool) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{typed}\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert confirmed(remove_host.consequence("cmp3", "prod", dead=False), "cmp3") is goes_on
+    assert "'cmp3' leaves deployment 'prod'" in capsys.readouterr().out
+
+
+def test_nothing_is_lost_without_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     with pytest.raises(DeploymentError, match="no terminal to ask on: give --yes"):
-        remove_host.confirmed("cmp3", cloud, dead=False)
+        confirmed("All is lost.", "cmp3")
 
 
