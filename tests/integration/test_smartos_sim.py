@@ -30,6 +30,8 @@ pytestmark = [
 
 ZONE = "5a7e57ab-0000-4000-8000-00000000000{}"
 GATEWAY = "10.88.0.1"
+LISTENING = "test -S /run/systemd/private"
+"""Whether a zone's init has come so far that it can be told to shut down."""
 
 
 class Node:
@@ -120,6 +122,14 @@ def test_zfs_speaks_as_on_illumos(node: Node) -> None:
     assert (name, health) == ("zones", "ONLINE") and int(size) > 90 << 30
 
 
+def test_datasets_that_are_made_at_one_time_are_all_mounted(node: Node) -> None:
+    """Several mounts at one time once made zfs-fuse wait for good, and everybody with it who opened a file."""
+    node.run("zfs create zones/t; for round in 1 2 3; do for n in 1 2 3 4 5 6; do zfs create -p zones/t/$round/$n/data & done; wait; done", timeout=120)
+    assert len(node.run("ls -d /zones/t/?/?/data", timeout=20).out.split()) == 18
+    assert set(node.out("zfs list -H -o mounted -r zones/t").split()) == {"yes"}
+    node.run("zfs destroy -r zones/t")
+
+
 def test_an_lx_zone_lives(node: Node) -> None:
     uuid = node.create(1, delegate_dataset=True, resolvers=["192.0.2.53"], cpu_cap=150)
     vm = node.get(uuid)
@@ -145,6 +155,7 @@ def test_an_lx_zone_lives(node: Node) -> None:
     before = node.get(uuid)["pid"]
     node.run(["vmadm", "reboot", uuid])
     assert node.get(uuid)["pid"] != before
+    node.until(uuid, LISTENING)
     node.zone(uuid, "shutdown -h now", check=False)
     end = time.monotonic() + 30
     while node.get(uuid)["state"] != "stopped":
@@ -244,6 +255,7 @@ def test_routes_and_a_guest_that_reboots_itself(node: Node) -> None:
     routes = node.zone(uuid, "ip route").out
     assert f"198.51.100.0/24 via {GATEWAY} dev eth0" in routes and "203.0.113.0/25 dev eth0" in routes
     pid = node.get(uuid)["pid"]
+    node.until(uuid, LISTENING)
     node.zone(uuid, "reboot", check=False)
     end = time.monotonic() + 60
     while node.get(uuid).get("pid") in (pid, None):

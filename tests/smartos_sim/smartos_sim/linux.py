@@ -38,8 +38,12 @@ CGROUP = "cgroup" if os.path.exists("/sys/fs/cgroup/memory") else "cgroup2"
 MIB = 1024 * 1024
 CPU_PERIOD = 100_000  # microseconds
 START_LIMIT = 60.0  # seconds that LXC may take until the zone's init runs
-CLONING = Path("/run/smartos-sim-cloning.lock")
-"""Held while a dataset is cloned: zfs-fuse was seen to stand still for good with four clones at a time."""
+ZFS, ZPOOL = (f"/usr/lib/smartos-sim/{name}" for name in ("zfs", "zpool"))
+"""zfs-fuse's own, which ``smartos-sim init`` moves there: translators stand in their places."""
+MOUNTING = Path("/run/smartos-sim-mounting.lock")
+"""Held by each zfs that mounts: zfs-fuse hears of a new mount through a pipe of its own, into which each is written in parts. With several at a
+time it was seen to wait for the rest of one for good, and with it everybody who opened a file."""
+MOUNTS = ("create", "clone", "mount", "receive", "recv", "rename", "rollback", "set", "inherit")
 BUSY_LIMIT = 15.0  # seconds for which a dataset may stay busy after its last user
 STALE_MOUNT = ("busy", "Device or resource")
 
@@ -56,7 +60,8 @@ PLATFORM_LINKS = {
 def run(*argv: str, shown: str | None = None, timeout: float = 600) -> str:
     """Run a command and return what it wrote; its failure is told as node tells it, under the name ``shown``."""
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+        with turn(*argv):
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         raise PlatformError(f"Command failed: {shown or shlex.join(argv)}\nstill running after {timeout:g} s, killed") from None
     if done.returncode:
@@ -66,22 +71,20 @@ def run(*argv: str, shown: str | None = None, timeout: float = 600) -> str:
 
 def quiet(*argv: str) -> bool:
     """Run a command of which only the success is of interest."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False)
+    with turn(*argv):
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False)
     return done.returncode == 0
+
+
+def turn(*argv: str) -> contextlib.AbstractContextManager[object]:
+    """Wait for the turn of a command: that of a zfs that may mount, ``receive -u`` does not; others have none."""
+    mounts = len(argv) > 1 and argv[0] == ZFS and argv[1] in MOUNTS and "-u" not in argv
+    return locked(MOUNTING) if mounts else contextlib.nullcontext()
 
 
 def zfs(*argv: str) -> str:
     """Run zfs; see :func:`run`."""
     return run(ZFS, *argv, shown=shlex.join(["/usr/sbin/zfs", *argv]))
-
-
-def _tool(name: str) -> str:
-    """The real ``zfs`` or ``zpool``: ``smartos-sim init`` puts a translator into its place."""
-    real = f"/usr/lib/smartos-sim/{name}"
-    return real if os.path.exists(real) else f"/usr/sbin/{name}"
-
-
-ZFS, ZPOOL = _tool("zfs"), _tool("zpool")
 
 
 def bridge(tag: str, vlan: int = 0) -> str:
@@ -228,8 +231,7 @@ class Linux:
         if image_uuid is None:
             zfs("create", "-o", where, vm["zfs_filesystem"])
         else:
-            with locked(CLONING):
-                zfs("clone", "-o", where, f"{vm['zpool']}/{image_uuid}@final", vm["zfs_filesystem"])
+            zfs("clone", "-o", where, f"{vm['zpool']}/{image_uuid}@final", vm["zfs_filesystem"])
         self._root(vm).mkdir(exist_ok=True)
         if vm["brand"] in ("joyent", "builder") and not self._is_provisionable(vm):
             self._destroy(vm["zfs_filesystem"])

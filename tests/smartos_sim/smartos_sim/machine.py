@@ -29,7 +29,7 @@ from .platform import HVM_BRANDS
 from .state import State
 
 NEEDED = ("zfs-fuse", "zfs", "zpool", "lxc-start", "ip", "nft", "mmdebstrap")
-LIBRARY = Path("/usr/lib/smartos-sim")
+LIBRARY = Path(linux.ZFS).parent
 USBKEY = Path("/usbkey")
 
 RAMDISK = ("/etc", "/root")
@@ -72,6 +72,7 @@ def init(state: State, *, pool_size: int, address: str, hostname: str | None) ->
         raise ToolError(f"not installed here: {', '.join(missing)} (Debian 12: zfs-fuse lxc iproute2 nftables mmdebstrap)")
     own = ipaddress.ip_interface(address)
     state.directory.mkdir(parents=True, exist_ok=True)
+    _tools()
     _start_zfs()
     if "zones" not in linux.run(linux.ZPOOL, "list", "-H", "-o", "name").split():
         file = state.directory / "zones.img"
@@ -94,7 +95,6 @@ def init(state: State, *, pool_size: int, address: str, hostname: str | None) ->
         tags = read_json(state.directory / "node.json", {}).get("nic_tags")
         node["nic_tags"] = tags or [{"name": "admin", "mac": mac, "link": "net0", "type": "normal"}]
     _files(state, own, mac)
-    _tools()
     if not (state.directory / ARCHIVE).exists():
         unit = Path("/etc/systemd/system/smartos-sim.service")
         linux.put(unit, UNIT.format(state=state.directory, code=linux.CODE))

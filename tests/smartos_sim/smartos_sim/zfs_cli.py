@@ -36,12 +36,18 @@ UNITS = {unit: 1024**power for power, unit in enumerate("BKMGTPE")}
 
 
 def _real(tool: str, argv: list[str]) -> t.NoReturn:
-    os.execv(tool, [os.path.basename(tool), *argv])
+    """Become the real command; one that has to wait for its turn is run instead, as the turn ends with this process."""
+    with linux.turn(tool, *argv) as waited:
+        if waited is None:
+            os.execv(tool, [os.path.basename(tool), *argv])
+        done = subprocess.run([tool, *argv], check=False).returncode
+    raise SystemExit(done if done >= 0 else 128 - done)
 
 
 def _ask(tool: str, *argv: str) -> list[str]:
     """The lines that the real command prints; its failure is this command's, with what it said."""
-    done = subprocess.run([tool, *argv], capture_output=True, text=True, check=False)
+    with linux.turn(tool, *argv):
+        done = subprocess.run([tool, *argv], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr)
         raise SystemExit(done.returncode)
@@ -100,10 +106,12 @@ def zfs(argv: list[str]) -> int:
 
 def _unmounting(argv: list[str]) -> int:
     """Run a command for which zfs-fuse must first unmount: it begins to, says "busy", and does it when asked again."""
-    until = time.monotonic() + BUSY_LIMIT
-    unmounted = False
+    said, until, unmounted = "", 0.0, False
     while True:
-        done = subprocess.run([linux.ZFS, *argv], capture_output=True, text=True, check=False)
+        with linux.turn(linux.ZFS, *argv):
+            done = subprocess.run([linux.ZFS, *argv], capture_output=True, text=True, check=False)
+        if done.stderr != said:  # of the next dataset
+            said, until = done.stderr, time.monotonic() + BUSY_LIMIT
         if "dataset is busy" not in done.stderr or time.monotonic() > until:
             sys.stdout.write(done.stdout)
             sys.stderr.write(done.stderr)
