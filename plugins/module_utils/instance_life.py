@@ -289,6 +289,7 @@ class Life:
             "removed": removed,
             "asked_at": asked_at,
             "active_after": active_after,
+            "host": admin.compute.get_server(server.id).compute_host,
             "guests": [{**self.guest(facts, 0), "peers": peers}],
         }
 

@@ -81,6 +81,10 @@ asked_at:
   description: When the first instance was asked for, in seconds since 1970.
   type: float
   returned: with O(step=boot)
+host:
+  description: The hypervisor's host that the first instance is on.
+  type: str
+  returned: with O(step=boot)
 active_after:
   description: Seconds until the first instance was active.
   type: float

@@ -166,6 +166,12 @@ class Run:
         return found
 
     @property
+    def verified(self) -> set[str]:
+        """The hypervisors' zones whose instances the summary calls verified: one was reached from outside, the others from it."""
+        said = re.search(r"verified: instance on (\S+) reached by floating IP in [\d.]+ s(?:, and from it those on (.+))?", self.out)
+        return {said[1], *(said[2] or "").split(", ")} - {""} if said else set()
+
+    @property
     def diff(self) -> list[str]:
         """The lines that ``--diff`` shows as added or removed, without file headers, the origins' comments and repeats."""
         lines = re.findall(r"^\S+ \s*([+-](?![+-]{2}).*)$", self.log, re.MULTILINE)
