@@ -94,9 +94,9 @@ cat >/run/environment
 ln -s {SHARE} /run/build
 """
 
-# What a boot leaves is not for clones, nor are the seed's package lists.
+# What a boot leaves is not for clones, nor are the seed's package lists. Not `apt-get clean`: it locks the lists, too, which all builders share.
 SEAL = """\
-apt-get clean
+rm -rf /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*
 rm -rf /var/lib/apt/lists/* /var/lib/systemd/random-seed /var/svc/provision_success /run/environment
 : >/etc/machine-id
 """
