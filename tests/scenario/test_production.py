@@ -67,7 +67,6 @@ def test_the_host_with_the_virtual_address_is_lost(site: Site) -> None:
     name = holder(site)
     gap = site.gap(site.hosts["cmp1"], "https://10.64.0.5:5000/v3", site.hosts[name].stop, 30)
     print(f"\nKeystone behind the virtual address, {name} lost: no answer for {gap.seconds} s, {gap.failed} requests failed")
-    assert gap.seconds <= 10
     assert holder(site, without=name)
     assert instance.boot_id() == boot
     site.hosts[name].start(timeout=120)
@@ -77,6 +76,7 @@ def test_the_host_with_the_virtual_address_is_lost(site: Site) -> None:
     site.unchanged()
     assert instance.boot_id() == boot
     instance.delete()
+    assert gap.seconds <= 10  # last: what comes next wants a whole site
 
 
 def test_a_dead_control_host_is_replaced(site: Site) -> None:

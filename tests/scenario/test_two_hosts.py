@@ -59,7 +59,6 @@ def test_an_api_answers_again_when_a_host_is_lost(site: Site) -> None:
     lost = site.hosts["two"]
     gap = site.gap(site.hosts["one"], "https://10.79.0.5:5000/v3", lost.stop, 30)
     print(f"\nKeystone behind the virtual address: no answer for {gap.seconds} s, {gap.failed} requests failed")
-    assert gap.seconds <= 10
     assert name in {server["Name"] for server in site.openstack("server", "list")}
     instance.wait()
     assert instance.boot_id() == boot
@@ -68,6 +67,7 @@ def test_an_api_answers_again_when_a_host_is_lost(site: Site) -> None:
     until(site.all_up, "Nova sees all its services up, Neutron its agents", 300)
     instance.delete()
     site.unchanged()
+    assert gap.seconds <= 10  # last: what comes next wants a whole site
 
 
 def test_a_hypervisor_is_added(site: Site) -> None:
