@@ -73,7 +73,8 @@ def test_a_session_outlives_either_zone_of_the_dashboard(cloud: Deployed, number
         assert "projects: ok" in cloud.browse("--then", shlex.join(cloud.host.argv(["lxc-stop", "-k", "-n", zone])))
     finally:
         cloud.host.exec(["lxc-start", "-n", zone], check=False)
-    until(lambda: cloud.up(zone), f"HAProxy sees {zone} up", 60)
+    # HAProxy may not have missed it yet: its daemon is asked too.
+    until(lambda: cloud.inside(zone, "systemctl is-active horizon", check=False).rc == 0 and cloud.up(zone), f"HAProxy sees {zone} up", 60)
 
 
 def test_dashboard_setting_that_nobody_reads_is_refused(cloud: Deployed) -> None:
