@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import typing as t
 from dataclasses import dataclass
@@ -21,8 +22,19 @@ class Sshd:
     port: int
 
 
+@pytest.fixture(scope="session")
+def free_port() -> t.Callable[[], int]:
+    """What gives a port of loopback on which nobody listens, for a daemon that cannot choose one itself."""
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            return int(free.getsockname()[1])
+
+    return find
+
+
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Sshd]:
+def sshd(tmp_path_factory: pytest.TempPathFactory, free_port: t.Callable[[], int]) -> t.Iterator[Sshd]:
     """An SSH daemon of our own on this machine."""
     program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
     if not program:
@@ -31,7 +43,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Sshd]:
     for key in ("host", "client"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
     os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-    port = 20000 + os.getpid() % 20000
+    port = free_port()
     (folder / "config").write_text(
         f"""ListenAddress 127.0.0.1
 Port {port}

@@ -18,12 +18,12 @@ ALIASES = 12
 PLACES = 2
 
 
-def test_forks_that_begin_at_once_all_reach_the_host(sshd: t.Any, tmp_path: Path) -> None:
+def test_forks_that_begin_at_once_all_reach_the_host(sshd: t.Any, free_port: t.Callable[[], int], tmp_path: Path) -> None:
     """Two may be at their beginning, all others are dropped, as sshd does at random from the tenth on by itself.
 
     The test holds both places itself until the first fork has been dropped: how close together forks begin is the machine's affair.
     """
-    port = sshd.port + 1
+    port = free_port()
     text = (sshd.folder / "config").read_text().replace(f"Port {sshd.port}", f"Port {port}").replace("/pid", "/pid2")
     (sshd.folder / "strict").write_text(text + f"MaxStartups {PLACES}:100:{PLACES}\n")
     (tmp_path / "known_hosts").write_text((sshd.folder / "known_hosts").read_text().replace(f":{sshd.port} ", f":{port} "))
