@@ -219,7 +219,7 @@ def test_exec_command_past_its_limit_is_killed_in_the_zone(connection: t.Any, zo
     rc, out, err = connection.exec_command("echo begun; sleep 4711 & sleep 4711")
     assert (rc, out) == (124, b"begun\n")
     assert b"killed after 1 s, the limit set by zone_command_timeout" in err
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 60
     assert not pids(zone, "4711")
 
 

@@ -103,7 +103,7 @@ def alive(pid: int) -> bool:
 
 
 def until_gone(pid: int) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while alive(pid):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -182,7 +182,7 @@ def test_no_clock_is_left_behind(brand):
     connection = connect("running")
     connection.set_option("zone_command_timeout", limit)
     assert connection.exec_command("exit 0")[0] == 0
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while subprocess.run(["pgrep", "-f", f"^(sleep|timeout) {limit}"], stdout=subprocess.DEVNULL, check=False).returncode == 0:
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -37,7 +37,7 @@ def alive(pid: int) -> bool:
 
 
 def until_gone(*pids: int) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while any(map(alive, pids)):
         assert time.monotonic() < end, f"still running: {[pid for pid in pids if alive(pid)]}"
         time.sleep(0.02)
@@ -66,7 +66,7 @@ def test_supervisor_ends_at_the_limit_also_while_it_feeds() -> None:
     start = time.monotonic()
     assert run("sleep 60", bytes(1_000_000), limit=1)[0] == unit.TIMED_OUT
     assert run("sleep 60", limit=1)[0] == unit.TIMED_OUT
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 50
 
 
 def test_supervisor_ends_everything_at_the_limit() -> None:
@@ -104,7 +104,7 @@ def test_run_local_does_not_wait_for_a_daemon_with_an_inherited_output() -> None
     start = time.monotonic()
     status, out, _err = run("sleep 30 & echo $!")
     assert status == 0
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 25
     os.kill(int(out), signal.SIGKILL)
 
 

@@ -84,11 +84,11 @@ def test_of_a_host_without_links_nothing_is_said():
 def test_a_thousand_hosts_share_a_declaration_of_four_lines():
     hosts = "\n".join(f"  h{number}: {{id: {number}, address: h{number}.example.net, groups: [many]}}" for number in range(8, 1008))
     links = {"many": {"eno1": {"cidr": "10.9.0.0/16"}, "eno2": {"cidr": "10.10.0.0/16"}}}
-    began = time.perf_counter()
+    began = time.process_time()
     cloud = computed(links, hosts=hosts, networks=", block: 64")
     assert links_of(cloud, "h1007")["eno2"]["address"] == "10.10.3.239/16"
     assert len({link["address"] for name in cloud.hosts if name != "a" for link in cloud.hosts[name]["links"]}) == 2000
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(

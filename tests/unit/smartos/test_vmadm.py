@@ -601,7 +601,7 @@ def test_a_failed_create_is_told_found_and_replaced_only_where_that_is_allowed(h
     assert host.vms()[0]["state"] == "running"
     host.fault("vmadm create", step="zone_boot")
     host.run(uuid=OTHER, **base("joyent"))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while "failed" not in [vm["state"] for vm in host.vms()] and time.monotonic() < until:
         time.sleep(0.1)
     assert host.converges(uuid=OTHER, state="absent")["actions"] == ["delete"]
@@ -609,12 +609,12 @@ def test_a_failed_create_is_told_found_and_replaced_only_where_that_is_allowed(h
 
 @needs_sim
 def test_a_vm_in_transition_is_waited_for(host):
-    host.fault("vmadm create", step="zone_boot", do="hang", seconds="8")
+    host.fault("vmadm create", step="zone_boot", do="hang", seconds="12")
     process = subprocess.Popen([str(SIM / "bin/vmadm"), "create"], stdin=subprocess.PIPE, env=host.environ, text=True)
     try:
         t.cast(t.IO[str], process.stdin).write(json.dumps({**base("joyent"), "uuid": UUID}))
         t.cast(t.IO[str], process.stdin).close()
-        until = time.monotonic() + 8
+        until = time.monotonic() + 12
         while not host.vms() and time.monotonic() < until:
             time.sleep(0.1)
         assert host.vms()[0]["state"] == "provisioning"
