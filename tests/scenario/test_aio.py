@@ -211,7 +211,7 @@ def test_isolation_processes(cloud: Deployed) -> None:
     """Root in a zone neither sees nor can signal a process of the host."""
     with cloud.host.popen(["sleep", "86399"]) as bystander:
         try:
-            pid = int(until(lambda: cloud.host.exec(["pgrep", "-x", "-f", "sleep 86399"], check=False).out, "the process runs", 10))
+            pid = int(until(lambda: cloud.host.exec(["pgrep", "-x", "-f", "sleep 86399"], check=False).out, "the process runs", 60))
             assert cloud.host.exec(["kill", "-0", str(pid)]).rc == 0
             seen = cloud.inside("aio1-keystone-1", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").out
             assert "systemd" in seen
