@@ -372,7 +372,7 @@ def test_an_init_that_ignores_the_request_is_killed_at_the_limit(zone):
     make(image="zonetest-2")
     begun = time.monotonic()
     make("stopped", image="zonetest-2", backend=LxcBackend(stop_timeout=2))
-    assert 2 <= time.monotonic() - begun < 15
+    assert 2 <= time.monotonic() - begun < 60
     (STORE / "images" / "zonetest-2" / "rootfs" / "sbin" / "init").unlink()
 
 
@@ -386,7 +386,7 @@ def test_after_a_power_loss_one_call_brings_it_back(zone, victim):
     victims = {"init": [pid], "monitor": [monitor(pid)], "both": [monitor(pid), pid]}[victim]
     for one in victims:
         os.kill(one, signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while LxcBackend().read(NAME, UUID).running and time.monotonic() < deadline:
         time.sleep(0.01)
     assert make()["actions"] == ["start"]
