@@ -223,7 +223,8 @@ def test_host_tells_its_facts_over_ssh_and_nothing_is_left_there(sshd: t.Any) ->
     answer = ask(sshd)
     assert answer.silence is None and answer.facts
     assert answer.facts["names"]["localhost"] == ["127.0.0.1"] and answer.facts["hostname"] == socket.gethostname()
-    assert abs(answer.ahead) < 10, "it is this machine's own clock, read a little late where the machine is busy"
+    nearest = min(abs(one.ahead) for one in (answer, ask(sshd), ask(sshd)))  # a busy machine may read one of them late
+    assert nearest < 0.5, "it is this machine's own clock"
     after = {path: sorted(os.listdir(path)) for path in before}
     assert {path: set(after[path]) - set(before[path]) for path in before if "zonestack-preflight" in str(set(after[path]) - set(before[path]))} == {}
     assert after[str(sshd.folder)] == before[str(sshd.folder)], "known_hosts has learned nothing"
