@@ -72,7 +72,10 @@ def main() -> None:
     try:
         for backend, make in {"lxc": linux, "smartos": node}.items():
             hosts[backend] = make()
-            print(f"{backend}: hosts and images {run(hosts[backend], backend, 'run-playbooks.sh', '--step', 'hosts..images'):.1f} s", flush=True)
+            print(
+                f"{backend}: hosts and images {run(hosts[backend], backend, 'run-playbooks.sh', '--step', 'hosts..images'):.1f} s",
+                flush=True,
+            )
         for number in range(1, options.rounds + 1):
             for backend, host in hosts.items():
                 for what in ("deploy", "second run"):
@@ -85,7 +88,11 @@ def main() -> None:
             host.destroy()
     for what in ("deploy", "second run"):
         medians = {backend: statistics.median(figures[what, backend]) for backend in HOSTS}
-        print(f"median {what:<12}" + "".join(f"{backend} {seconds:.1f} s, " for backend, seconds in medians.items()) + f"ratio {medians['smartos'] / medians['lxc']:.2f}")
+        print(
+            f"median {what:<12}"
+            + "".join(f"{backend} {seconds:.1f} s, " for backend, seconds in medians.items())
+            + f"ratio {medians['smartos'] / medians['lxc']:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--suite", choices=SUITES, default=SUITES[0], help="Debian of the fresh host")
     options = parser.parse_args()
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
-    print(f"{os.cpu_count()} cores, {int(memory.group(1)) // 2**20 if memory else '?'} GiB, load {os.getloadavg()[0]:.1f}, {options.suite}")
+    print(
+        f"{os.cpu_count()} cores, {int(memory.group(1)) // 2**20 if memory else '?'} GiB, load {os.getloadavg()[0]:.1f}, {options.suite}"
+    )
     figures: dict[str, list[float]] = {}
     for number in range(1, options.rounds + 1):
         host = Host("bench").create(options.suite)

@@ -88,7 +88,9 @@ exec chroot . /bin/sh -c 'umount -l /mnt; exec /usr/sbin/sshd -D -e -f /etc/ssh/
 
 def shell(script: str, *arguments: str, **options: t.Any) -> str:
     """Run a shell script; what it says."""
-    done = subprocess.run(["/bin/sh", "-euc", script, "sh", *arguments], capture_output=True, text=True, timeout=600, **options)
+    done = subprocess.run(
+        ["/bin/sh", "-euc", script, "sh", *arguments], capture_output=True, text=True, timeout=600, **options
+    )
     if done.returncode:
         sys.exit(f"bench/hosts.py: {script.splitlines()[0]} ..: {(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -127,9 +129,28 @@ def packages_layer(root: Path) -> Path:
         chroot "$merged" apt-get install --yes --no-install-recommends --option Dpkg::Options::=--force-confold "$@"
         rm "$merged/usr/sbin/policy-rc.d"
     """
-    inside = ["unshare", "--mount", "/bin/sh", "-euc", script, "sh", str(root), str(trial), str(work), str(merged), *wanted]
+    inside = [
+        "unshare",
+        "--mount",
+        "/bin/sh",
+        "-euc",
+        script,
+        "sh",
+        str(root),
+        str(trial),
+        str(work),
+        str(merged),
+        *wanted,
+    ]
     with open(FOLDER / "packages.log", "w") as log:
-        done = subprocess.run(inside, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **containers.inherited_environment()}, timeout=900)
+        done = subprocess.run(
+            inside,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **containers.inherited_environment()},
+            timeout=900,
+        )
     if done.returncode:
         sys.exit(f"bench/hosts.py: the packages cannot be installed, see {FOLDER}/packages.log")
     trial.rename(layer)
@@ -168,11 +189,25 @@ class Fleet:
                 "machine-id": f"{uuid.uuid4().hex}\n",
                 "ssh/bench_key": key,
                 "ssh/bench_config": "AuthorizedKeysFile /etc/ssh/bench_key\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
-                + "PrintMotd no\n" + (f"SetEnv {' '.join(variables)}\n" if variables else ""),
+                + "PrintMotd no\n"
+                + (f"SetEnv {' '.join(variables)}\n" if variables else ""),
             }
             for path, text in files.items():
                 (home / "upper/etc" / path).write_text(text)
-            command = [*WITH_US, "unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "/bin/sh", "-c", ENDPOINT]
+            command = [
+                *WITH_US,
+                "unshare",
+                "--mount",
+                "--net",
+                "--pid",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--kill-child",
+                "/bin/sh",
+                "-c",
+                ENDPOINT,
+            ]
             self.held.append(
                 subprocess.Popen([*command, "sh", name, str(home), self.lower, address_of(number)], stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, stderr=open(home / "log", "w"), text=True)
@@ -180,10 +215,15 @@ class Fleet:
         lines = []
         for number, process in enumerate(self.held, 1):
             if not process.stdout or process.stdout.readline() != "made\n":
-                sys.exit(f"bench/hosts.py: {self.names[number - 1]} was not made: {(self.home / self.names[number - 1] / 'log').read_text()}")
+                sys.exit(
+                    f"bench/hosts.py: {self.names[number - 1]} was not made: {(self.home / self.names[number - 1] / 'log').read_text()}"
+                )
             for index, bridge in enumerate(("ssh0", "wire1", "wire2")):
                 wire = f"b{number}e{index}"
-                lines += [f"link add {wire} type veth peer name eth{index} netns {process.pid}", f"link set {wire} master {bridge} up"]
+                lines += [
+                    f"link add {wire} type veth peer name eth{index} netns {process.pid}",
+                    f"link set {wire} master {bridge} up",
+                ]
         shell("ip -batch -", input="\n".join(lines))
         for process in self.held:
             if process.stdin:
@@ -334,7 +374,9 @@ def cost(command: t.Sequence[str], logs: Path) -> Cost:
     before = {path: path.stat().st_size for path in logs.glob("*.log")}
     watch, shared, begun = Watch(), masters(), time.monotonic()
     watch.start()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment())
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment()
+    )
     out = process.stdout.read() if process.stdout else ""
     _pid, status, used = os.wait4(process.pid, 0)
     seconds = time.monotonic() - begun
@@ -342,7 +384,15 @@ def cost(command: t.Sequence[str], logs: Path) -> Cost:
     watch.join()
     logged = sum(path.stat().st_size - before.get(path, 0) for path in logs.glob("*.log"))
     processor = used.ru_utime + used.ru_stime + masters() - shared
-    return Cost(seconds, processor, max(watch.peak, used.ru_maxrss / 1024), watch.processes, len(out) + logged, os.waitstatus_to_exitcode(status), out)
+    return Cost(
+        seconds,
+        processor,
+        max(watch.peak, used.ru_maxrss / 1024),
+        watch.processes,
+        len(out) + logged,
+        os.waitstatus_to_exitcode(status),
+        out,
+    )
 
 
 class Bench:
@@ -364,13 +414,23 @@ class Bench:
                 f" {found.said / 1024:9.0f} KiB", flush=True
             )  # fmt: skip
             if found.rc not in rc or says not in found.out:
-                sys.exit(f"bench/hosts.py: {' '.join(command)} ended with {found.rc}, to say {says!r}:\n{found.out[-6000:]}")
+                sys.exit(
+                    f"bench/hosts.py: {' '.join(command)} ended with {found.rc}, to say {says!r}:\n{found.out[-6000:]}"
+                )
 
     def write(self, zones: bool) -> None:
         """The deployment, with the production example's services or with the small zones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "topology.yml").write_text(topology(self.count, zones))
-        shell('"$@"', sys.executable, str(ROOT / "scripts/deployment-secrets.py"), "ensure", "--deployment", str(self.folder), env=environment())
+        shell(
+            '"$@"',
+            sys.executable,
+            str(ROOT / "scripts/deployment-secrets.py"),
+            "ensure",
+            "--deployment",
+            str(self.folder),
+            env=environment(),
+        )
 
     def measure(self) -> None:
         """Everything, in the order in which a deployment begins."""
@@ -378,12 +438,16 @@ class Bench:
         run = [python, str(scripts / "run.py"), "--deployment", DEPLOYMENT]
         self.write(zones=False)
         path = str(self.folder / "topology.yml")
-        self.take("inventory, as a list", "ansible-inventory", "--inventory", path, "--list", "--export", runs=self.runs)
+        self.take(
+            "inventory, as a list", "ansible-inventory", "--inventory", path, "--list", "--export", runs=self.runs
+        )
         self.take("preflight", python, str(scripts / "preflight.py"), DEPLOYMENT, runs=self.runs, rc=(0, 1))
         self.take("plan of everything", *run, "--plan", runs=self.runs, rc=(0, 1))
         self.take("hosts prepared", *run, "--step", "hosts", says="Changed:")
         self.take("hosts prepared, second run", *run, "--step", "hosts", runs=self.runs, says=silent)
-        self.take("preflight of prepared hosts", python, str(scripts / "preflight.py"), DEPLOYMENT, runs=self.runs, rc=(0, 1))
+        self.take(
+            "preflight of prepared hosts", python, str(scripts / "preflight.py"), DEPLOYMENT, runs=self.runs, rc=(0, 1)
+        )
         if self.zones:
             self.write(zones=True)
             # Images are shared here and built by one: how they come to many hosts is another question.
@@ -407,8 +471,16 @@ def median(costs: t.Sequence[Cost], field: str) -> float:
 
 def show(benches: t.Sequence[Bench]) -> None:
     """Medians of all sizes, and what a host more costs between the smallest and the largest."""
-    print(f"\n{'median of all runs':<28} " + " ".join(f"{f'{bench.count} hosts':>34}" for bench in benches) + f" {'one host more':>26}")
-    print(f"{'':<28} " + " ".join(f"{'wall s':>8} {'cpu s':>8} {'MiB':>7} {'KiB':>8}" for _bench in benches) + f" {'wall s':>8} {'cpu s':>8} {'MiB':>8}")
+    print(
+        f"\n{'median of all runs':<28} "
+        + " ".join(f"{f'{bench.count} hosts':>34}" for bench in benches)
+        + f" {'one host more':>26}"
+    )
+    print(
+        f"{'':<28} "
+        + " ".join(f"{'wall s':>8} {'cpu s':>8} {'MiB':>7} {'KiB':>8}" for _bench in benches)
+        + f" {'wall s':>8} {'cpu s':>8} {'MiB':>8}"
+    )
     first, last = benches[0], benches[-1]
     for name in first.figures:
         cells = [
@@ -438,7 +510,10 @@ def enter() -> None:
     while os.readlink(f"/proc/{inner.pid}/ns/net") == here:
         time.sleep(0.01)
     shell(
-        'ip link add "$1" type veth peer name up0 netns "$2"; ip link set "$1" master "$3" up', UPLINK, str(inner.pid), containers.BRIDGE
+        'ip link add "$1" type veth peer name up0 netns "$2"; ip link set "$1" master "$3" up',
+        UPLINK,
+        str(inner.pid),
+        containers.BRIDGE,
     )
     if inner.stdin:
         inner.stdin.write(b"\n")
@@ -481,7 +556,9 @@ def prepare() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", default="10,30,100", help="numbers of hosts, with commas between (default 10,30,100)")
+    parser.add_argument(
+        "--hosts", default="10,30,100", help="numbers of hosts, with commas between (default 10,30,100)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs of what can be repeated (default 3)")
     parser.add_argument("--zones", action="store_true", help="also a memcached zone on each host, for real")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")

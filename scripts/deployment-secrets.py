@@ -65,11 +65,18 @@ def parser() -> argparse.ArgumentParser:
     summary, _, rest = (__doc__ or "").partition("\n\n")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--deployment", default="aio", type=folder_of, metavar="NAME", help="folder below inventory/, or a path to one (default: aio)"
+        "--deployment",
+        default="aio",
+        type=folder_of,
+        metavar="NAME",
+        help="folder below inventory/, or a path to one (default: aio)",
     )
     common.add_argument("--vault-password-file", metavar="FILE", default=os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE"))
     made = argparse.ArgumentParser(
-        prog="scripts/deployment-secrets.py", description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="scripts/deployment-secrets.py",
+        description=summary,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(dest="command", required=True)
     commands.add_parser("ensure", parents=[common], help="generate what is missing")
@@ -77,7 +84,11 @@ def parser() -> argparse.ArgumentParser:
     rotate.add_argument("kind", choices=["fernet"])
     rotate.add_argument("name", metavar="SERVICE.NAME", help="for example keystone.fernet_keys")
     rotate.add_argument(
-        "--max-active-keys", type=int, default=5, metavar="N", help="keys kept, staged and primary included; as keystone.conf has it (default 5)"
+        "--max-active-keys",
+        type=int,
+        default=5,
+        metavar="N",
+        help="keys kept, staged and primary included; as keystone.conf has it (default 5)",
     )
     commands.add_parser("show-path", parents=[common], help="print the path of the file")
     return made
@@ -87,7 +98,9 @@ def ensure(file: SecretsFile, topology: Path) -> None:
     """Add what is missing, and say what."""
     cloud = read_cloud(topology)
     deployment = cloud.stack["deployment"]
-    values, added = complete(file.read().secrets, needed(cloud.stack["services"]), lambda: new_authority(deployment)._asdict())
+    values, added = complete(
+        file.read().secrets, needed(cloud.stack["services"]), lambda: new_authority(deployment)._asdict()
+    )
     if added:
         file.write(values)
         print(f"{file.path}: added {', '.join(added)}")
@@ -99,8 +112,12 @@ def rotate(file: SecretsFile, name: str, max_active_keys: int) -> None:
     service, _, secret = name.removeprefix("secrets.").partition(".")
     keys = (values.get(service) or {}).get(secret)
     if not isinstance(keys, dict):
-        known = [f"{one}.{key}" for one, group in values.items() for key, value in group.items() if isinstance(value, dict)]
-        raise SecretsError(f"{file.path}: no repository of keys at secrets.{name} (known: {', '.join(known) or 'none'})")
+        known = [
+            f"{one}.{key}" for one, group in values.items() for key, value in group.items() if isinstance(value, dict)
+        ]
+        raise SecretsError(
+            f"{file.path}: no repository of keys at secrets.{name} (known: {', '.join(known) or 'none'})"
+        )
     values[service][secret] = rotated = rotate_fernet(keys, max_active_keys)
     file.write(values)
     print(
@@ -115,7 +132,9 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     topology = options.deployment / "topology.yml"
     try:
         if not topology.is_file():
-            raise SecretsError(f"{topology}: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path")
+            raise SecretsError(
+                f"{topology}: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path"
+            )
         file = SecretsFile(options.deployment / "secrets.yml", options.vault_password_file)
         if options.command == "ensure":
             ensure(file, topology)

@@ -252,9 +252,14 @@ def smartos() -> str:
     import yaml
 
     rules = yaml.safe_load((ROOT / "scripts/lib/parity.yml").read_text(encoding="utf-8"))["backends"]
-    rows = [f"| {one.get('component', 'all')} | {' '.join(f'`{one[part]}`' for part in ('file', 'key') if one[part])} | {one['why']} |" for one in rules]
+    rows = [
+        f"| {one.get('component', 'all')} | {' '.join(f'`{one[part]}`' for part in ('file', 'key') if one[part])} | {one['why']} |"
+        for one in rules
+    ]
     path = ROOT / "docs/smartos.md"
-    head, begin, rest = path.read_text(encoding="utf-8").partition("<!-- of scripts/lib/parity.yml, by scripts/render-docs.py -->\n")
+    head, begin, rest = path.read_text(encoding="utf-8").partition(
+        "<!-- of scripts/lib/parity.yml, by scripts/render-docs.py -->\n"
+    )
     _old, end, tail = rest.partition("<!-- end -->\n")
     return "\n".join([f"{head}{begin}| component | what | why |", "|---|---|---|", *rows, f"{end}{tail}"])
 

@@ -10,7 +10,7 @@ usage: scripts/run-tests.sh [PART ...] [-- PYTEST OPTIONS]
 
 Run what every change must pass; without a PART all of them, in this order:
 
-  lint         yamllint, ruff, shellcheck, mypy, ansible-lint (production profile)
+  lint         yamllint, ruff (rules and format), shellcheck, mypy, ansible-lint (production profile)
   sanity       ansible-test sanity of the plugins
   unit         pure functions and modules' logic; a minute, anywhere
   integration  plugins against real LXC on this machine
@@ -147,6 +147,7 @@ link_collection || exit 1
 if wanted lint; then
   check yamllint yamllint --strict .
   check ruff ruff check --quiet .
+  check format ruff format --quiet --check .
   check shellcheck lint_shell
   check mypy lint_types
   check ansible-lint lint_ansible

@@ -49,7 +49,9 @@ Module = t.Callable[..., dict[str, t.Any]]
 
 
 @pytest.fixture
-def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., dict[str, t.Any]]:
+def run_module(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> t.Callable[..., dict[str, t.Any]]:
     """Run a module's main with options: its name, these, and variables added to the environment."""
 
     def run(name: str, options: dict[str, t.Any], env: t.Mapping[str, str] | None = None) -> dict[str, t.Any]:
@@ -77,7 +79,9 @@ def run_process() -> t.Callable[..., dict[str, t.Any]]:
         with tempfile.TemporaryDirectory() as scratch:
             given = json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": scratch, **options}})
             variables = {**os.environ, "PYTHONPATH": _link_root.name, **(env or {})}
-            done = subprocess.run(argv, input=given, env=variables, capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(
+                argv, input=given, env=variables, capture_output=True, text=True, timeout=120, check=False
+            )
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
 

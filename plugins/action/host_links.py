@@ -52,7 +52,11 @@ class ActionModule(ActionBase):
             if found["phase"] == "none":
                 return {**result, "phase": "none", "lacks": []}
             if found["phase"] == "refused":
-                cause = f"these were not as described: {'; '.join(lacks)}" if lacks else "it was reached, but not soon enough"
+                cause = (
+                    f"these were not as described: {'; '.join(lacks)}"
+                    if lacks
+                    else "it was reached, but not soon enough"
+                )
                 cause = cause if seen else "nothing reached it with the new ones"
                 return {**result, "changed": False, "failed": True, "phase": "refused", "lacks": lacks, "msg": (
                     f"host networks: the change was taken back, {found['why']}: {cause}. The host has its former networks; "
@@ -68,4 +72,6 @@ class ActionModule(ActionBase):
     def step(self, name: str) -> dict[str, t.Any]:
         """One call of the module."""
         arguments = {**self._task.args, "step": name}
-        return t.cast("dict[str, t.Any]", self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self.vars))
+        return t.cast(
+            "dict[str, t.Any]", self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self.vars)
+        )

@@ -47,7 +47,9 @@ OPTIONS = {
 @functools.cache
 def shared_layers() -> dict[str, t.Any]:
     """The layers of services/_oslo.yml."""
-    found: dict[str, t.Any] = DataLoader().load_from_file(str(COLLECTION / "services" / "_oslo.yml"), trusted_as_template=True)
+    found: dict[str, t.Any] = DataLoader().load_from_file(
+        str(COLLECTION / "services" / "_oslo.yml"), trusted_as_template=True
+    )
     return found
 
 
@@ -93,14 +95,19 @@ class ActionModule(ActionBase):
         self.exclusive: list[str] = []
         declared = {"/etc/zonestack": {}, TLS: {}, **(self.service.get("directories") or {})}
         self.directories = [
-            {"path": path, "owner": "root", "group": "root", "mode": "0755", **self.template(entry or {})} for path, entry in declared.items()
+            {"path": path, "owner": "root", "group": "root", "mode": "0755", **self.template(entry or {})}
+            for path, entry in declared.items()
         ]
         self.common()
         for path, entry in (self.service.get("config") or {}).items():
             self.config(path, entry)
         self.refuse_unused_overrides()
         units = self.daemons()
-        files = [{**entry, "secret": secret} for secret, entries in ((False, self.plain), (True, self.secret)) for entry in entries]
+        files = [
+            {**entry, "secret": secret}
+            for secret, entries in ((False, self.plain), (True, self.secret))
+            for entry in entries
+        ]
         return {"directories": self.directories, "files": files, "exclusive": self.exclusive, "daemons": units}
 
     def apply(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -115,7 +122,9 @@ class ActionModule(ActionBase):
         # Neither the environment nor site-packages are looked at, which takes time and may change what the program finds.
         argv = [*shlex.split(interpreter), "-IS", "-c", BOOTSTRAP.format(size=len(program))]
         done = self._low_level_execute_command(
-            f"{self._compute_environment_string()} {shlex.join(argv)}".strip(), in_data=program + json.dumps(request).encode(), executable=False
+            f"{self._compute_environment_string()} {shlex.join(argv)}".strip(),
+            in_data=program + json.dumps(request).encode(),
+            executable=False,
         )
         if done["rc"] == 0:
             try:
@@ -137,7 +146,9 @@ class ActionModule(ActionBase):
     def value(self, name: str, evaluate: bool = True) -> t.Any:
         """A variable of the zone; a missing noun means that the host is no zone."""
         if name not in self.vars:
-            raise AnsibleActionFail(f"{name!r} is not defined: zone_tree runs on zones of the topology inventory, with `secrets` loaded")
+            raise AnsibleActionFail(
+                f"{name!r} is not defined: zone_tree runs on zones of the topology inventory, with `secrets` loaded"
+            )
         return self.template(self.vars[name]) if evaluate else self.vars[name]
 
     def template(self, value: t.Any) -> t.Any:
@@ -174,7 +185,14 @@ class ActionModule(ActionBase):
         entry = {key: raw[key] for key in raw if key not in ("oslo", "options", "template", "content", "file", "keys")}
         entry = self.template(entry)
         if raw.get("keys") is not None:
-            self.directories.append({"path": path, "owner": entry.get("owner") or "root", "group": entry.get("group") or "root", "mode": "0700"})
+            self.directories.append(
+                {
+                    "path": path,
+                    "owner": entry.get("owner") or "root",
+                    "group": entry.get("group") or "root",
+                    "mode": "0700",
+                }
+            )
             self.exclusive.append(path)
             for name, content in self.template(raw["keys"]).items():
                 self.file(f"{path}/{name}", content, {**entry, "secret": True, "exact": True})
@@ -191,7 +209,13 @@ class ActionModule(ActionBase):
             if not any(mine.get(os.path.basename(path)) for mine in self.overrides.values()):
                 entry["validate"] = []
             try:
-                self.file(path, render(self.layers(path, raw), "Written by zonestack; change it through service_conf or zone_conf."), entry)
+                self.file(
+                    path,
+                    render(
+                        self.layers(path, raw), "Written by zonestack; change it through service_conf or zone_conf."
+                    ),
+                    entry,
+                )
             except OsloError as error:
                 raise AnsibleActionFail(f"{self.zone['name']}: {path}: {error}") from None
 
@@ -199,7 +223,9 @@ class ActionModule(ActionBase):
         """The user's settings for a file in Python; the last assignment holds there."""
         given = [(variable, mine.get(os.path.basename(path))) for variable, mine in self.overrides.items()]
         try:
-            return "".join(python_settings.render(variable, mine) for variable, mine in given if mine and raw.get("settings"))
+            return "".join(
+                python_settings.render(variable, mine) for variable, mine in given if mine and raw.get("settings")
+            )
         except python_settings.SettingsError as error:
             raise AnsibleActionFail(f"{self.zone['name']}: {path}: {error}") from None
 
@@ -246,7 +272,9 @@ class ActionModule(ActionBase):
 
     def from_template(self, name: str) -> str:
         """The text of a template of the service's role, of the common role, or of a folder of the user's services."""
-        folders = [COLLECTION / "roles" / role / "templates" for role in (self.service["role"], "openstack_service", "zone")]
+        folders = [
+            COLLECTION / "roles" / role / "templates" for role in (self.service["role"], "openstack_service", "zone")
+        ]
         for folder in folders:
             source = folder / name
             if source.is_file():
@@ -290,15 +318,20 @@ class ActionModule(ActionBase):
             self.file("/etc/nginx/nginx.conf", self.from_template("nginx.conf.j2"))
             found["nginx"] = {"unit": "nginx", "reads": ["/etc/nginx/nginx.conf"]}
         if any(entry["path"] == "/etc/systemd/journal-upload.conf" for entry in self.plain):
-            found["journal-upload"] = {"unit": "systemd-journal-upload", "reads": ["/etc/systemd/journal-upload.conf"],
-                                       "drop_in": ["Restart=always", "RestartSec=5"], "unnoticed": True}
+            found["journal-upload"] = {
+                "unit": "systemd-journal-upload",
+                "reads": ["/etc/systemd/journal-upload.conf"],
+                "drop_in": ["Restart=always", "RestartSec=5"],
+                "unnoticed": True,
+            }
         return found
 
     def daemons(self) -> list[dict[str, t.Any]]:
         """Render the units, and say what there is to know of each daemon; see ``apply`` in module_utils/zone_tree.py."""
         declared = self.declared_daemons()
         prints = {
-            entry["path"]: hashlib.sha256(repr(sorted(entry.items())).encode()).hexdigest() for entry in [*self.plain, *self.secret]
+            entry["path"]: hashlib.sha256(repr(sorted(entry.items())).encode()).hexdigest()
+            for entry in [*self.plain, *self.secret]
         }
         service = self.template({key: self.service[key] for key in ("name", "description", "image", "zone", "api")})
         found = []

@@ -22,7 +22,9 @@ def zone_certificate(
 ) -> dict[str, str]:
     """Compute a zone's key and certificate from ``secrets.pki``."""
     if pki.MISSING:
-        raise AnsibleFilterError(f"zone_certificate: the controller's Python needs cryptography 45 or newer: {pki.MISSING}")
+        raise AnsibleFilterError(
+            f"zone_certificate: the controller's Python needs cryptography 45 or newer: {pki.MISSING}"
+        )
     try:
         key, certificate = authority["ca_key"], authority["ca_certificate"]
     except (KeyError, TypeError):

@@ -20,19 +20,42 @@ def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
     def add(name: str, front: dict[str, t.Any]) -> None:
         taken = ports.setdefault(front["port"], name)
         if taken != name:
-            raise AnsibleFilterError(f"services/{name}.yml: port {front['port']} is already {taken}'s; each front end needs its own")
+            raise AnsibleFilterError(
+                f"services/{name}.yml: port {front['port']} is already {taken}'s; each front end needs its own"
+            )
         found[name] = front
 
     for service in stack["services"].values():
         for component, part in service["components"].items():
             members, api = stack["members"][component], part.get("api")
             if api:
-                add(component, {"port": api["port"], "mode": "http", "members": members, "health": api.get("health") or "/",
-                                "check_port": api["port"], "sticky": False, "idle": 300, "public": api.get("public", True)})
+                add(
+                    component,
+                    {
+                        "port": api["port"],
+                        "mode": "http",
+                        "members": members,
+                        "health": api.get("health") or "/",
+                        "check_port": api["port"],
+                        "sticky": False,
+                        "idle": 300,
+                        "public": api.get("public", True),
+                    },
+                )
             for listener, listen in (part.get("listen") or {}).items():
-                add(listener, {"port": listen["port"], "mode": listen.get("mode") or "tcp", "members": members,
-                               "health": listen.get("check_path"), "check_port": listen.get("check_port") or listen["port"],
-                               "sticky": bool(listen.get("sticky")), "idle": listen.get("idle") or 300, "public": bool(listen.get("public"))})
+                add(
+                    listener,
+                    {
+                        "port": listen["port"],
+                        "mode": listen.get("mode") or "tcp",
+                        "members": members,
+                        "health": listen.get("check_path"),
+                        "check_port": listen.get("check_port") or listen["port"],
+                        "sticky": bool(listen.get("sticky")),
+                        "idle": listen.get("idle") or 300,
+                        "public": bool(listen.get("public")),
+                    },
+                )
     return found
 
 
@@ -48,7 +71,9 @@ def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str | 
             addresses += [host["bridge_address"] for host in stack["hosts"].values()]
         else:
             components = stack["services"][name]["components"] if name in stack["services"] else [name]
-            addresses += [member["address"] for component in components for member in stack["members"].get(component, [])]
+            addresses += [
+                member["address"] for component in components for member in stack["members"].get(component, [])
+            ]
     return f" ip saddr {{ {', '.join(addresses)} }}" if addresses else None
 
 
@@ -57,7 +82,9 @@ def link_name(network: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> st
     return str(network["nic_tag" if host["backend"] == "smartos" else "bridge"])
 
 
-def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def zone_networks(
+    zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]
+) -> list[dict[str, t.Any]]:
     """A zone's interfaces as the module ``zone`` takes them: ``eth0`` in the zone network, then the further ones, then
     those in provider networks.
 
@@ -87,7 +114,9 @@ def zone_networks(zone: t.Mapping[str, t.Any], service: t.Mapping[str, t.Any], s
     for name, mac in (zone.get("provider") or {}).items():
         network = stack["cloud"]["networks"][name]
         vips = [network["vip"]] if balancer and network["vip"] else []
-        found.append({"name": f"eth{len(found)}", "bridge": network["bridge"], "mac": mac, "mtu": network["mtu"], "vips": vips})
+        found.append(
+            {"name": f"eth{len(found)}", "bridge": network["bridge"], "mac": mac, "mtu": network["mtu"], "vips": vips}
+        )
     return found
 
 
@@ -149,16 +178,27 @@ def identity(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.Any]) -> di
                     "name": api.get("name") or name,
                     "type": api["type"],
                     "description": service.get("description") or "",
-                    "endpoints": {interface: stack["endpoint"][name][interface] for interface in ("public", "internal", "admin")},
+                    "endpoints": {
+                        interface: stack["endpoint"][name][interface] for interface in ("public", "internal", "admin")
+                    },
                 }
             )
         user = service.get("identity")
         if user:
-            users.append({"name": user["user"], "password": secrets["identity"][user["user"]], "project": "service", "roles": user["roles"]})
+            users.append(
+                {
+                    "name": user["user"],
+                    "password": secrets["identity"][user["user"]],
+                    "project": "service",
+                    "roles": user["roles"],
+                }
+            )
     return {"services": services, "users": users}
 
 
-def mistaken_host(zones: t.Mapping[str, t.Mapping[str, t.Any]], host: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> str:
+def mistaken_host(
+    zones: t.Mapping[str, t.Mapping[str, t.Any]], host: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]
+) -> str:
     """Why a machine is another host than C(host), as the zones of the deployment that it has were made for one; empty when it is that one."""
     network = stack["networks"]["zone"]
     cidr = ipaddress.IPv4Network(network["cidr"])
@@ -196,6 +236,15 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Names of the filters."""
-        functions = (front_ends, source_match, zone_networks, builder_network, database_accounts, database_url, queue_users, identity,
-                     mistaken_host)
+        functions = (
+            front_ends,
+            source_match,
+            zone_networks,
+            builder_network,
+            database_accounts,
+            database_url,
+            queue_users,
+            identity,
+            mistaken_host,
+        )
         return {function.__name__: function for function in functions}

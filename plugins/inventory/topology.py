@@ -126,7 +126,9 @@ def read_siblings(folder: Path, topology: Topology, place: Place) -> dict[str, S
     wanted = list(named(topology))
     for name in wanted:
         path = folder.parent / name / "topology.yml"
-        known = sorted(one.parent.name for one in folder.parent.glob("*/topology.yml") if one.parent.name != folder.name)
+        known = sorted(
+            one.parent.name for one in folder.parent.glob("*/topology.yml") if one.parent.name != folder.name
+        )
         if name == folder.name:
             raise here.refuse(name, "that is this deployment itself: name another", known)
         if not path.is_file():
@@ -134,11 +136,24 @@ def read_siblings(folder: Path, topology: Topology, place: Place) -> dict[str, S
         other = Place(shown(path))
         said = decode_topology(read_yaml(path, other.file), other)
         if "zone" not in said.networks:
-            raise other.at("networks").missing("network 'zone' is missing: every zone has an address on it", said.networks)
+            raise other.at("networks").missing(
+                "network 'zone' is missing: every zone has an address on it", said.networks
+            )
         services = read_services(service_folders(path.parent, (), said.services_path, other))
-        found[name] = Sibling(said, name_of(said, name, other), services, other, way_in(said), str((path.parent / "secrets.yml").absolute()))
+        found[name] = Sibling(
+            said,
+            name_of(said, name, other),
+            services,
+            other,
+            way_in(said),
+            str((path.parent / "secrets.yml").absolute()),
+        )
         if topology.identity.from_ == name:  # and those that share it as well
-            wanted += [one for one in said.identity.to if one not in (folder.name, *wanted) and (folder.parent / one / "topology.yml").is_file()]
+            wanted += [
+                one
+                for one in said.identity.to
+                if one not in (folder.name, *wanted) and (folder.parent / one / "topology.yml").is_file()
+            ]
     return found
 
 

@@ -68,7 +68,9 @@ def run(
     except subprocess.TimeoutExpired as late:
         err = (late.stderr or b"").decode(errors="replace")
         raise CommandError(argv, 124, f"still running after {timeout:g} s, killed. {err}") from None
-    result = Result(done.returncode, (done.stdout or b"").decode(errors="replace"), done.stderr.decode(errors="replace"))
+    result = Result(
+        done.returncode, (done.stdout or b"").decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
     if check and result.rc != 0:
         raise CommandError(argv, result.rc, result.err or result.out)
     return result

@@ -16,7 +16,13 @@ import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, Reply, wait_until_ready
+from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import (
+    ApiError,
+    JsonApi,
+    NotReady,
+    Reply,
+    wait_until_ready,
+)
 
 Json = dict[str, t.Any]
 
@@ -104,9 +110,14 @@ class Cloud:
 
     def _api(self, kind: str, path: str, headers: t.Mapping[str, str] | None = None, timeout: float = 60) -> JsonApi:
         for endpoint in self._catalog.get(kind, []):
-            if endpoint["interface"] == "internal" and endpoint.get("region_id", endpoint.get("region")) == self._region:
+            if (
+                endpoint["interface"] == "internal"
+                and endpoint.get("region_id", endpoint.get("region")) == self._region
+            ):
                 url = endpoint["url"].rstrip("/").removesuffix(path) + path
-                return JsonApi(url, ca=self._ca, headers={**self._headers, **(headers or {})}, timeout=timeout, patience=self._wait)
+                return JsonApi(
+                    url, ca=self._ca, headers={**self._headers, **(headers or {})}, timeout=timeout, patience=self._wait
+                )
         raise Contradiction(
             f"the catalog has no internal endpoint of type {kind} in region {self._region}: deploy the service first "
             f"(known types: {', '.join(sorted(self._catalog))})"
@@ -206,7 +217,9 @@ def plan_images(held: t.Iterable[Json], wanted: t.Mapping[str, Json], files: t.M
                 chain.append(Action(f"change {keys} of image {name}", _patch_image(current["id"], changes)))
         earlier = [one for one in ours if one["status"] == "active" and one is not current and not one.get("os_hidden")]
         hide = [{"op": "replace", "path": "/os_hidden", "value": True}]
-        chain += [Action(f"hide the earlier image {name} ({one['id']})", _patch_image(one["id"], hide)) for one in earlier]
+        chain += [
+            Action(f"hide the earlier image {name} ({one['id']})", _patch_image(one["id"], hide)) for one in earlier
+        ]
         shown = current or next(iter(earlier), None)
         before = None if shown is None else shown_image(shown, image["properties"])
         plan.add(name, before, shown_image(wish, image["properties"]), chain)
@@ -233,7 +246,9 @@ def _create_image(name: str, wish: Json, path: str) -> t.Callable[[Cloud], t.Any
     def run(cloud: Cloud) -> None:
         expected = file_digests(path)
         if expected["sha256"] != wish[MARK].removeprefix("sha256:"):
-            raise Contradiction(f"{path}: sha256:{expected['sha256']} is not {wish[MARK]}, so it is not uploaded: run again")
+            raise Contradiction(
+                f"{path}: sha256:{expected['sha256']} is not {wish[MARK]}, so it is not uploaded: run again"
+            )
         image = cloud.images.call("POST", "/images", {"name": name, **wish}).body["id"]
         with open(path, "rb") as source:
             cloud.uploads.upload(f"/images/{image}/file", source)
@@ -279,13 +294,20 @@ def plan_flavors(held: t.Iterable[Json], wanted: t.Mapping[str, Json]) -> Plan:
         if now != sizes:
             label = "create flavor" if flavor is None else "replace flavor"
             keep = {**specs, **wish["properties"]}
-            chain.append(Action(f"{label} {name}", _make_flavor(name, sizes, keep, None if flavor is None else flavor["id"])))
+            chain.append(
+                Action(f"{label} {name}", _make_flavor(name, sizes, keep, None if flavor is None else flavor["id"]))
+            )
         elif flavor is not None and lacking:
             path = f"/flavors/{flavor['id']}/os-extra_specs"
             label = f"set {', '.join(sorted(lacking))} of flavor {name}"
             chain.append(Action(label, _call("compute", "POST", path, {"extra_specs": lacking})))
         shown = {key: specs[key] for key in sorted(wish["properties"]) if key in specs}
-        plan.add(name, None if now is None else {**now, "properties": shown}, {**sizes, "properties": wish["properties"]}, chain)
+        plan.add(
+            name,
+            None if now is None else {**now, "properties": shown},
+            {**sizes, "properties": wish["properties"]},
+            chain,
+        )
     return plan
 
 
@@ -372,14 +394,19 @@ def _create(path: str, kind: str, body: Json, ids: dict[str, t.Any]) -> t.Callab
     return run
 
 
-def read_networks(cloud: Cloud, names: t.Iterable[str], pool: ThreadPoolExecutor) -> tuple[dict[str, list[Json]], dict[str, list[Json]]]:
+def read_networks(
+    cloud: Cloud, names: t.Iterable[str], pool: ThreadPoolExecutor
+) -> tuple[dict[str, list[Json]], dict[str, list[Json]]]:
     """Networks by physical network, and the IPv4 subnets of each."""
     asked = {
-        name: pool.submit(cloud.network.call, "GET", query("/networks", **{"provider:physical_network": name})) for name in names
+        name: pool.submit(cloud.network.call, "GET", query("/networks", **{"provider:physical_network": name}))
+        for name in names
     }
     networks = {name: reply.result().body["networks"] for name, reply in asked.items()}
     ids = [network["id"] for every in networks.values() for network in every]
-    replies = {one: pool.submit(cloud.network.call, "GET", query("/subnets", network_id=one, ip_version=4)) for one in ids}
+    replies = {
+        one: pool.submit(cloud.network.call, "GET", query("/subnets", network_id=one, ip_version=4)) for one in ids
+    }
     return networks, {one: reply.result().body["subnets"] for one, reply in replies.items()}
 
 
@@ -421,10 +448,14 @@ def _set_quota(project: str | None, changes: Json) -> t.Callable[[Cloud], t.Any]
 def read_quota(cloud: Cloud, project: str, wish: Json) -> Json:
     """What a project (or ``default``) may use now."""
     if project == "default":
-        return t.cast(Json, cloud.compute.call("GET", "/os-quota-class-sets/default").body["quota_class_set"]) | {"id": None}
+        return t.cast(Json, cloud.compute.call("GET", "/os-quota-class-sets/default").body["quota_class_set"]) | {
+            "id": None
+        }
     found = cloud.identity.call("GET", query("/projects", name=project, domain_id="default")).body["projects"]
     if not found:
-        raise Contradiction(f"cloud.quotas.{project}: there is no project {project!r} in domain default: create it, or correct the name")
+        raise Contradiction(
+            f"cloud.quotas.{project}: there is no project {project!r} in domain default: create it, or correct the name"
+        )
     held: Json = {"id": found[0]["id"]}
     if set(wish) - set(NETWORK_QUOTAS):
         held |= cloud.compute.call("GET", f"/os-quota-sets/{held['id']}").body["quota_set"] | {"id": held["id"]}
@@ -466,7 +497,9 @@ def plan_availability_zones(held: t.Iterable[Json], wanted: t.Mapping[str, Json]
             label = f"put {name} into availability zone {zone}"
             if current:
                 label += f", out of {', '.join(one['metadata']['availability_zone'] for one in current)}"
-            chain.append(Action(label, _enter(name, wanted[name]["provider"], ids, [one["id"] for one in current], wait)))
+            chain.append(
+                Action(label, _enter(name, wanted[name]["provider"], ids, [one["id"] for one in current], wait))
+            )
         if chain and aggregate is None:
             chain.insert(0, Action(f"create availability zone {zone}", _create_aggregate(zone, ids)))
         plan.add(zone, before if aggregate or before else None, names, chain)
@@ -481,7 +514,9 @@ def _create_aggregate(zone: str, ids: dict[str, t.Any]) -> t.Callable[[Cloud], t
     return run
 
 
-def _enter(name: str, provider: str, ids: dict[str, t.Any], others: list[int], wait: float) -> t.Callable[[Cloud], t.Any]:
+def _enter(
+    name: str, provider: str, ids: dict[str, t.Any], others: list[int], wait: float
+) -> t.Callable[[Cloud], t.Any]:
     """Put a hypervisor into an aggregate. Nova tells Placement, which the scheduler asks, and only logs when it cannot."""
 
     def known(cloud: Cloud) -> None:
@@ -522,7 +557,10 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
     if not any(wanted.values()):
         return {"changed": False, "actions": [], "needs": [], "diff": {"before": {}, "after": {}}}
     wanted["images"] = with_checksums(wanted["images"])
-    files = {**params["files"], **{name: image["path"] for name, image in wanted["images"].items() if image.get("path")}}
+    files = {
+        **params["files"],
+        **{name: image["path"] for name, image in wanted["images"].items() if image.get("path")},
+    }
     cloud = Cloud(params["auth"], params["region"], params["ca"], params["wait"])
     quota_keys = {key for wish in wanted["quotas"].values() for key in wish}
     cloud.connect(
@@ -534,7 +572,11 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
     plans: dict[str, Plan] = {}
     with ThreadPoolExecutor(max_workers=max(1, params["parallel"])) as pool:
         images = pool.submit(read_images, cloud) if wanted["images"] else None
-        flavors = pool.submit(pages, cloud.compute, "/flavors/detail", "flavors", is_public="None") if wanted["flavors"] else None
+        flavors = (
+            pool.submit(pages, cloud.compute, "/flavors/detail", "flavors", is_public="None")
+            if wanted["flavors"]
+            else None
+        )
         aggregates = pool.submit(cloud.compute.call, "GET", "/os-aggregates") if wanted["availability_zones"] else None
         quotas = {name: pool.submit(read_quota, cloud, name, wish) for name, wish in wanted["quotas"].items()}
         networks, subnets = read_networks(cloud, wanted["networks"], pool) if wanted["networks"] else ({}, {})

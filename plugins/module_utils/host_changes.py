@@ -73,7 +73,14 @@ def file_change(path: str, text: str, mode: int = 0o644) -> t.Iterator[Change]:
 def bridge_lines(bridges: list[dict[str, t.Any]]) -> str:
     """What zonestack-network reads: one line per bridge, a dash for what it has not."""
     rows = [
-        [one["bridge"], one["address"], str(one["mtu"]), one["nat"], one["interface"], "provider" if one["provider"] else None]
+        [
+            one["bridge"],
+            one["address"],
+            str(one["mtu"]),
+            one["nat"],
+            one["interface"],
+            "provider" if one["provider"] else None,
+        ]
         for one in bridges
     ]
     return HEADER + "".join(" ".join(word or "-" for word in row) + "\n" for row in rows)

@@ -28,7 +28,9 @@ TAKEN = "#zonestack# "
 MII_MILLISECONDS = 100
 """How often a bond looks whether its members have a carrier. The kernel's default is never (bonding.rst, miimon)."""
 
-_STARTERS = re.compile(r"\s*(iface|mapping|auto|allow-\S+|no-auto-down|no-scripts|source|source-directory|rename|template)\s+(.*\S)")
+_STARTERS = re.compile(
+    r"\s*(iface|mapping|auto|allow-\S+|no-auto-down|no-scripts|source|source-directory|rename|template)\s+(.*\S)"
+)
 
 
 class NotOurs(Exception):
@@ -43,7 +45,9 @@ def networkd_files(links: t.Sequence[Link]) -> Files:
         stem = f"{NETWORKD_FOLDER}/{PREFIX}{link['name']}"
         if link["kind"] != "physical":
             files[f"{stem}.netdev"] = HEADER + _sections(_netdev(link))
-        files[f"{stem}.network"] = HEADER + _sections(_network(link, kinds, [one for one in links if one["parent"] == link["name"]]))
+        files[f"{stem}.network"] = HEADER + _sections(
+            _network(link, kinds, [one for one in links if one["parent"] == link["name"]])
+        )
     return files
 
 
@@ -59,7 +63,9 @@ def _netdev(link: Link) -> t.Iterator[tuple[str, list[tuple[str, t.Any]]]]:
         yield "VLAN", [("Id", link["id"])]
 
 
-def _network(link: Link, kinds: t.Mapping[str, str], vlans: t.Iterable[Link]) -> t.Iterator[tuple[str, list[tuple[str, t.Any]]]]:
+def _network(
+    link: Link, kinds: t.Mapping[str, str], vlans: t.Iterable[Link]
+) -> t.Iterator[tuple[str, list[tuple[str, t.Any]]]]:
     yield "Match", [("Name", link["name"])]
     yield "Link", [("MTUBytes", link["mtu"])]
     keys: list[tuple[str, t.Any]] = []
@@ -67,7 +73,7 @@ def _network(link: Link, kinds: t.Mapping[str, str], vlans: t.Iterable[Link]) ->
         keys.append(("Bond" if kinds[link["master"]] == "bond" else "Bridge", link["master"]))
     keys += [("VLAN", one["name"]) for one in vlans]
     if link["port"]:
-        keys.append(("KeepMaster", "yes"))    # its bridge is zonestack-network's
+        keys.append(("KeepMaster", "yes"))  # its bridge is zonestack-network's
     if link["dhcp"]:
         keys.append(("DHCP", "ipv4"))
     elif link["address"]:
@@ -98,12 +104,16 @@ def _stanza(link: Link, members: t.Iterable[str]) -> t.Iterator[str]:
     if link["gateway"]:
         yield f"    gateway {link['gateway']}"
     if kind != "physical":
-        what = {"bond": f"type bond mode {link['mode']} miimon {MII_MILLISECONDS}", "vlan": f"type vlan id {link['id']}", "bridge": "type bridge"}[kind]
+        what = {
+            "bond": f"type bond mode {link['mode']} miimon {MII_MILLISECONDS}",
+            "vlan": f"type vlan id {link['id']}",
+            "bridge": "type bridge",
+        }[kind]
         lower = f"link {link['parent']} " if link["parent"] else ""
         yield f"    pre-up ip link add {lower}name {name} {what}"
     for member in members:
         if kind == "bond":
-            yield f"    pre-up ip link set dev {member} down"    # or the kernel refuses it
+            yield f"    pre-up ip link set dev {member} down"  # or the kernel refuses it
         yield f"    pre-up ip link set dev {member} master {name}"
         yield f"    pre-up ip link set dev {member} up"
     yield f"    pre-up ip link set dev {name} mtu {link['mtu']} up"
@@ -119,14 +129,19 @@ def ifupdown_files(links: t.Sequence[Link], there: t.Mapping[str, str]) -> Files
     """
     names = {link["name"] for link in links}
     files = {path: without(text, names) for path, text in there.items() if path != IFUPDOWN_FILE}
-    if not any(re.match(rf"\s*source(-directory)?\s+{IFUPDOWN_FOLDER}(/\*|/zonestack)?/?\s*$", line) for line in files[IFUPDOWN].splitlines()):
+    if not any(
+        re.match(rf"\s*source(-directory)?\s+{IFUPDOWN_FOLDER}(/\*|/zonestack)?/?\s*$", line)
+        for line in files[IFUPDOWN].splitlines()
+    ):
         files[IFUPDOWN] = files[IFUPDOWN].rstrip("\n") + f"\n\nsource {IFUPDOWN_FILE}\n"
     return {**files, IFUPDOWN_FILE: ifupdown_text(links)}
 
 
 def stanzas(text: str) -> set[str]:
     """Names of the interfaces that a file of ifupdown configures."""
-    return {found[2].split()[0] for line in text.splitlines() if (found := _STARTERS.match(line)) and found[1] == "iface"} - {"lo"}
+    return {
+        found[2].split()[0] for line in text.splitlines() if (found := _STARTERS.match(line)) and found[1] == "iface"
+    } - {"lo"}
 
 
 def without(text: str, names: t.Collection[str]) -> str:
@@ -207,7 +222,9 @@ def _identity(link: Link, have: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         yield f"is VLAN {data.get('id')} of {have.get('link')}, not {link['id']} of {link['parent']}"
 
 
-def lacks(links: t.Sequence[Link], shown: t.Sequence[t.Mapping[str, t.Any]], routes: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+def lacks(
+    links: t.Sequence[Link], shown: t.Sequence[t.Mapping[str, t.Any]], routes: t.Sequence[t.Mapping[str, t.Any]]
+) -> list[str]:
     """What the links lack of what they should be, a line for each. A carrier is not asked for: cables come and go."""
     there = {one["ifname"]: one for one in shown}
     ways = {(str(route.get("dst")), route.get("gateway"), route.get("dev")) for route in routes}
@@ -217,7 +234,9 @@ def lacks(links: t.Sequence[Link], shown: t.Sequence[t.Mapping[str, t.Any]], rou
         if have is None:
             found.append(f"{name}: missing")
             continue
-        addresses = [f"{one['local']}/{one['prefixlen']}" for one in have.get("addr_info") or () if one.get("family") == "inet"]
+        addresses = [
+            f"{one['local']}/{one['prefixlen']}" for one in have.get("addr_info") or () if one.get("family") == "inet"
+        ]
         wrong = list(_identity(link, have))
         if "UP" not in have["flags"]:
             wrong.append("is down")

@@ -73,7 +73,9 @@ class Archives:
     :param ca: certificate of the authority, in PEM, that vouches for https origins.
     """
 
-    def __init__(self, path: str, keep: t.Iterable[str] = (), origins: t.Iterable[str] = (), ca: str | None = None) -> None:
+    def __init__(
+        self, path: str, keep: t.Iterable[str] = (), origins: t.Iterable[str] = (), ca: str | None = None
+    ) -> None:
         self.folder = pathlib.Path(path)
         self.keep = list(keep)
         self.origins = list(origins)
@@ -141,7 +143,9 @@ class Archives:
         if note and digest(self.file(image)) != note.sha256:
             self.remove(image)  # a power loss took blocks of it, or somebody changed it
             if not self.origins:
-                raise ImageError(f"image {image}: {self.file(image)} does not hold what its note says: put the right file there, or none")
+                raise ImageError(
+                    f"image {image}: {self.file(image)} does not hold what its note says: put the right file there, or none"
+                )
             note = None
         if note is None:
             self.fetch(image)
@@ -201,7 +205,9 @@ class Archives:
             part.unlink()
             why.append(f"{url}.archive: holds sha256 {found}, and its note says {note.sha256}")
         told = "; ".join(why)
-        raise ImageError(f"image {image}: nobody gave it: {told}. What came is kept: see to it that one of them answers, then run again")
+        raise ImageError(
+            f"image {image}: nobody gave it: {told}. What came is kept: see to it that one of them answers, then run again"
+        )
 
     def _ask(self, url: str) -> Note:
         with self._opener.open(url, timeout=STALL) as answer:

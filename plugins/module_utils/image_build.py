@@ -206,7 +206,16 @@ def apt_conf(own: t.Iterable[str]) -> str:
 
     Retries come at once: apt 3.0 was seen to wait for ever, without any connection, for one that it had put off.
     """
-    return "\n".join(['Acquire::Retries "8";', 'Acquire::Retries::Delay "false";', *own, 'Acquire::Languages "none";', 'APT::Install-Recommends "false";', ""])
+    return "\n".join(
+        [
+            'Acquire::Retries "8";',
+            'Acquire::Retries::Delay "false";',
+            *own,
+            'Acquire::Languages "none";',
+            'APT::Install-Recommends "false";',
+            "",
+        ]
+    )
 
 
 def builder_environment(env: t.Mapping[str, str]) -> dict[str, str]:

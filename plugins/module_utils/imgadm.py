@@ -73,7 +73,14 @@ class Image:
     def plain(self) -> dict[str, t.Any]:
         """The image as modules return it."""
         brief = {key: self.manifest.get(key) for key in ("name", "version", "type", "os", "published_at", "origin")}
-        return {"uuid": self.uuid, "pool": self.pool, "source": self.source, "clones": list(self.clones), **brief, "manifest": dict(self.manifest)}
+        return {
+            "uuid": self.uuid,
+            "pool": self.pool,
+            "source": self.source,
+            "clones": list(self.clones),
+            **brief,
+            "manifest": dict(self.manifest),
+        }
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,9 @@ def filter_words(filters: t.Mapping[str, t.Any]) -> list[str]:
     words = []
     for field, value in filters.items():
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*", str(field)):
-            raise ImageError(f"filters: {field!r} is not right: a field of the manifest, with dots for what is inside (tags.role)")
+            raise ImageError(
+                f"filters: {field!r} is not right: a field of the manifest, with dots for what is inside (tags.role)"
+            )
         if not isinstance(value, (str, int, float)):
             raise ImageError(f"filters.{field}: {value!r} is not right: a text, a number or a boolean")
         words.append(f"{field}={str(value).lower() if isinstance(value, bool) else value}")
@@ -118,7 +127,9 @@ def choose(candidates: t.Iterable[Manifest], name: str, version: str) -> str | N
     """
     uuids = sorted({one["uuid"] for one in candidates if (one.get("name"), str(one.get("version"))) == (name, version)})
     if len(uuids) > 1:
-        raise ImageError(f"image {name} {version}: there are {len(uuids)} of them, so say which by its uuid: {', '.join(uuids)}")
+        raise ImageError(
+            f"image {name} {version}: there are {len(uuids)} of them, so say which by its uuid: {', '.join(uuids)}"
+        )
     return uuids[0] if uuids else None
 
 
@@ -135,7 +146,9 @@ def unused(images: t.Iterable[Image]) -> list[Image]:
         left = [image for image in left if image not in free]
 
 
-def source_commands(have: t.Sequence[Source], want: t.Sequence[Source], state: str, exclusive: bool) -> tuple[list[list[str]], list[Source]]:
+def source_commands(
+    have: t.Sequence[Source], want: t.Sequence[Source], state: str, exclusive: bool
+) -> tuple[list[list[str]], list[Source]]:
     """The arguments of ``imgadm sources`` that bring the configured sources to the wanted ones, and what is configured then.
 
     imgadm adds at the end and cannot change a source, so one of another type is removed and added again.
@@ -209,9 +222,13 @@ def made(manifest: Manifest, wanted: Manifest, where: str) -> None:
     for key, value in wanted.items():
         # imgadm adds to the requirements what the VM's brand needs.
         there = manifest.get(key)
-        agree = isinstance(there, dict) and value.items() <= there.items() if isinstance(value, dict) else there == value
+        agree = (
+            isinstance(there, dict) and value.items() <= there.items() if isinstance(value, dict) else there == value
+        )
         if not agree:
-            raise ImageError(f"{where} is of another image: {key} is {there!r} and {value!r} is wanted: remove it, or choose another output")
+            raise ImageError(
+                f"{where} is of another image: {key} is {there!r} and {value!r} is wanted: remove it, or choose another output"
+            )
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -242,14 +259,18 @@ def check_file(manifest: Manifest, path: str, digest: bool) -> None:
     except OSError as bad:
         raise ImageError(f"{path}: {bad.strerror}: it should be the image's file") from bad
     if size != file["size"]:
-        raise ImageError(f"{path}: has {size} bytes and the manifest says {file['size']}: it is another file, or not complete")
+        raise ImageError(
+            f"{path}: has {size} bytes and the manifest says {file['size']}: it is another file, or not complete"
+        )
     if digest:
         sha1 = hashlib.sha1(usedforsecurity=False)
         with open(path, "rb") as stream:
             while block := stream.read(1 << 20):
                 sha1.update(block)
         if sha1.hexdigest() != file["sha1"]:
-            raise ImageError(f"{path}: has the SHA-1 {sha1.hexdigest()} and the manifest says {file['sha1']}: it is another file, or damaged")
+            raise ImageError(
+                f"{path}: has the SHA-1 {sha1.hexdigest()} and the manifest says {file['sha1']}: it is another file, or damaged"
+            )
 
 
 def output_files(prefix: str, manifest: Manifest) -> tuple[str, str]:
@@ -285,7 +306,9 @@ class Imgadm:
         try:
             return json.loads(result.out)
         except ValueError:
-            raise CommandError(["imgadm", "-E", *words], result.rc, f"JSON was expected on stdout: {result.out[:200]!r}") from None
+            raise CommandError(
+                ["imgadm", "-E", *words], result.rc, f"JSON was expected on stdout: {result.out[:200]!r}"
+            ) from None
 
     def installed(self, *filters: str) -> list[Image]:
         """The installed images of all pools, with their clones; ``filters`` as :func:`filter_words` makes them."""
@@ -328,7 +351,14 @@ class Imgadm:
             self.run("install", "-q", "-P", pool, "-m", path, "-f", file, timeout=self.timeout)
 
     def create(
-        self, vm: str, manifest: Manifest, prefix: str, *, compression: str = "none", incremental: bool = False, script: str | None = None
+        self,
+        vm: str,
+        manifest: Manifest,
+        prefix: str,
+        *,
+        compression: str = "none",
+        incremental: bool = False,
+        script: str | None = None,
     ) -> Manifest:
         """Make an image of a stopped VM, or with a prepare ``script`` of any; return its manifest.
 
@@ -336,7 +366,14 @@ class Imgadm:
             imgadm reads a version of 1.0 on its command line as the number 1.
         :param prefix: path to which imgadm adds .imgmanifest, written last, and .zfs or .zvol with the compression.
         """
-        options = ["-c", compression, "-o", prefix, *(["-i"] if incremental else []), *(["-s", script] if script else [])]
+        options = [
+            "-c",
+            compression,
+            "-o",
+            prefix,
+            *(["-i"] if incremental else []),
+            *(["-s", script] if script else []),
+        ]
         with _written(manifest) as path:
             self.run("create", *options, "-m", path, check_uuid(vm), timeout=self.timeout)
         return read_manifest(f"{prefix}.imgmanifest")
@@ -351,7 +388,9 @@ class Imgadm:
 
     def refresh(self, uuids: t.Sequence[str] = (), *, dry_run: bool = False) -> list[str]:
         """Renew stored manifests and missing @final snapshots; what imgadm says that it did, or with ``dry_run`` would do."""
-        return self.run("update", *(["-n"] if dry_run else []), *map(check_uuid, uuids), timeout=self.timeout).out.splitlines()
+        return self.run(
+            "update", *(["-n"] if dry_run else []), *map(check_uuid, uuids), timeout=self.timeout
+        ).out.splitlines()
 
 
 def vm_state(uuid: str) -> str | None:

@@ -38,9 +38,7 @@ class Failed(Exception):
         self.suspects = list(suspects)
 
 
-def wait_for(
-    what: str, look: t.Callable[[], tuple[T | None, str]], limit: float, suspects: t.Iterable[str] = ()
-) -> T:
+def wait_for(what: str, look: t.Callable[[], tuple[T | None, str]], limit: float, suspects: t.Iterable[str] = ()) -> T:
     """Look until there is a result, and return it.
 
     :param look: returns the result (``None`` while there is none) and the state in words.
@@ -108,7 +106,11 @@ class Belongings:
         self.conn, self.project, self.user, self.admin = conn, project, user, admin
 
     def servers(self) -> list[t.Any]:
-        found = self.conn.compute.servers(all_projects=True, project_id=self.project) if self.admin else self.conn.compute.servers()
+        found = (
+            self.conn.compute.servers(all_projects=True, project_id=self.project)
+            if self.admin
+            else self.conn.compute.servers()
+        )
         return [server for server in found if server.project_id == self.project]
 
     def images(self) -> list[t.Any]:
@@ -122,7 +124,9 @@ class Belongings:
         # groups would make it again, so an administrator asks for all and picks.
         if self.admin:
             return [group for group in self.conn.network.security_groups() if group.project_id == self.project]
-        return [group for group in self.conn.network.security_groups(project_id=self.project) if group.name != "default"]
+        return [
+            group for group in self.conn.network.security_groups(project_id=self.project) if group.name != "default"
+        ]
 
     def server_groups(self) -> list[t.Any]:
         found = self.conn.compute.server_groups(**({"all_projects": True} if self.admin else {}))
@@ -163,7 +167,9 @@ class Belongings:
 
             def look() -> tuple[bool | None, str]:
                 left = self.servers()
-                return (None if left else True), ", ".join(f"{server.name} {server.status} {server.task_state}" for server in left)
+                return (None if left else True), ", ".join(
+                    f"{server.name} {server.status} {server.task_state}" for server in left
+                )
 
             wait_for("the instances to be deleted", look, limit, ["nova_compute", "nova_conductor"])
         network = self.conn.network
@@ -206,13 +212,17 @@ class Life:
 
     def request(self) -> str:
         """An id of this step's own, which services write to their logs beside each line that it causes."""
-        request = f"req-{secrets.token_hex(4)}-{'-'.join(secrets.token_hex(2) for part in range(3))}-{secrets.token_hex(6)}"
+        request = (
+            f"req-{secrets.token_hex(4)}-{'-'.join(secrets.token_hex(2) for part in range(3))}-{secrets.token_hex(6)}"
+        )
         self.words.append(request)
         return request
 
     def user(self, facts: Fact) -> t.Any:
         """The ordinary user's connection, out of nothing but his own login."""
-        return self.connect(**facts["auth"], load_yaml_config=False, load_envvars=False, global_request_id=self.request())
+        return self.connect(
+            **facts["auth"], load_yaml_config=False, load_envvars=False, global_request_id=self.request()
+        )
 
     # Steps
 
@@ -220,9 +230,13 @@ class Life:
         """Remove what a killed verification left; make the user, the network and an instance; return where it answers."""
         admin = self.admin()
         removed = self.remove_project(admin)
-        project = admin.identity.create_project(name=self.name, domain_id="default", description="zonestack's verification; goes when it ends")
+        project = admin.identity.create_project(
+            name=self.name, domain_id="default", description="zonestack's verification; goes when it ends"
+        )
         password = secrets.token_urlsafe(24)
-        user = admin.identity.create_user(name=self.name, domain_id="default", default_project_id=project.id, password=password)
+        user = admin.identity.create_user(
+            name=self.name, domain_id="default", default_project_id=project.id, password=password
+        )
         role = admin.identity.find_role("member", ignore_missing=False)
         admin.identity.assign_project_role_to_user(project, user, role)
         config = admin.config
@@ -257,9 +271,13 @@ class Life:
         conn.network.add_interface_to_router(router, subnet_id=subnet.id)
         group = conn.network.create_security_group(name=self.name)
         for rule in ({"protocol": "icmp"}, {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22}):
-            conn.network.create_security_group_rule(security_group_id=group.id, direction="ingress", ether_type="IPv4", **rule)
+            conn.network.create_security_group_rule(
+                security_group_id=group.id, direction="ingress", ether_type="IPv4", **rule
+            )
         conn.compute.create_keypair(name=self.name, public_key=self.params["public_key"])
-        facts.update(network=network.id, outside=outside.id, group=group.id, flavor=flavor.id, marks=[secrets.token_hex(6)])
+        facts.update(
+            network=network.id, outside=outside.id, group=group.id, flavor=flavor.id, marks=[secrets.token_hex(6)]
+        )
         there: Fact = {"networks": [{"uuid": network.id}], "security_groups": [{"name": group.id}]}
         hypervisors = self.hypervisors(admin)
         if len(hypervisors) > 1:
@@ -275,7 +293,9 @@ class Life:
         server = self.until(conn, server, "ACTIVE")
         port = next(iter(conn.network.ports(device_id=server.id)), None)
         if port is None:
-            raise Failed(f"instance {server.id} is ACTIVE, and Neutron knows no port of it", ["nova_compute", "neutron_api"])
+            raise Failed(
+                f"instance {server.id} is ACTIVE, and Neutron knows no port of it", ["nova_compute", "neutron_api"]
+            )
         floating = conn.network.create_ip(floating_network_id=outside.id, port_id=port.id)
         facts["addresses"] = [floating.floating_ip_address]
         active_after = round(time.time() - asked_at, 1)
@@ -318,7 +338,9 @@ class Life:
         port = conn.network.create_port(name=self.name, network_id=facts["network"], security_groups=[facts["group"]])
         floating = conn.network.create_ip(floating_network_id=facts["outside"], port_id=port.id)
         facts["marks"].append(secrets.token_hex(6))
-        other = conn.compute.create_server(**self.common(facts, snapshot.id, facts["marks"][1]), networks=[{"port": port.id}])
+        other = conn.compute.create_server(
+            **self.common(facts, snapshot.id, facts["marks"][1]), networks=[{"port": port.id}]
+        )
         facts["servers"].append(other.id)
         facts["addresses"].append(floating.floating_ip_address)
         self.notes.write(facts)
@@ -329,7 +351,9 @@ class Life:
     def remove(self) -> Fact:
         """Delete everything as the user who made it, then the user; see that nothing is left. Of one that is gone already there is nothing to do."""
         admin = self.admin()
-        if not any(find(self.name, domain_id="default") for find in (admin.identity.find_project, admin.identity.find_user)):
+        if not any(
+            find(self.name, domain_id="default") for find in (admin.identity.find_project, admin.identity.find_user)
+        ):
             self.notes.forget()
             return {}
         servers: list[str] = []
@@ -347,7 +371,10 @@ class Life:
         # Placement answers for every consumer id, with an empty set when it holds nothing.
         held = [server for server in servers if admin.placement.get(f"/allocations/{server}").json().get("allocations")]
         if held:
-            raise Failed(f"Placement still holds resources for the deleted instances {', '.join(held)}", ["placement", "nova_compute"])
+            raise Failed(
+                f"Placement still holds resources for the deleted instances {', '.join(held)}",
+                ["placement", "nova_compute"],
+            )
         self.notes.forget()
         return {}
 
@@ -366,7 +393,9 @@ class Life:
                 belongings.remove(self.limit)
             left = leftovers(belongings.all())
             if left:
-                raise Failed(f"still there after it was deleted: {', '.join(left)}", ["neutron_api", "nova_api", "glance"])
+                raise Failed(
+                    f"still there after it was deleted: {', '.join(left)}", ["neutron_api", "nova_api", "glance"]
+                )
             admin.delete_compute_quotas(project.id)  # what :meth:`apart` raised; Nova keeps it when a project goes
             admin.identity.delete_project(project)
         if user is not None:
@@ -389,7 +418,11 @@ class Life:
     def flavor(self, conn: t.Any, image: t.Any) -> t.Any:
         """The smallest flavor that holds the image."""
         flavors = sorted(conn.compute.flavors(), key=lambda flavor: (flavor.ram, flavor.disk, flavor.vcpus))
-        fitting = [flavor for flavor in flavors if flavor.ram >= (image.min_ram or 0) and (flavor.disk >= (image.min_disk or 0) or not flavor.disk)]
+        fitting = [
+            flavor
+            for flavor in flavors
+            if flavor.ram >= (image.min_ram or 0) and (flavor.disk >= (image.min_disk or 0) or not flavor.disk)
+        ]
         if not fitting:
             raise Failed(
                 f"no flavor is large enough for image {image.name} (memory {image.min_ram} MiB, disk {image.min_disk} GiB; "
@@ -419,11 +452,19 @@ class Life:
             now = conn.compute.get_server(server.id)
             if now.status == "ERROR":
                 fault = (now.fault or {}).get("message", "no fault recorded")
-                raise Failed(f"instance {now.id} is in ERROR while it should become {status}: {fault}", ["nova_conductor", "nova_scheduler", "nova_compute"])
+                raise Failed(
+                    f"instance {now.id} is in ERROR while it should become {status}: {fault}",
+                    ["nova_conductor", "nova_scheduler", "nova_compute"],
+                )
             state = f"{now.status}, task {now.task_state}"
             return (now if now.status == status and not now.task_state else None), state
 
-        return wait_for(f"instance {server.id} to become {status}", look, self.limit, ["nova_compute", "nova_conductor", "nova_scheduler"])
+        return wait_for(
+            f"instance {server.id} to become {status}",
+            look,
+            self.limit,
+            ["nova_compute", "nova_conductor", "nova_scheduler"],
+        )
 
     def guest(self, facts: Fact, number: int) -> Fact:
         """An instance as the host needs it to see that it is the right one."""
@@ -440,7 +481,9 @@ class Life:
         def look() -> tuple[str | None, str]:
             text = conn.compute.get_server_console_output(server, length=400)["output"] or ""
             last = (text.strip().splitlines() or ["nothing"])[-1]
-            return (text if mark in text else None), f"{len(text)} characters without the line of its user-data; the last one: {last[:200]}"
+            return (
+                text if mark in text else None
+            ), f"{len(text)} characters without the line of its user-data; the last one: {last[:200]}"
 
         wait_for(f"the console log of instance {server.id}", look, 30, ["nova_compute"])
 

@@ -40,7 +40,13 @@ class JsonApi:
     """One API. May be used by many threads; each has a connection of its own that stays open."""
 
     def __init__(
-        self, url: str, *, ca: str | None = None, headers: t.Mapping[str, str] | None = None, timeout: float = 30, patience: float = 0
+        self,
+        url: str,
+        *,
+        ca: str | None = None,
+        headers: t.Mapping[str, str] | None = None,
+        timeout: float = 30,
+        patience: float = 0,
     ) -> None:
         """Talk with the API at ``url`` (paths of requests are appended to it).
 
@@ -65,7 +71,13 @@ class JsonApi:
         self._local = threading.local()
 
     def call(
-        self, method: str, path: str, body: t.Any = None, *, headers: t.Mapping[str, str] | None = None, accept: t.Container[int] = ()
+        self,
+        method: str,
+        path: str,
+        body: t.Any = None,
+        *,
+        headers: t.Mapping[str, str] | None = None,
+        accept: t.Container[int] = (),
     ) -> Reply:
         """Send one request.
 
@@ -98,7 +110,9 @@ class JsonApi:
             content = raw.decode(errors="replace")
         status = response.status
         if not (200 <= status < 300 or status in accept):
-            message = f"{method} {self.url}{path}: {status} {response.reason}: {raw[:500].decode(errors='replace').strip()}"
+            message = (
+                f"{method} {self.url}{path}: {status} {response.reason}: {raw[:500].decode(errors='replace').strip()}"
+            )
             raise (NotReady if status in (502, 503, 504) else ApiError)(message)
         return Reply(status, {name.lower(): value for name, value in response.getheaders()}, content)
 
@@ -114,7 +128,9 @@ class JsonApi:
         reused = connection is not None
         if connection is None:
             if self._tls:
-                connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._tls)
+                connection = http.client.HTTPSConnection(
+                    self._host, self._port, timeout=self._timeout, context=self._tls
+                )
             else:
                 connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
             self._local.connection = connection

@@ -72,7 +72,9 @@ def see_page(url: str, cacert: str | None = None) -> None:
     finally:
         connection.close()
     if answer.status != 200 or "novnc" not in text.lower():
-        raise NoScreen(f"the console page {shown} answered {answer.status} {answer.reason}, which is not noVNC's page: {text[:200]!r}")
+        raise NoScreen(
+            f"the console page {shown} answered {answer.status} {answer.reason}, which is not noVNC's page: {text[:200]!r}"
+        )
 
 
 def upgrade(path: str, host: str, port: int, secure: bool, key: str) -> bytes:
@@ -94,7 +96,10 @@ def upgrade(path: str, host: str, port: int, secure: bool, key: str) -> bytes:
 def accepted(head: str, key: str) -> None:
     """The answer to :func:`upgrade` must be a websocket's, and to this very request."""
     status = head.split("\r\n", 1)[0]
-    headers = {name.strip().lower(): value.strip() for name, _colon, value in (line.partition(":") for line in head.split("\r\n")[1:])}
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _colon, value in (line.partition(":") for line in head.split("\r\n")[1:])
+    }
     right = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()  # noqa: S324 - the protocol's
     if " 101 " not in f"{status} " or headers.get("sec-websocket-accept") != right:
         raise NoScreen(f"the console proxy opened no websocket: {status}")
@@ -154,7 +159,9 @@ def banner(frames: Frames) -> str:
     while len(said) < 12:
         kind, content = frames.next()
         if kind == CLOSE:
-            raise NoScreen(f"the console proxy closed the websocket: {content[2:].decode(errors='replace') or 'without a reason'}")
+            raise NoScreen(
+                f"the console proxy closed the websocket: {content[2:].decode(errors='replace') or 'without a reason'}"
+            )
         if kind in (0, BINARY, TEXT):
             said += content
     if not said.startswith(b"RFB "):

@@ -37,7 +37,20 @@ INSTANCE_FMRI = re.compile(rf"{SERVICE_FMRI.pattern}:{_NAME}")
 PROPERTY_NAME = re.compile(rf"{_NAME}/{_NAME}")
 
 #: Types of properties (scf_value_create(3SCF)), and those whose values svccfg takes without double quotes.
-TYPES = ("astring", "ustring", "boolean", "count", "integer", "fmri", "host", "hostname", "net_address", "opaque", "time", "uri")
+TYPES = (
+    "astring",
+    "ustring",
+    "boolean",
+    "count",
+    "integer",
+    "fmri",
+    "host",
+    "hostname",
+    "net_address",
+    "opaque",
+    "time",
+    "uri",
+)
 _BARE = ("boolean", "count", "integer", "time")
 
 
@@ -151,7 +164,9 @@ def actions(now: Instance, wish: Wish) -> list[str]:
     stuck = now.state == "maintenance" and (on or not now.enabled)
     if stuck and not wish.clear:
         log = f"; its log {now.log} says why" if now.log else ""
-        raise SmfError(f"{now.fmri} is in maintenance, which enabling or restarting does not end{log}: mend it, then clear it with clear: true")
+        raise SmfError(
+            f"{now.fmri} is in maintenance, which enabling or restarting does not end{log}: mend it, then clear it with clear: true"
+        )
     found = ["clear"] if stuck or (wish.clear and on and now.state == "degraded") else []
     if differs:
         found.append("enable" if on else "disable")
@@ -202,7 +217,9 @@ def read_manifest(text: str) -> Manifest:
     except ET.ParseError as bad:
         raise SmfError(f"the manifest is no XML: {bad}") from None
     if root.tag != "service_bundle" or root.get("type") != "manifest":
-        raise SmfError(f"<{root.tag} type={root.get('type')!r}> is no manifest: give a <service_bundle type='manifest'>")
+        raise SmfError(
+            f"<{root.tag} type={root.get('type')!r}> is no manifest: give a <service_bundle type='manifest'>"
+        )
     services, instances = [], []
     for service in root.iter("service"):
         fmri = f"svc:/{service.get('name')}"
@@ -211,7 +228,9 @@ def read_manifest(text: str) -> Manifest:
             instances.append(f"{fmri}:default")
         instances += [f"{fmri}:{one.get('name')}" for one in service.findall("instance")]
     if not instances:
-        raise SmfError("the manifest defines no instance: add <create_default_instance enabled='true'/> or an <instance>")
+        raise SmfError(
+            "the manifest defines no instance: add <create_default_instance enabled='true'/> or an <instance>"
+        )
     wrong = [fmri for fmri in instances if not INSTANCE_FMRI.fullmatch(fmri)]
     if wrong:
         raise SmfError(f"{wrong[0]!r} in the manifest is no FMRI of an instance")
@@ -243,7 +262,9 @@ def normalize(kind: str, values: t.Sequence[str]) -> Property:
     if kind in ("count", "integer"):
         wrong = [value for value in values if not re.fullmatch(r"\d+" if kind == "count" else r"-?\d+", value)]
         if wrong:
-            raise SmfError(f"{wrong[0]!r} is no {kind}: write a {'whole number that is not negative' if kind == 'count' else 'whole number'}")
+            raise SmfError(
+                f"{wrong[0]!r} is no {kind}: write a {'whole number that is not negative' if kind == 'count' else 'whole number'}"
+            )
         return Property(kind, tuple(str(int(value)) for value in values))
     return Property(kind, tuple(values))
 
@@ -253,7 +274,9 @@ def quoted(kind: str, value: str) -> str:
     return value if kind in _BARE else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
 
 
-def commands(fmri: str, have: t.Mapping[str, Property], groups: t.Collection[str], settings: t.Sequence[Setting]) -> list[str]:
+def commands(
+    fmri: str, have: t.Mapping[str, Property], groups: t.Collection[str], settings: t.Sequence[Setting]
+) -> list[str]:
     """The svccfg commands that bring the properties of one entity to what is wished; none when all is so already.
 
     :param have: properties that are attached to the entity itself, ``svcprop -C``.
@@ -305,14 +328,18 @@ class Smf:
             # zlogin's own failures have exit code 1, as those of commands, so what could be wrong is looked at first.
             state = run(["zoneadm", "-z", zone, "list", "-p"]).out.split(":")[2:3]
             if state != ["running"]:
-                raise SmfError(f"zone {zone} is {' '.join(state) or 'unknown'}: only a running zone can be entered, start it first")
+                raise SmfError(
+                    f"zone {zone} is {' '.join(state) or 'unknown'}: only a running zone can be entered, start it first"
+                )
 
     @property
     def left(self) -> float:
         """Seconds until the deadline, at least one."""
         return max(1.0, self.deadline - time.monotonic())
 
-    def run(self, argv: t.Sequence[str], stdin: str | None = None, check: bool = True, timeout: float | None = None) -> Result:
+    def run(
+        self, argv: t.Sequence[str], stdin: str | None = None, check: bool = True, timeout: float | None = None
+    ) -> Result:
         """Run a command in the zone. One that has begun in time has :data:`QUESTION` seconds at least: a busy machine does not hang."""
         if self.zone:
             argv = ["zlogin", self.zone, shlex.join(argv)]  # exactly one argument: zlogin does not quote several
@@ -332,7 +359,9 @@ class Smf:
         if done.rc != 0:
             if fmri not in self.states():
                 where = f" in zone {self.zone}" if self.zone else ""
-                raise SmfError(f"there is no instance {fmri}{where}: import its manifest first, or look for its name with `svcs -a`")
+                raise SmfError(
+                    f"there is no instance {fmri}{where}: import its manifest first, or look for its name with `svcs -a`"
+                )
             raise CommandError(["svcprop", "-c", fmri], done.rc, done.err)
         return to_instance(fmri, parse_properties(done.out))
 
@@ -380,7 +409,9 @@ class Smf:
                 if now.state in goal and (new or not moved):
                     return now
                 if now.state == "maintenance" and new:
-                    raise SmfError(f"{now.fmri} went into maintenance; its log {now.log} says why. {self.explanation(now.fmri)}".strip())
+                    raise SmfError(
+                        f"{now.fmri} went into maintenance; its log {now.log} says why. {self.explanation(now.fmri)}".strip()
+                    )
             if time.monotonic() >= self.deadline:
                 raise self.too_late(now.fmri, now)
             time.sleep(0.1)
@@ -396,7 +427,9 @@ class Smf:
         done = self.run(["svcs", "-x", fmri], check=False, timeout=30)
         return " ".join(done.out.split())
 
-    def bring(self, now: Instance, wish: Wish, todo: t.Sequence[str], wait: bool, comment: str | None = None) -> Instance:
+    def bring(
+        self, now: Instance, wish: Wish, todo: t.Sequence[str], wait: bool, comment: str | None = None
+    ) -> Instance:
         """Do what :func:`actions` has said; return the instance as it is then."""
         for verb in todo:
             options = ["-t"] if wish.temporary and verb in ("enable", "disable") else []

@@ -58,7 +58,9 @@ def project_network(taken: t.Iterable[str]) -> str:
     for candidate in PROJECT_NETWORKS:
         if not any(ipaddress.IPv4Network(candidate).overlaps(one) for one in used):
             return candidate
-    raise Refused(f"every network that Tempest could use for its projects overlaps {', '.join(map(str, used))}: set network.project_network_cidr")
+    raise Refused(
+        f"every network that Tempest could use for its projects overlaps {', '.join(map(str, used))}: set network.project_network_cidr"
+    )
 
 
 def options(cloud: Cloud) -> Options:
@@ -125,14 +127,22 @@ def options(cloud: Cloud) -> Options:
         "image": {"endpoint_type": "internalURL", "region": cloud.region},
         "image-feature-enabled": {"import_image": "glance-direct" in cloud.import_methods},
         "placement": {"endpoint_type": "internal", "region": cloud.region},
-        "validation": {"run_validation": True, "connect_method": "floating", "image_ssh_user": "root", "ssh_timeout": 180},
+        "validation": {
+            "run_validation": True,
+            "connect_method": "floating",
+            "image_ssh_user": "root",
+            "ssh_timeout": 180,
+        },
         "scenario": {"dhcp_client": "udhcpc"},
     }
     if cloud.dashboard:
         found["dashboard"] = {"dashboard_url": cloud.dashboard}
     for section, values in cloud.more.items():
         found.setdefault(section, {}).update(values)
-    return {section: {name: value for name, value in values.items() if value is not None} for section, values in found.items()}
+    return {
+        section: {name: value for name, value in values.items() if value is not None}
+        for section, values in found.items()
+    }
 
 
 def shown(value: t.Any) -> str:
@@ -184,7 +194,9 @@ def skips(lines: str, file: str) -> dict[str, str]:
             continue
         expression, sign, reason = line.partition(" #")
         if not sign or len(reason.strip()) < 10:
-            raise Refused(f"{file}:{number}: {line.strip()!r} has no reason: write `{expression.strip()}  # why this test cannot pass here`")
+            raise Refused(
+                f"{file}:{number}: {line.strip()!r} has no reason: write `{expression.strip()}  # why this test cannot pass here`"
+            )
         if expression.strip() in found:
             raise Refused(f"{file}:{number}: {expression.strip()!r} stands twice: keep one")
         found[expression.strip()] = reason.strip()

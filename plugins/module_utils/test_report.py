@@ -22,7 +22,7 @@ STATUSES = {"success": "passed", "xfail": "passed", "skip": "skipped", "fail": "
 class Test:
     """One test: its id, outcome (of :data:`OUTCOMES`), seconds, and what it says of a failure or a skip."""
 
-    __test__ = False    # pytest is not to take it for one of its own
+    __test__ = False  # pytest is not to take it for one of its own
 
     name: str
     outcome: str
@@ -53,7 +53,11 @@ def from_record(record: t.Mapping[str, t.Any]) -> Test | None:
     if outcome == "skipped":
         words = details["reason"].as_text() if "reason" in details else ""
     elif outcome == "failed":
-        words = "\n".join(f"{name}:\n{detail.as_text()}" for name, detail in sorted(details.items()) if detail.content_type.type == "text")
+        words = "\n".join(
+            f"{name}:\n{detail.as_text()}"
+            for name, detail in sorted(details.items())
+            if detail.content_type.type == "text"
+        )
         if record["status"] not in STATUSES:
             words = f"never ended ({record['status']}): the process that ran it died\n{words}"
     else:
@@ -133,7 +137,9 @@ def page(tests: t.Sequence[Test], title: str, about: t.Mapping[str, str], left_o
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title><style>{STYLE}</style></head><body>',
         f"<h1>{text(title)}</h1>",
         "<p>" + ", ".join(f'<b class="{outcome}">{found[outcome]} {outcome}</b>' for outcome in OUTCOMES) + "</p>",
-        "<table>" + "".join(f"<tr><th>{text(key)}</th><td>{text(value)}</td></tr>" for key, value in about.items()) + "</table>",
+        "<table>"
+        + "".join(f"<tr><th>{text(key)}</th><td>{text(value)}</td></tr>" for key, value in about.items())
+        + "</table>",
     ]
     for outcome in OUTCOMES:
         rows = sorted((test for test in tests if test.outcome == outcome), key=lambda test: (test.suite, test.short))
@@ -150,7 +156,10 @@ def page(tests: t.Sequence[Test], title: str, about: t.Mapping[str, str], left_o
         parts.append("</table>")
     if left_out:
         parts.append("<h2>Left out by the skip list</h2><table>")
-        parts += [f"<tr><td><code>{text(expression)}</code></td><td>{text(reason)}</td></tr>" for expression, reason in left_out.items()]
+        parts += [
+            f"<tr><td><code>{text(expression)}</code></td><td>{text(reason)}</td></tr>"
+            for expression, reason in left_out.items()
+        ]
         parts.append("</table>")
     parts.append("</body></html>\n")
     return "\n".join(parts)

@@ -152,7 +152,9 @@ def _read(where: str, one: Property, value: t.Any, name: str) -> t.Any:
     if one.type == "dict":
         for key, each in value.items():
             if not isinstance(each, (str, int, float, bool, type(None))):
-                raise PlanError(f"{where}.{key}: a string, a number or a boolean is needed; vmadm stores nothing nested")
+                raise PlanError(
+                    f"{where}.{key}: a string, a number or a boolean is needed; vmadm stores nothing nested"
+                )
     return value
 
 
@@ -314,7 +316,9 @@ def update_payload(have: State, want: Want) -> Payload:
                 payload.update({name: goal[name] for name in MEMORY if name in goal})
             return payload
         payload.update({name: _sent(name, value) for name, value in left.items()})
-    raise PlanError(f"{want.who}: no payload brings {', '.join(sorted(left))} to the wanted value: a defect of this module")
+    raise PlanError(
+        f"{want.who}: no payload brings {', '.join(sorted(left))} to the wanted value: a defect of this module"
+    )
 
 
 def _goal(have: State, after: State, want: Want, payload: Payload) -> Payload:
@@ -387,7 +391,9 @@ def _item_changes(name: str, have: State, want: Want) -> Payload:
         change = {
             key: items.properties[key].clear if value is None else value
             for key, value in item.items()
-            if key != items.key and items.properties[key].shown and not same(items.properties[key], other.get(key), value)
+            if key != items.key
+            and items.properties[key].shown
+            and not same(items.properties[key], other.get(key), value)
         }
         if name == "disks":
             change = _disk_changes(index, item, other, change, have, want)
@@ -419,7 +425,9 @@ def _new_item(item: State) -> State:
     """An item as it is added. vmadm takes no ``primary: false``, and no MAC of a nic that has it from its ``vrrp_vrid``."""
     drop = {"mac"} if "vrrp_vrid" in item else set()
     return {
-        key: value for key, value in item.items() if value is not None and key not in drop and (key != "primary" or value)
+        key: value
+        for key, value in item.items()
+        if value is not None and key not in drop and (key != "primary" or value)
     }
 
 
@@ -449,7 +457,9 @@ def _disk_changes(index: int, item: State, other: State, change: Payload, have: 
         change = {key: value for key, value in change.items() if key not in ("image_uuid", "image_size")}
     if "size" in change:
         if have["brand"] == "kvm":
-            raise PlanError(f"{where}: size is {other['size']} MiB, not {change['size']}: vmadm cannot resize a disk of brand kvm")
+            raise PlanError(
+                f"{where}: size is {other['size']} MiB, not {change['size']}: vmadm cannot resize a disk of brand kvm"
+            )
         if change["size"] < (other["size"] or 0) and not item.get("dangerous_allow_shrink"):
             raise PlanError(
                 f"{where}: size is {other['size']} MiB, and {change['size']} would cut off data: "
@@ -487,8 +497,10 @@ class Plan:
         """Whether a running VM is stopped and started."""
         verbs = [step.verb for step in self.steps]
         up = self.before is not None and self.before["state"] == "running"
-        return up and any(verb in verbs for verb in ("reboot", "reprovision", "rollback-snapshot")) or (
-            up and "stop" in verbs and "start" in verbs
+        return (
+            up
+            and any(verb in verbs for verb in ("reboot", "reprovision", "rollback-snapshot"))
+            or (up and "stop" in verbs and "start" in verbs)
         )
 
 
@@ -516,7 +528,9 @@ def plan(vm: t.Mapping[str, t.Any] | None, want: Want, others: t.Sequence[t.Mapp
         return _plan_absent(have, want)
     brand: t.Any = have["brand"] if have else want.properties.get("brand")
     if brand not in BRANDS:
-        what = "give brand, the VM is to be made" if brand is None else f"brand {brand!r} is none of {', '.join(BRANDS)}"
+        what = (
+            "give brand, the VM is to be made" if brand is None else f"brand {brand!r} is none of {', '.join(BRANDS)}"
+        )
         raise PlanError(f"{want.who}: {what}")
     _check_brand(brand, want)
     _check_conflicts(have["nics"] if have else [], want, others)
@@ -540,10 +554,14 @@ def _check_brand(brand: str, want: Want) -> None:
             given += [(f"{kind}[{index}].{name}", items.properties[name]) for name in item]
     for where, one in given:
         if brand not in one.brands:
-            raise PlanError(f"{want.who}: {where}: a VM of brand {brand} cannot have it, only one of {', '.join(one.brands)}")
+            raise PlanError(
+                f"{want.who}: {where}: a VM of brand {brand} cannot have it, only one of {', '.join(one.brands)}"
+            )
     ram, physical = want.properties.get("ram"), want.properties.get("max_physical_memory")
     if brand in ZONES and None not in (ram, physical) and ram != physical:
-        raise PlanError(f"{want.who}: ram is {ram} and max_physical_memory {physical}: for brand {brand} both are the same limit")
+        raise PlanError(
+            f"{want.who}: ram is {ram} and max_physical_memory {physical}: for brand {brand} both are the same limit"
+        )
 
 
 def _check_conflicts(have: list[State], want: Want, others: t.Sequence[t.Mapping[str, t.Any]]) -> None:
@@ -562,7 +580,9 @@ def _check_conflicts(have: list[State], want: Want, others: t.Sequence[t.Mapping
                     continue
                 both = theirs & {_bare(one) for one in mine.get("ips") or () if "/" in one}
                 if both:
-                    raise PlanError(f"{where}.ips: {sorted(both)[0]} is an address of VM {vm['uuid']} on {nic['nic_tag']} too")
+                    raise PlanError(
+                        f"{where}.ips: {sorted(both)[0]} is an address of VM {vm['uuid']} on {nic['nic_tag']} too"
+                    )
 
 
 def _plan_absent(have: State | None, want: Want) -> Plan:
@@ -571,7 +591,9 @@ def _plan_absent(have: State | None, want: Want) -> Plan:
     steps: list[Step] = []
     for name in ("indestructible_zoneroot", "indestructible_delegated"):
         if have[name] and want.properties.get(name) is not False:
-            raise PlanError(f"{want.who}: {name} is set, so it is not deleted: give {name}: false as well if that is meant")
+            raise PlanError(
+                f"{want.who}: {name} is set, so it is not deleted: give {name}: false as well if that is meant"
+            )
         if have[name]:
             steps.append(Step("update", {name: False}, (name,), {**have, name: False}))
     return Plan(have, None, (*steps, Step("delete")))
@@ -619,10 +641,14 @@ def _check_new(brand: str, payload: Payload, want: Want) -> None:
         if not nic.get("nic_tag"):
             raise PlanError(f"{want.who}: nics[{index}].nic_tag is needed: a tag that nictagadm list shows")
         if brand in HVM and not nic.get("model") and not payload.get("nic_driver"):
-            raise PlanError(f"{want.who}: nics[{index}].model is needed for brand {brand}, or nic_driver for all of them")
+            raise PlanError(
+                f"{want.who}: nics[{index}].model is needed for brand {brand}, or nic_driver for all of them"
+            )
     for index, disk in enumerate(payload.get("disks") or ()):
         if not disk.get("model") and not payload.get("disk_driver"):
-            raise PlanError(f"{want.who}: disks[{index}].model is needed for brand {brand}, or disk_driver for all of them")
+            raise PlanError(
+                f"{want.who}: disks[{index}].model is needed for brand {brand}, or disk_driver for all of them"
+            )
     _check_delegated(bool(payload.get("delegate_dataset")), want)
 
 
@@ -630,7 +656,9 @@ def _check_delegated(delegated: bool, want: Want) -> None:
     for name in ("zfs_data_compression", "zfs_data_recsize", "indestructible_delegated"):
         one = PROPERTIES[name]
         if not delegated and name in want.properties and not same(one, want.properties[name], None):
-            raise PlanError(f"{want.who}: {name}: the VM has no delegated dataset; one is given with delegate_dataset when it is made")
+            raise PlanError(
+                f"{want.who}: {name}: the VM has no delegated dataset; one is given with delegate_dataset when it is made"
+            )
 
 
 def _update(state: State, payload: Payload) -> Step:
@@ -745,8 +773,10 @@ def _snapshot(state: State, want: Want) -> Step | None:
             return None
         return Step("create-snapshot", None, ("snapshots",), {**state, "snapshots": [name, *have]}, name)
     if name not in have:
-        raise PlanError(f"{want.who}: snapshot: there is no {name!r} to roll back to; there are: {', '.join(have) or 'none'}")
-    after = {**state, "snapshots": have[have.index(name):], "state": "running", "autoboot": True}
+        raise PlanError(
+            f"{want.who}: snapshot: there is no {name!r} to roll back to; there are: {', '.join(have) or 'none'}"
+        )
+    after = {**state, "snapshots": have[have.index(name) :], "state": "running", "autoboot": True}
     return Step("rollback-snapshot", None, ("snapshots", "state"), after, name)
 
 
@@ -763,7 +793,9 @@ def _image_change(have: State, want: Want) -> str | None:
     if have["brand"] == "kvm":
         raise PlanError(f"{want.who}: reprovision: vmadm does not support it for brand kvm; the VM must be made anew")
     if want.properties.get("indestructible_zoneroot", have["indestructible_zoneroot"]):
-        raise PlanError(f"{want.who}: reprovision: indestructible_zoneroot is set: give indestructible_zoneroot: false first")
+        raise PlanError(
+            f"{want.who}: reprovision: indestructible_zoneroot is set: give indestructible_zoneroot: false first"
+        )
     other = [name for name in have["datasets"] if name != f"{have['zpool']}/{have['zonename']}/data"]
     if len(have["datasets"]) > 1 or other:
         raise PlanError(

@@ -339,7 +339,9 @@ def modern_nic(nic: t.Mapping[str, t.Any]) -> State:
     if item.get("mac"):
         parts = item["mac"].lower().split(":")
         if len(parts) != 6 or not all(re.fullmatch("[0-9a-f]{1,2}", part) for part in parts):
-            raise ValueError(f"mac: {item['mac']!r} is not right: six hexadecimal numbers with colons, as 02:08:20:1a:2b:3c")
+            raise ValueError(
+                f"mac: {item['mac']!r} is not right: six hexadecimal numbers with colons, as 02:08:20:1a:2b:3c"
+            )
         item["mac"] = ":".join(part.zfill(2) for part in parts)
     return item
 
@@ -404,7 +406,9 @@ def created(payload: Payload) -> State:
     vm["cpu_shares"] = min(vm.get("cpu_shares", 100), MOST_SHARES)
     defaults: Payload = {"owner_uuid": NOBODY, "billing_id": NOBODY, "zpool": "zones", "zfs_io_priority": 100}
     defaults.update(max_lwps=2000, ram=256, quota=1 if brand == "bhyve" else 10)
-    defaults.update({"dns_domain": "local", "limit_priv": ["default"]} if zone else {"limit_priv": HVM_PRIVILEGES, "vcpus": 1})
+    defaults.update(
+        {"dns_domain": "local", "limit_priv": ["default"]} if zone else {"limit_priv": HVM_PRIVILEGES, "vcpus": 1}
+    )
     if vm.get("uuid"):
         defaults["zonename"] = vm["uuid"]
     vm = memory(brand, {**defaults, **vm}, {})

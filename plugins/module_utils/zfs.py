@@ -28,8 +28,27 @@ PROPERTY = re.compile(r"[a-z0-9_]+|[a-z0-9_.-]*:[a-z0-9_:.-]*")
 
 # A new dataset is given these as wanted: its parent's value of them says nothing about its own (zfs(8), "Native Properties").
 NOT_INHERITED = frozenset(
-    ("canmount", "casesensitivity", "encryption", "filesystem_limit", "keyformat", "keylocation", "mountpoint", "normalization")
-    + ("pbkdf2iters", "quota", "refquota", "refreservation", "reservation", "snapshot_limit", "utf8only", "version", "volblocksize")
+    (
+        "canmount",
+        "casesensitivity",
+        "encryption",
+        "filesystem_limit",
+        "keyformat",
+        "keylocation",
+        "mountpoint",
+        "normalization",
+    )
+    + (
+        "pbkdf2iters",
+        "quota",
+        "refquota",
+        "refreservation",
+        "reservation",
+        "snapshot_limit",
+        "utf8only",
+        "version",
+        "volblocksize",
+    )
 )
 UNITS = "BKMGTPEZ"
 NO_LIMIT = 2**64 - 1
@@ -188,7 +207,9 @@ def validate(want: Want) -> None:
         raise ZfsError(f"dataset {want.name!r}: {where}: {value!r} is not right: {right}")
 
     if not NAME.fullmatch(want.name) or len(want.name) > 255:
-        refuse("name", want.name, "pool/path or pool/path@snapshot of letters, digits and _ . : -, at most 255 characters")
+        refuse(
+            "name", want.name, "pool/path or pool/path@snapshot of letters, digits and _ . : -, at most 255 characters"
+        )
     if want.origin is not None:
         if want.snapshot or "@" not in want.origin or not NAME.fullmatch(want.origin):
             refuse("origin", want.origin, "the snapshot (pool/path@name) that a file system or volume is a clone of")
@@ -198,7 +219,9 @@ def validate(want: Want) -> None:
         for where in ("holds", "released", "receive_from", "send_to"):
             if getattr(want, where):
                 refuse(where, getattr(want, where), "only for a snapshot (pool/path@name)")
-    if want.below is not None and (want.send_to is None or not NAME.fullmatch(want.below) or not want.below.startswith(f"{want.dataset}@")):
+    if want.below is not None and (
+        want.send_to is None or not NAME.fullmatch(want.below) or not want.below.startswith(f"{want.dataset}@")
+    ):
         refuse("incremental_from", want.incremental_from, "an earlier snapshot of the dataset, for send_to")
     for tag in {*want.holds} & {*want.released}:
         refuse("released", tag, "a tag is either held or released")
@@ -207,9 +230,15 @@ def validate(want: Want) -> None:
             refuse("holds", tag, "a tag of letters, digits and _ . : -")
     for name in want.asked:
         if not PROPERTY.fullmatch(name):
-            refuse("properties", name, "a property in lower case, as zfs(8) lists them, or with a colon for one of your own")
+            refuse(
+                "properties",
+                name,
+                "a property in lower case, as zfs(8) lists them, or with a colon for one of your own",
+            )
         if want.snapshot and ":" not in name:
-            refuse("properties", name, "a snapshot can only be given properties of your own, with a colon in their name")
+            refuse(
+                "properties", name, "a snapshot can only be given properties of your own, with a colon in their name"
+            )
     for name in {*want.properties} & {*want.inherited}:
         refuse("inherited", name, "a property is either set or inherited")
     for name, value in want.properties.items():
@@ -230,7 +259,8 @@ def creation(want: Want, nearest: t.Mapping[str, Property]) -> list[Command]:
     given = [
         word
         for name, value in want.properties.items()
-        if name != "volsize" and not (name not in NOT_INHERITED and name in nearest and same(name, nearest[name].value, value))
+        if name != "volsize"
+        and not (name not in NOT_INHERITED and name in nearest and same(name, nearest[name].value, value))
         for word in ("-o", f"{name}={value}")
     ]
     if want.receive_from is not None:
@@ -276,12 +306,18 @@ def changes(have: Dataset, want: Want) -> list[Command]:
     for name, value in differing.items():
         now = have.properties.get(name)
         if now is not None and now.source == "-" and ":" not in name and name != "volsize":
-            why = f"no property of a {have.type}" if now.value == "-" else f"{now.value}, and not to be changed after creation"
+            why = (
+                f"no property of a {have.type}"
+                if now.value == "-"
+                else f"{now.value}, and not to be changed after creation"
+            )
             refuse(f"properties.{name}: cannot be {value}: it is {why}")
     if "volsize" in differing:
         before, after = number(have.properties["volsize"].value) or 0, number(differing["volsize"]) or 0
         if after < before:
-            refuse(f"properties.volsize: has {before} bytes, {after} are wanted: shrinking would lose data and is not done here")
+            refuse(
+                f"properties.volsize: has {before} bytes, {after} are wanted: shrinking would lose data and is not done here"
+            )
 
     def turn(name: str) -> int:
         """Reservations are lowered before, and raised after, the quotas and sizes that must hold them."""
@@ -309,7 +345,9 @@ def reception(want: Want, stream: Stream, have: Dataset | None, siblings: t.Mapp
     where = f"dataset {want.name!r}: receive_from: {want.receive_from}"
     if have is not None:
         if have.guid != stream.guid:
-            raise ZfsError(f"{where} holds {stream.name}, another snapshot than the one that is there: remove it or choose another name")
+            raise ZfsError(
+                f"{where} holds {stream.name}, another snapshot than the one that is there: remove it or choose another name"
+            )
     elif stream.from_guid and stream.from_guid not in (siblings or {}).values():
         names = ", ".join(siblings or ()) or "none"
         raise ZfsError(
@@ -317,7 +355,9 @@ def reception(want: Want, stream: Stream, have: Dataset | None, siblings: t.Mapp
             " receive that one first, or send a full stream"
         )
     elif not stream.from_guid and siblings is not None:
-        raise ZfsError(f"{where} is a full stream, which makes a new dataset, but {want.dataset} exists: choose another name or remove it")
+        raise ZfsError(
+            f"{where} is a full stream, which makes a new dataset, but {want.dataset} exists: choose another name or remove it"
+        )
 
 
 def dispatch(want: Want, have: Dataset | None, below: Dataset | None, written: Stream | None) -> list[Command]:
@@ -333,7 +373,9 @@ def dispatch(want: Want, have: Dataset | None, below: Dataset | None, written: S
     if written is not None:
         if have is not None and (written.guid, written.from_guid) == (have.guid, from_guid):
             return []
-        raise ZfsError(f"dataset {want.name!r}: send_to: {want.send_to} holds another stream, of {written.name}: remove it or choose another file")
+        raise ZfsError(
+            f"dataset {want.name!r}: send_to: {want.send_to} holds another stream, of {written.name}: remove it or choose another file"
+        )
     start = ("-i", below.name) if below is not None else ()
     return [Command(("zfs", "send", *start, want.name), writes=want.send_to)]
 
@@ -363,7 +405,11 @@ def shown(want: Want, have: Dataset | None, written: bool = False) -> dict[str, 
         side["origin"] = have.origin
     values = {name: have.properties[name] for name in want.asked if name in have.properties}
     properties = {name: canonical(name, now.value) for name, now in values.items() if name in want.properties}
-    properties |= {name: canonical(name, now.value) if now.own else "(inherited)" for name, now in values.items() if name in want.inherited}
+    properties |= {
+        name: canonical(name, now.value) if now.own else "(inherited)"
+        for name, now in values.items()
+        if name in want.inherited
+    }
     if properties:
         side["properties"] = properties
     if want.holds or want.released:
@@ -402,10 +448,14 @@ def read_stream(path: str) -> Stream:
         raise ZfsError(f"{path}: {error.strerror}: it should be a file that `zfs send` wrote") from error
     for order in "<>":
         if len(head) == struct.calcsize("=" + _BEGIN):
-            _kind, _length, magic, version, _time, _type, _flags, guid, below, name = struct.unpack(order + _BEGIN, head)
+            _kind, _length, magic, version, _time, _type, _flags, guid, below, name = struct.unpack(
+                order + _BEGIN, head
+            )
             if magic == _MAGIC:
                 if version & 3 != 1:
-                    raise ZfsError(f"{path}: is a stream of several datasets or with properties; send one snapshot, without -R and -p")
+                    raise ZfsError(
+                        f"{path}: is a stream of several datasets or with properties; send one snapshot, without -R and -p"
+                    )
                 return Stream(name.split(b"\0")[0].decode(errors="replace"), guid, below)
     raise ZfsError(f"{path}: is not a stream of `zfs send` (uncompress it first if it is compressed)")
 
@@ -506,12 +556,16 @@ class Zfs:
         try:
             rows = self.ask("zfs", "holds", "-H", have.name)
         except CommandError as error:
-            raise ZfsError(f"{have.name} has {have.userrefs} holds, of which this ZFS does not tell the tags: {error}") from error
+            raise ZfsError(
+                f"{have.name} has {have.userrefs} holds, of which this ZFS does not tell the tags: {error}"
+            ) from error
         return tuple(sorted(row.split("\t")[1] for row in rows))
 
     def guids(self, dataset: str) -> dict[str, int]:
         """GUIDs of a dataset's snapshots by full name."""
-        rows = (row.split("\t") for row in self.ask("zfs", "get", "-H", "-p", "-r", "-o", "name,value", "guid", dataset))
+        rows = (
+            row.split("\t") for row in self.ask("zfs", "get", "-H", "-p", "-r", "-o", "name,value", "guid", dataset)
+        )
         return {name: int(guid) for name, guid in rows if name.startswith(f"{dataset}@")}
 
 
@@ -552,7 +606,9 @@ def remove(zfs: Zfs, name: str, *, check_mode: bool = False) -> dict[str, t.Any]
         others = dependents(name, there)
         if others:
             more = f" and {len(others) - 10} more" if len(others) > 10 else ""
-            raise ZfsError(f"dataset {name!r}: others depend on it and are never destroyed with it; remove them first: {', '.join(others[:10])}{more}")
+            raise ZfsError(
+                f"dataset {name!r}: others depend on it and are never destroyed with it; remove them first: {', '.join(others[:10])}{more}"
+            )
         if have.userrefs:
             raise ZfsError(f"dataset {name!r}: is held by {_holders(zfs, have)}; release it first")
         if not check_mode:
@@ -592,7 +648,11 @@ def _check_reception(zfs: Zfs, want: Want, have: Dataset | None) -> None:
 def _creation(zfs: Zfs, want: Want) -> list[Command]:
     """The commands that make the dataset, when all that it stands on is there."""
     there = zfs.datasets(pool_of(want.name))
-    above = want.dataset if want.dataset in there or (want.snapshot and want.receive_from is None) else want.dataset.rpartition("/")[0]
+    above = (
+        want.dataset
+        if want.dataset in there or (want.snapshot and want.receive_from is None)
+        else want.dataset.rpartition("/")[0]
+    )
     nearest = above
     while nearest not in there:
         nearest = nearest.rpartition("/")[0]
@@ -605,7 +665,9 @@ def _creation(zfs: Zfs, want: Want) -> list[Command]:
             raise ZfsError(f"dataset {want.name!r}: origin: there is no snapshot {want.origin} (there are: {names})")
         parent = zfs.read(want.origin.split("@")[0])
         if "volsize" in want.properties and parent is not None and parent.type != "volume":
-            raise ZfsError(f"dataset {want.name!r}: properties.volsize: {want.origin} is of a {parent.type}, and so is its clone")
+            raise ZfsError(
+                f"dataset {want.name!r}: properties.volsize: {want.origin} is of a {parent.type}, and so is its clone"
+            )
     found = zfs.read(nearest, want.asked)
     return creation(want, found.properties if found is not None else {})
 
@@ -641,14 +703,18 @@ def _carry_out(zfs: Zfs, want: Want, todo: list[Command]) -> Dataset:
             f" (it shows {have}): write each value as ZFS shows it, or see what else sets it"
         )
     if want.send_to is not None and read_stream(want.send_to).guid != now.guid:
-        raise ZfsError(f"dataset {want.name!r}: send_to: {want.send_to} does not hold its stream: the snapshot was replaced meanwhile; run again")
+        raise ZfsError(
+            f"dataset {want.name!r}: send_to: {want.send_to} does not hold its stream: the snapshot was replaced meanwhile; run again"
+        )
     return now
 
 
 def _made(zfs: Zfs, want: Want) -> Dataset:
     now = _look(zfs, want, changed=True)
     if now is None:
-        raise ZfsError(f"dataset {want.name!r}: is not there although every command ended well: something else removed it")
+        raise ZfsError(
+            f"dataset {want.name!r}: is not there although every command ended well: something else removed it"
+        )
     return now
 
 

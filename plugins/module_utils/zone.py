@@ -389,7 +389,9 @@ def converge(
     with contextlib.nullcontext() if check_mode else backend.exclusive(want.name):
         current = backend.read(want.name, want.uuid)
         todo = plan(current, want, state, backend.live, disruptive=disruptive, purge=purge)
-        if any(action.verb in ("create", "update", "start") for action in todo.actions) and not (check_mode and foreseen):
+        if any(action.verb in ("create", "update", "start") for action in todo.actions) and not (
+            check_mode and foreseen
+        ):
             backend.check(want)
         if not check_mode:
             running = current.running

@@ -25,7 +25,12 @@ from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError, ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc_root import STORES, Images, read_text
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import ZONES, SmartosBackend, image_uuid, volume_path
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import (
+    ZONES,
+    SmartosBackend,
+    image_uuid,
+    volume_path,
+)
 
 DIGESTS = "/etc/zonestack/digests"
 WANTS = "/etc/systemd/system/*.wants/*"
@@ -151,7 +156,12 @@ class Layers:
 
     def names(self, path: str) -> set[str]:
         """What the image has in a directory."""
-        every = {one for root in self.roots if (root / path.strip("/")).is_dir() for one in os.listdir(root / path.strip("/"))}
+        every = {
+            one
+            for root in self.roots
+            if (root / path.strip("/")).is_dir()
+            for one in os.listdir(root / path.strip("/"))
+        }
         return {name for name in every if self.find(f"{path}/{name}")}
 
 
@@ -360,7 +370,9 @@ class Owners:
             return
         # Since /usr was merged, a list may name a file by its old path.
         old = {path.removeprefix("/usr"): path for path in wanted if path.startswith("/usr/")}
-        brought = {os.path.basename(name) for layer in layers for name in glob.glob(f"{glob.escape(str(layer))}{PACKAGES}")}
+        brought = {
+            os.path.basename(name) for layer in layers for name in glob.glob(f"{glob.escape(str(layer))}{PACKAGES}")
+        }
         # What was installed into the zone itself comes last, and so is what counts.
         for where in [*reversed(layers), root]:
             for name in glob.glob(f"{glob.escape(str(where))}{PACKAGES}"):

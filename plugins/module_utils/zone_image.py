@@ -56,7 +56,8 @@ def os_release() -> dict[str, str]:
     """This machine's os-release(5)."""
     lines = pathlib.Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
     return {
-        key: "".join(shlex.split(value)) for key, _equals, value in (line.partition("=") for line in lines if "=" in line)
+        key: "".join(shlex.split(value))
+        for key, _equals, value in (line.partition("=") for line in lines if "=" in line)
     }
 
 

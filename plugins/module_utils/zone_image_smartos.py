@@ -189,7 +189,9 @@ class SmartosImages(ImageStore):
 
     def leftovers(self) -> list[str]:
         """Builders, and files of drafts that are of no use."""
-        return sorted([*(f"builder of {path.name}" for path in self.builders.glob("*")), *(path.name for path in self._useless())])
+        return sorted(
+            [*(f"builder of {path.name}" for path in self.builders.glob("*")), *(path.name for path in self._useless())]
+        )
 
     def clean(self) -> list[str]:
         """Remove the builders and such files. What is installed may be known since before another call."""
@@ -217,7 +219,9 @@ class SmartosImages(ImageStore):
     def check(self, missing: t.Sequence[Recipe], settings: Settings) -> None:
         """Refuse to begin without uv, the NIC tag and the seed."""
         if any(recipe.python for recipe in missing) and not shutil.which(settings.uv):
-            raise ImageError(f"uv: {settings.uv!r} is not on this host: give the path of uv for Linux, which runs in the builders")
+            raise ImageError(
+                f"uv: {settings.uv!r} is not on this host: give the path of uv for Linux, which runs in the builders"
+            )
         tag = t.cast(Network, settings.network).bridge
         if run(["nictagadm", "exists", tag], check=False).rc != 0:
             raise ImageError(f"network.bridge: there is no NIC tag {tag!r} on this host: prepare the host first")
@@ -237,9 +241,13 @@ class SmartosImages(ImageStore):
                 label, words = f"{name} {version}", imgadm.filter_words({"name": name, "version": version})
                 found = (image.manifest for image in self.client.installed(*words))
                 uuid = imgadm.choose(found, str(name), str(version))
-                uuid = uuid or imgadm.choose((one for _url, one in self.client.available(*words)), str(name), str(version))
+                uuid = uuid or imgadm.choose(
+                    (one for _url, one in self.client.available(*words)), str(name), str(version)
+                )
                 if uuid is None:
-                    raise ImageError(f"seed: no image {label} is installed, and none of the sources has one (imgadm sources)")
+                    raise ImageError(
+                        f"seed: no image {label} is installed, and none of the sources has one (imgadm sources)"
+                    )
             with _SHARED:
                 image = self.client.get(uuid)
                 if image is None:
@@ -323,7 +331,11 @@ class Builder(Furnisher):
         mac = "02:" + ":".join(f"{byte:02x}" for byte in uuid_lib.UUID(self.uuid).bytes[:5])
         nic = Nic("eth0", network.bridge, mac, address, network.prefix, network.gateway, network.mtu)
         self.spec = ZoneSpec(
-            f"builder-{recipe.id}".replace("_", "-")[:63].strip("-"), self.uuid, memory=MEMORY, networks=(nic,), metadata={"builder": recipe.id}
+            f"builder-{recipe.id}".replace("_", "-")[:63].strip("-"),
+            self.uuid,
+            memory=MEMORY,
+            networks=(nic,),
+            metadata={"builder": recipe.id},
         )
 
     def __enter__(self) -> Builder:
@@ -345,7 +357,9 @@ class Builder(Furnisher):
         with _SHARED:
             lists = f'Dir::State::lists "{SHARE}/apt/";'
             # The seed looks for updates by itself soon after it has started, and holds apt's lock meanwhile.
-            (self.store.cache / "apt.conf").write_text(apt_conf([lists, 'DPkg::Lock::Timeout "300";']), encoding="utf-8")
+            (self.store.cache / "apt.conf").write_text(
+                apt_conf([lists, 'DPkg::Lock::Timeout "300";']), encoding="utf-8"
+            )
             source, target = shutil.which(self.settings.uv), self.store.cache / "uv"
             if self.recipe.python and source:
                 have = target.stat() if target.exists() else None
@@ -356,7 +370,11 @@ class Builder(Furnisher):
 
     def _start(self) -> None:
         payload = {
-            **{key: value for key, value in properties(self.spec, resolvers()).items() if value is not None and key != "internal_metadata"},
+            **{
+                key: value
+                for key, value in properties(self.spec, resolvers()).items()
+                if value is not None and key != "internal_metadata"
+            },
             "uuid": self.uuid,
             "brand": BRAND,
             "kernel_version": KERNEL,
@@ -398,7 +416,10 @@ class Builder(Furnisher):
             self.write("/etc/dpkg/dpkg.cfg.d/zonestack", DPKG_SETTINGS)
             if settings.mirror:
                 self.step("forget the seed's archives", "rm -f /etc/apt/sources.list.d/*")
-                self.write("/etc/apt/sources.list", "".join(f"{line}\n" for line in mirror_lines(recipe.suite, settings.mirror)))
+                self.write(
+                    "/etc/apt/sources.list",
+                    "".join(f"{line}\n" for line in mirror_lines(recipe.suite, settings.mirror)),
+                )
             self.trust(recipe)
             self.write(f"/etc/systemd/system/{PROVISIONED_UNIT}", PROVISIONED)
             self.write("/etc/systemd/system-preset/00-smartos.preset", f"enable {PROVISIONED_UNIT}\n")

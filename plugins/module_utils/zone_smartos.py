@@ -77,7 +77,17 @@ forks needs room for a second copy of itself, which it never writes to."""
 LWPS = 8000
 """Threads of a zone; vmadm's default of 2000 is little for worker processes with native threads."""
 
-LIVE = {"alias", "cpu_cap", "max_locked_memory", "max_lwps", "max_physical_memory", "max_swap", "quota", "set_tags", "tmpfs"}
+LIVE = {
+    "alias",
+    "cpu_cap",
+    "max_locked_memory",
+    "max_lwps",
+    "max_physical_memory",
+    "max_swap",
+    "quota",
+    "set_tags",
+    "tmpfs",
+}
 """What of a payload takes effect without a restart, or has none inside the zone."""
 
 POLL = 0.2  # seconds between two looks at a zone that starts
@@ -313,7 +323,11 @@ class SmartosBackend:
             Vmadm(self.stop_timeout + 60).do(uuid, Step("stop"))
             return
         spec = ZoneSpec.from_dict(json.loads(self._there(uuid)["internal_metadata"][RECORD]))
-        for file, content in (("hostname", f"{name}\n"), ("hosts", hosts(spec)), ("machine-id", uuid.replace("-", "") + "\n")):
+        for file, content in (
+            ("hostname", f"{name}\n"),
+            ("hosts", hosts(spec)),
+            ("machine-id", uuid.replace("-", "") + "\n"),
+        ):
             put(ZONES / uuid / "root", file, content, 0)
         Vmadm(self.start_timeout).do(uuid, Step("start"))
         if not spec.autostart:

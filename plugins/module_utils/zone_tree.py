@@ -49,7 +49,9 @@ def run(argv: list[str], check: bool = True, timeout: float = 60) -> tuple[int, 
     except subprocess.TimeoutExpired:
         rc, out, err = 124, "", f"still running after {timeout:g} s, killed"
     if check and rc != 0:
-        raise TreeError(f"`{shlex.join(argv)}` ended with exit code {rc}: {(err or out).strip() or 'no message on stderr'}")
+        raise TreeError(
+            f"`{shlex.join(argv)}` ended with exit code {rc}: {(err or out).strip() or 'no message on stderr'}"
+        )
     return rc, out, err
 
 
@@ -148,7 +150,9 @@ class Tree:
                 said = (out + err).replace(name, entry["path"]).strip()
                 # A validator may chat; what it calls an error is what the reader needs.
                 said = "\n".join(line for line in said.splitlines() if "ERROR" in line) or said
-                raise TreeError(f"{entry['path']} is refused by {os.path.basename(argv[0])}; nothing was changed. {said}")
+                raise TreeError(
+                    f"{entry['path']} is refused by {os.path.basename(argv[0])}; nothing was changed. {said}"
+                )
 
     def file(self, entry: Entry) -> None:
         """Make one file so."""
@@ -218,7 +222,9 @@ class Systemd:
 
     def read(self, units: list[str]) -> None:
         """Read what systemd knows of all units, in one call."""
-        out = run(["systemctl", "show", "--property=Id,ActiveState,SubState,UnitFileState,LoadState,NeedDaemonReload", *units])[1]
+        out = run(
+            ["systemctl", "show", "--property=Id,ActiveState,SubState,UnitFileState,LoadState,NeedDaemonReload", *units]
+        )[1]
         for block in out.split("\n\n"):
             values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             if "Id" in values:
@@ -230,7 +236,14 @@ class Systemd:
 
     def enabled(self, unit: str) -> bool:
         """Whether the unit starts with the zone. A static or generated unit has no such setting."""
-        return self.state.get(unit, {}).get("UnitFileState") in ("enabled", "static", "indirect", "generated", "alias", "enabled-runtime")
+        return self.state.get(unit, {}).get("UnitFileState") in (
+            "enabled",
+            "static",
+            "indirect",
+            "generated",
+            "alias",
+            "enabled-runtime",
+        )
 
     @property
     def outdated(self) -> bool:
@@ -352,7 +365,13 @@ class Daemons:
     def __init__(self, request: Entry) -> None:
         self.request = request
         self.check: bool = request["check"]
-        self.units: dict[str, list[str]] = {"started": [], "waiting": [], "restart": [], "restarted": [], "reloaded": []}
+        self.units: dict[str, list[str]] = {
+            "started": [],
+            "waiting": [],
+            "restart": [],
+            "restarted": [],
+            "reloaded": [],
+        }
 
     def apply(self, unit_files_changed: bool) -> None:
         """Start and restart, then wait for what was begun."""

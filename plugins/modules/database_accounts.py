@@ -170,14 +170,22 @@ def wanted_state(accounts: t.Sequence[t.Mapping[str, t.Any]]) -> State:
             if not entry[field_name]:
                 raise ValueError(f"accounts[{number}].{field_name}: must not be empty")
         if not entry["hosts"]:
-            raise ValueError(f"accounts[{number}].hosts: user {entry['user']} could log in from nowhere; name an address at least")
-        privileges = frozenset("ALL PRIVILEGES" if item.upper() == "ALL" else item.upper() for item in entry["privileges"])
+            raise ValueError(
+                f"accounts[{number}].hosts: user {entry['user']} could log in from nowhere; name an address at least"
+            )
+        privileges = frozenset(
+            "ALL PRIVILEGES" if item.upper() == "ALL" else item.upper() for item in entry["privileges"]
+        )
         for host in entry["hosts"]:
             key = (entry["user"], host)
             before = wanted.users.get(key, User(digest, entry["require_ssl"]))
             if (before.digest, before.require_ssl) != (digest, entry["require_ssl"]):
-                raise ValueError(f"accounts[{number}]: user {entry['user']} has another password or require_ssl in an earlier entry")
-            wanted.users[key] = User(digest, entry["require_ssl"], before.grants | {(privileges, pattern(entry["database"]))})
+                raise ValueError(
+                    f"accounts[{number}]: user {entry['user']} has another password or require_ssl in an earlier entry"
+                )
+            wanted.users[key] = User(
+                digest, entry["require_ssl"], before.grants | {(privileges, pattern(entry["database"]))}
+            )
     return wanted
 
 
@@ -196,7 +204,15 @@ class Client:
     """The ``mariadb`` client in batch mode."""
 
     def __init__(self, socket: str) -> None:
-        self.argv = ["mariadb", "--no-defaults", f"--socket={socket}", "--user=root", "--batch", "--raw", "--skip-column-names"]
+        self.argv = [
+            "mariadb",
+            "--no-defaults",
+            f"--socket={socket}",
+            "--user=root",
+            "--batch",
+            "--raw",
+            "--skip-column-names",
+        ]
 
     def __call__(self, statements: t.Sequence[str]) -> list[list[str]]:
         """Run statements in one session, stop at the first error; rows of all of them."""
@@ -235,14 +251,19 @@ def read_state(query: t.Callable[[t.Sequence[str]], list[list[str]]], users: t.C
                 key = keys[int(row[1])]
             elif (grant := parse_grant("\t".join(row))) is not None:
                 grants[key].add(grant)
-        state.users = {key: User(user.digest, user.require_ssl, frozenset(grants[key])) for key, user in state.users.items()}
+        state.users = {
+            key: User(user.digest, user.require_ssl, frozenset(grants[key])) for key, user in state.users.items()
+        }
     return state
 
 
 def plan(now: State, wanted: State, charset: str, collation: str) -> list[tuple[str, list[str]]]:
     """What leads from one state to the other: pairs of a description and its statements."""
     steps: list[tuple[str, list[str]]] = [
-        (f"create database {database}", [f"CREATE DATABASE {name(database)} CHARACTER SET {charset} COLLATE {collation}"])
+        (
+            f"create database {database}",
+            [f"CREATE DATABASE {name(database)} CHARACTER SET {charset} COLLATE {collation}"],
+        )
         for database in sorted(wanted.databases - now.databases)
     ]
     for key in sorted(now.users.keys() - wanted.users.keys()):
@@ -292,11 +313,15 @@ def wait_for_cluster(client: Client, nodes: int, timeout: float) -> None:
             size, ready = int(status.get("wsrep_cluster_size", 1)) or 1, status.get("wsrep_ready", "ON")
             if size >= nodes and ready == "ON":
                 return
-            missing = f"the cluster has {size} of {nodes} nodes, and this one is {'ready' if ready == 'ON' else 'not ready'}"
+            missing = (
+                f"the cluster has {size} of {nodes} nodes, and this one is {'ready' if ready == 'ON' else 'not ready'}"
+            )
         except CommandError as problem:
             missing = str(problem)
         if time.monotonic() > deadline:
-            raise ValueError(f"the database is not whole after {timeout:g} s: {missing}; `journalctl -u mariadb` in each zone says why")
+            raise ValueError(
+                f"the database is not whole after {timeout:g} s: {missing}; `journalctl -u mariadb` in each zone says why"
+            )
         time.sleep(pause)
         pause = min(1.0, pause * 1.5)
 

@@ -175,15 +175,25 @@ def judge(guest: Guest, said: str) -> str:
     lines = dict.fromkeys(said.splitlines())
     metadata = next((line.partition(" ")[2] for line in lines if line.startswith("metadata ")), "")
     if guest["id"] not in metadata:
-        raise Failed(f"its metadata does not name it: {metadata[:200] or 'no answer from 169.254.169.254'}", ["nova_compute", "nova_metadata"])
+        raise Failed(
+            f"its metadata does not name it: {metadata[:200] or 'no answer from 169.254.169.254'}",
+            ["nova_compute", "nova_metadata"],
+        )
     missing = [mark for mark in guest["marks"] if f"file {guest['mark']}-{mark}" not in lines]
     if guest["marks"][-1] in missing:
-        raise Failed("its user-data was not run: the file that it writes is not there", ["nova_metadata", "nova_compute"])
+        raise Failed(
+            "its user-data was not run: the file that it writes is not there", ["nova_metadata", "nova_compute"]
+        )
     if missing:
-        raise Failed(f"a file that was in it has not survived: {guest['mark']}-{missing[0]}", ["nova_compute", "glance"])
+        raise Failed(
+            f"a file that was in it has not survived: {guest['mark']}-{missing[0]}", ["nova_compute", "glance"]
+        )
     for peer in guest.get("peers", ()):
         if f"peer {peer['address']}" not in lines:
-            raise Failed(f"it does not reach the instance {peer['address']} on {peer['host']}: no way between hypervisors", ["nova_compute", "ovn"])
+            raise Failed(
+                f"it does not reach the instance {peer['address']} on {peer['host']}: no way between hypervisors",
+                ["nova_compute", "ovn"],
+            )
     boot = re.search(r"^boot ([0-9a-f-]{36})$", said, re.MULTILINE)
     if not boot:
         raise Failed(f"it does not say which boot this is: {said[:200]!r}")
@@ -205,7 +215,16 @@ def reach(guest: Guest, folder: Path, user: str, limit: float) -> str:
     wait_for(f"a ping's answer from {address}", ping, limit, ["nova_compute", "ovn"])
     ssh = ["ssh", "-F", "/dev/null", "-i", str(folder / "key"), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
     # The guest is new and its address is used by many in turn, so there is no host key to know it by; its metadata tells.
-    ssh += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5"]
+    ssh += [
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "LogLevel=ERROR",
+        "-o",
+        "ConnectTimeout=5",
+    ]
 
     def ask() -> tuple[str | None, str]:
         try:
@@ -221,7 +240,12 @@ def reach(guest: Guest, folder: Path, user: str, limit: float) -> str:
                 raise
             return None, str(why)
 
-    return wait_for(f"the instance to answer by SSH at {address}", ask, max(5, deadline - time.monotonic()), ["nova_compute", "nova_metadata", "ovn"])
+    return wait_for(
+        f"the instance to answer by SSH at {address}",
+        ask,
+        max(5, deadline - time.monotonic()),
+        ["nova_compute", "nova_metadata", "ovn"],
+    )
 
 
 def main() -> None:
@@ -243,7 +267,10 @@ def main() -> None:
                         "type": "list",
                         "elements": "dict",
                         "default": [],
-                        "options": {"host": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+                        "options": {
+                            "host": {"type": "str", "required": True},
+                            "address": {"type": "str", "required": True},
+                        },
                     },
                 },
             },
@@ -261,7 +288,9 @@ def main() -> None:
         elif params["step"] == "forget":
             forget(folder)
         else:
-            result["boot_ids"] = {guest["id"]: reach(guest, folder, params["user"], params["wait"]) for guest in params["guests"]}
+            result["boot_ids"] = {
+                guest["id"]: reach(guest, folder, params["user"], params["wait"]) for guest in params["guests"]
+            }
             result["answered_at"] = time.time()
     except (Failed, CommandError) as why:
         words = [guest["id"] for guest in params["guests"]]

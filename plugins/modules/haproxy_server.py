@@ -127,7 +127,7 @@ class Haproxy:
         forced maintenance, bit 3 a forced drain (https://docs.haproxy.org/3.0/management.html, "show servers state").
         """
         lines = [line.split(" ") for line in self.ask("show servers state").splitlines()[1:] if line.strip()]
-        header = lines[0][1:]    # the first word is the comment sign
+        header = lines[0][1:]  # the first word is the comment sign
         rows = [dict(zip(header, line, strict=False)) for line in lines[1:]]
         return {f"{row['be_name']}/{row['srv_name']}" for row in rows if int(row["srv_admin_state"]) & 0b1001}
 
@@ -141,7 +141,10 @@ def missing(rows: list[dict[str, str]], every: bool) -> list[str]:
     """What is not up yet: servers, or front ends that have no server at all."""
     down = [row for row in rows if not row["status"].startswith("UP")]
     if every:
-        return [f"{label(row)} {row['status']} ({row.get('last_chk') or row.get('check_status') or 'not checked yet'})" for row in down]
+        return [
+            f"{label(row)} {row['status']} ({row.get('last_chk') or row.get('check_status') or 'not checked yet'})"
+            for row in down
+        ]
     alive = {row["pxname"] for row in rows} - {row["pxname"] for row in down}
     alive |= {row["pxname"] for row in rows if row["status"].startswith("UP")}
     return sorted({row["pxname"] for row in rows} - alive)
@@ -204,7 +207,9 @@ def main() -> None:
                 time.sleep(0.5)
         for row in wrong:
             if not module.check_mode:
-                said = haproxy.ask(f"set server {label(row)} state {'drain' if state == 'drained' else 'ready'}").strip()
+                said = haproxy.ask(
+                    f"set server {label(row)} state {'drain' if state == 'drained' else 'ready'}"
+                ).strip()
                 if said:
                     module.fail_json(msg=f"HAProxy refuses to change {label(row)}: {said}")
         for row in rows:
@@ -225,7 +230,9 @@ def main() -> None:
                     module.fail_json(msg=f"HAProxy does not see these up after {wait} s: {'; '.join(left)}")
             time.sleep(0.2)
     except OSError as error:
-        module.fail_json(msg=f"HAProxy's socket {module.params['socket']}: {error}; does haproxy.service run in this zone?")
+        module.fail_json(
+            msg=f"HAProxy's socket {module.params['socket']}: {error}; does haproxy.service run in this zone?"
+        )
     states = {label(row): row["status"] for row in rows}
     module.exit_json(
         changed=bool(wrong),

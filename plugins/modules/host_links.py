@@ -166,9 +166,15 @@ def lacks(links: list[dict[str, t.Any]]) -> list[str]:
 
 def ifupdown_texts() -> dict[str, str]:
     """Every file of ifupdown, text by path; none where it is not installed."""
-    if not shutil.which("ifup", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or not os.path.exists(host_links.IFUPDOWN):
+    if not shutil.which("ifup", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or not os.path.exists(
+        host_links.IFUPDOWN
+    ):
         return {}
-    return {path: read(path) or "" for path in (host_links.IFUPDOWN, *sorted(glob.glob(f"{host_links.IFUPDOWN_FOLDER}/*"))) if os.path.isfile(path)}
+    return {
+        path: read(path) or ""
+        for path in (host_links.IFUPDOWN, *sorted(glob.glob(f"{host_links.IFUPDOWN_FOLDER}/*")))
+        if os.path.isfile(path)
+    }
 
 
 def file_names(paths: t.Iterable[str]) -> set[str]:
@@ -179,9 +185,13 @@ def file_names(paths: t.Iterable[str]) -> set[str]:
 def files(links: list[dict[str, t.Any]]) -> tuple[str, dict[str, tuple[str | None, str | None]], set[str]]:
     """Who manages the interfaces, the files that are not as they should be (before and after), and names that the former ones had."""
     services = ("NetworkManager", "systemd-networkd", "networking")
-    active = [name for name in services if run(["systemctl", "is-active", "--quiet", f"{name}.service"], check=False).rc == 0]
+    active = [
+        name for name in services if run(["systemctl", "is-active", "--quiet", f"{name}.service"], check=False).rc == 0
+    ]
     there = ifupdown_texts()
-    manager = host_links.manager(active, bool(glob.glob("/etc/netplan/*.yaml")), there, [link["name"] for link in links])
+    manager = host_links.manager(
+        active, bool(glob.glob("/etc/netplan/*.yaml")), there, [link["name"] for link in links]
+    )
     if manager == "ifupdown":
         before: dict[str, str] = there
         after = host_links.ifupdown_files(links, there)
@@ -191,10 +201,20 @@ def files(links: list[dict[str, t.Any]]) -> tuple[str, dict[str, tuple[str | Non
         after = host_links.networkd_files(links)
         names = file_names(before)
     paths = sorted(before.keys() | after.keys())
-    return manager, {path: (before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)}, names
+    return (
+        manager,
+        {path: (before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)},
+        names,
+    )
 
 
-def prepare(manager: str, changed: dict[str, tuple[str | None, str | None]], names: list[str], remove: list[str], renew: list[str]) -> None:
+def prepare(
+    manager: str,
+    changed: dict[str, tuple[str | None, str | None]],
+    names: list[str],
+    remove: list[str],
+    renew: list[str],
+) -> None:
     """Lay out a change for the program: completely, or not at all."""
     trial = f"{FOLDER}/change.new"
     shutil.rmtree(trial, ignore_errors=True)
@@ -213,12 +233,19 @@ def prepare(manager: str, changed: dict[str, tuple[str | None, str | None]], nam
 
 
 def remade(
-    manager: str, changed: t.Iterable[str], names: list[str], links: list[dict[str, t.Any]], shown: list[dict[str, t.Any]]
+    manager: str,
+    changed: t.Iterable[str],
+    names: list[str],
+    links: list[dict[str, t.Any]],
+    shown: list[dict[str, t.Any]],
 ) -> list[str]:
     """Devices that are made again by a change. ifupdown makes all again."""
     if manager == "ifupdown":
         made = {one["ifname"] for one in shown if host_links.kind_of(one) in ("bond", "vlan", "bridge")}
-        return [*(link["name"] for link in links if link["kind"] != "physical"), *(name for name in names[len(links) :] if name in made)]
+        return [
+            *(link["name"] for link in links if link["kind"] != "physical"),
+            *(name for name in names[len(links) :] if name in made),
+        ]
     return sorted({*file_names(path for path in changed if path.endswith(".netdev")), *host_links.remade(links, shown)})
 
 
@@ -227,8 +254,13 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     links, check = module.params["links"], module.check_mode
     last, why = phase()
     if last in ("waiting", "applied"):
-        if any(run(["systemctl", "is-active", "--quiet", f"{TRIAL}.{kind}"], check=False).rc == 0 for kind in ("timer", "service")):
-            raise host_links.NotOurs("a change of this host's networks waits to be confirmed or taken back: run again in a minute")
+        if any(
+            run(["systemctl", "is-active", "--quiet", f"{TRIAL}.{kind}"], check=False).rc == 0
+            for kind in ("timer", "service")
+        ):
+            raise host_links.NotOurs(
+                "a change of this host's networks waits to be confirmed or taken back: run again in a minute"
+            )
         if not check:
             run([PROGRAM, "settle", "what asked for it ended before it began"], timeout=STEPS_SECONDS)
         last, why = phase()
@@ -237,10 +269,25 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         raise host_links.NotOurs(f"{'; '.join(absent)}: correct links: in topology.yml")
     manager, changed, former = files(links)
     lacking = lacks(links)
-    result: dict[str, t.Any] = {"changed": bool(changed or lacking), "phase": "none", "lacks": lacking, "manager": manager}
-    diff = [{"before_header": path, "after_header": path, "before": old or "", "after": new or ""} for path, (old, new) in changed.items()]
+    result: dict[str, t.Any] = {
+        "changed": bool(changed or lacking),
+        "phase": "none",
+        "lacks": lacking,
+        "manager": manager,
+    }
+    diff = [
+        {"before_header": path, "after_header": path, "before": old or "", "after": new or ""}
+        for path, (old, new) in changed.items()
+    ]
     if lacking and not changed:
-        diff.append({"before_header": "interfaces", "after_header": "interfaces", "before": "".join(f"{line}\n" for line in lacking), "after": ""})
+        diff.append(
+            {
+                "before_header": "interfaces",
+                "after_header": "interfaces",
+                "before": "".join(f"{line}\n" for line in lacking),
+                "after": "",
+            }
+        )
     result["diff"] = diff
     if not result["changed"]:
         return result
@@ -255,7 +302,13 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     declared = [link["name"] for link in links]
     names = [*declared, *sorted(former - {*declared})]
     renew = {*file_names(changed), *(line.partition(":")[0] for line in lacking)}
-    prepare(manager, changed, names, remade(manager, changed, names, links, shown), [name for name in declared if name in renew])
+    prepare(
+        manager,
+        changed,
+        names,
+        remade(manager, changed, names, links, shown),
+        [name for name in declared if name in renew],
+    )
     run(
         [
             "systemd-run", "--quiet", "--collect", f"--unit={TRIAL}", f"--on-active={START_SECONDS}", "--timer-property=AccuracySec=100ms",

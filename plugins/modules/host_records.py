@@ -79,7 +79,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.administrator import OPTIONS
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents import Cloud, Contradiction, Json, pages
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents import (
+    Cloud,
+    Contradiction,
+    Json,
+    pages,
+)
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, NotReady
 
 COMPUTE = "nova-compute"
@@ -133,8 +138,17 @@ def quiet(services: t.Iterable[Json]) -> list[Action]:
 
 def absent(services: t.Iterable[Json], agents: t.Iterable[Json]) -> list[Action]:
     """Remove all records. Agents last: what they are of is stopped, and their chassis may be gone already."""
-    found = [Action(f"remove service {one['binary']} of {one['host']}", "compute", "DELETE", f"/os-services/{one['id']}") for one in services]
-    return [*found, *(Action(f"remove agent {one['binary']} of {one['host']}", "network", "DELETE", f"/agents/{one['id']}") for one in agents)]
+    found = [
+        Action(f"remove service {one['binary']} of {one['host']}", "compute", "DELETE", f"/os-services/{one['id']}")
+        for one in services
+    ]
+    return [
+        *found,
+        *(
+            Action(f"remove agent {one['binary']} of {one['host']}", "network", "DELETE", f"/agents/{one['id']}")
+            for one in agents
+        ),
+    ]
 
 
 def shown(services: t.Iterable[Json], agents: t.Iterable[Json]) -> dict[str, str]:
@@ -150,7 +164,9 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
     mine = zones_of(params["host"], params["components"], params["members"])
     services = [one for one in cloud.compute.call("GET", "/os-services").body["services"] if mine(one["host"])]
     hypervisors = sorted(one["host"] for one in services if one["binary"] == COMPUTE)
-    instances = {name: pages(cloud.compute, "/servers", "servers", all_tenants="true", host=name) for name in hypervisors}
+    instances = {
+        name: pages(cloud.compute, "/servers", "servers", all_tenants="true", host=name) for name in hypervisors
+    }
     if words := refusal(params["host"], instances):
         raise Contradiction(words)
     agents: list[Json] = []
@@ -159,12 +175,18 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
         after = [{**one, "status": "disabled"} if one["binary"] == COMPUTE else one for one in services]
     else:
         if params["network"]:
-            agents = [one for one in cloud.network.call("GET", "/agents").body["agents"] if mine(one["host"]) or one["host"] == LOST]
+            agents = [
+                one
+                for one in cloud.network.call("GET", "/agents").body["agents"]
+                if mine(one["host"]) or one["host"] == LOST
+            ]
         actions, after = absent(services, agents), []
     if not dry:
         for action in actions:
             try:
-                getattr(cloud, action.api).call(action.method, action.path, action.body, accept=[404] if action.method == "DELETE" else ())
+                getattr(cloud, action.api).call(
+                    action.method, action.path, action.body, accept=[404] if action.method == "DELETE" else ()
+                )
             except (ApiError, NotReady) as problem:
                 raise type(problem)(f"could not {action.label}: {problem}") from None
     diff = {"before": shown(services, agents), "after": shown(after, [])}

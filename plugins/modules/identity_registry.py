@@ -126,7 +126,13 @@ from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.administrator import OPTIONS
-from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, Reply, wait_until_ready
+from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import (
+    ApiError,
+    JsonApi,
+    NotReady,
+    Reply,
+    wait_until_ready,
+)
 
 INTERFACES = ("public", "internal", "admin")
 Json = dict[str, t.Any]
@@ -209,7 +215,10 @@ class Action:
 
 def authenticate(api: JsonApi, name: str, password: str, domain: str, scope: Json | None) -> Reply | None:
     """Ask for a token; ``None`` when it is refused."""
-    identity = {"methods": ["password"], "password": {"user": {"name": name, "domain": {"id": domain}, "password": password}}}
+    identity = {
+        "methods": ["password"],
+        "password": {"user": {"name": name, "domain": {"id": domain}, "password": password}},
+    }
     body: Json = {"auth": {"identity": identity}}
     body["auth"]["scope"] = scope or "unscoped"
     reply = api.call("POST", "/auth/tokens", body, accept=[401])
@@ -253,7 +262,9 @@ def read_user(api: JsonApi, plain: JsonApi, user: Json, domain: str) -> UserStat
     held.password_right = authenticate(plain, user["name"], user["password"], user["domain"], None) is not None
     projects = api.call("GET", query("/projects", name=user["project"], domain_id=domain)).body["projects"]
     if projects:
-        path = query("/role_assignments", **{"user.id": held.id, "scope.project.id": projects[0]["id"], "include_names": "true"})
+        path = query(
+            "/role_assignments", **{"user.id": held.id, "scope.project.id": projects[0]["id"], "include_names": "true"}
+        )
         held.roles = frozenset(entry["role"]["name"] for entry in api.call("GET", path).body["role_assignments"])
     return held
 
@@ -262,13 +273,18 @@ def read_registry(api: JsonApi, plain: JsonApi, wanted: Wanted, pool: ThreadPool
     """Read all that is asked for, in parallel; projects and users by name, since a cloud may have many thousands."""
     lists = {kind: pool.submit(api.call, "GET", f"/{kind}") for kind in ("regions", "roles", "services", "endpoints")}
     projects = {
-        name: pool.submit(api.call, "GET", query("/projects", name=name, domain_id=wanted.domain)) for name in wanted.projects
+        name: pool.submit(api.call, "GET", query("/projects", name=name, domain_id=wanted.domain))
+        for name in wanted.projects
     }
     users = {user["name"]: pool.submit(read_user, api, plain, user, wanted.domain) for user in wanted.users}
     registry = Registry(
         regions={region["id"] for region in lists["regions"].result().body["regions"]},
-        roles={role["name"]: role["id"] for role in lists["roles"].result().body["roles"] if role.get("domain_id") is None},
-        projects={name: found[0]["id"] for name, reply in projects.items() if (found := reply.result().body["projects"])},
+        roles={
+            role["name"]: role["id"] for role in lists["roles"].result().body["roles"] if role.get("domain_id") is None
+        },
+        projects={
+            name: found[0]["id"] for name, reply in projects.items() if (found := reply.result().body["projects"])
+        },
         users={name: state for name, reply in users.items() if (state := reply.result()) is not None},
         endpoints=lists["endpoints"].result().body["endpoints"],
     )
@@ -364,7 +380,9 @@ def endpoints_of(registry: Registry, service_id: str, interface: str, region: st
         (
             entry
             for entry in registry.endpoints
-            if entry["service_id"] == service_id and entry["interface"] == interface and entry.get("region_id") == region
+            if entry["service_id"] == service_id
+            and entry["interface"] == interface
+            and entry.get("region_id") == region
         ),
         key=lambda entry: str(entry["id"]),
     )
@@ -394,7 +412,9 @@ def apply(api: JsonApi, actions: t.Sequence[Action], registry: Registry, pool: T
     def one(action: Action) -> Json:
         if dry:
             return {"id": f"(new {action.label})"}
-        return next(iter((api.call(action.method, action.path, action.body, accept=accepted(action)).body or {"": {}}).values()))
+        return next(
+            iter((api.call(action.method, action.path, action.body, accept=accepted(action)).body or {"": {}}).values())
+        )
 
     running = [pool.submit(one, action) for action in actions]
     for reply in running:
@@ -458,7 +478,9 @@ def shown_wanted(wanted: Wanted) -> Json:
                 "name": wish["name"],
                 "description": wish["description"],
                 "enabled": True,
-                "endpoints": {name: [wish["endpoints"][name]] for name in INTERFACES if wish["endpoints"].get(name) is not None},
+                "endpoints": {
+                    name: [wish["endpoints"][name]] for name in INTERFACES if wish["endpoints"].get(name) is not None
+                },
             }
             for wish in wanted.services
         },

@@ -298,7 +298,9 @@ def subject(given: Given) -> tuple[str, ...]:
         if there == {*one}:
             return one
     right = ", or ".join(" and ".join(one) or "nothing of these" for one in choices)
-    raise ImageError(f"state {given['state']}: given are {', '.join(sorted(there)) or 'none'} of the options that say what it is about; right is {right}")
+    raise ImageError(
+        f"state {given['state']}: given are {', '.join(sorted(there)) or 'none'} of the options that say what it is about; right is {right}"
+    )
 
 
 def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
@@ -314,7 +316,9 @@ def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
     else:
         if given["source"] or given["channel"]:
             raise ImageError("source and channel: only with uuid, as imgadm finds names in its configured sources only")
-        there = choose((one.manifest for one in imgadm.installed() if one.pool == pool), given["name"], given["version"])
+        there = choose(
+            (one.manifest for one in imgadm.installed() if one.pool == pool), given["name"], given["version"]
+        )
         uuid = there or _offered(imgadm, given["name"], given["version"])
 
     have = imgadm.get(uuid, pool)
@@ -325,7 +329,9 @@ def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
         check_file(manifest, given["file"], digest=check)
         origin = manifest.get("origin")
         if origin and imgadm.get(origin, pool) is None:
-            raise ImageError(f"image {uuid}: the image {origin}, on which it stands, is not installed on {pool}: install that one first")
+            raise ImageError(
+                f"image {uuid}: the image {origin}, on which it stands, is not installed on {pool}: install that one first"
+            )
         if not check:
             imgadm.install(manifest, given["file"], pool)
     elif have is None:
@@ -337,7 +343,9 @@ def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
         now = imgadm.get(uuid, pool)
         if now is None:
             raise ImageError(f"image {uuid}: is not on {pool} although imgadm ended well: something else removed it")
-    return _about_one(uuid, pool, have, {"state": "present", "uuid": uuid, "pool": pool}, now.manifest if now else manifest)
+    return _about_one(
+        uuid, pool, have, {"state": "present", "uuid": uuid, "pool": pool}, now.manifest if now else manifest
+    )
 
 
 def _offered(imgadm: Imgadm, name: str, version: str) -> str:
@@ -362,7 +370,9 @@ def absent(imgadm: Imgadm, given: Given, check: bool) -> Result:
     have = imgadm.get(uuid, pool) if uuid else None
     if have is not None:
         if have.clones:
-            raise ImageError(f"image {have.uuid} on {pool} is used: {', '.join(have.clones)} are clones of it; remove them first")
+            raise ImageError(
+                f"image {have.uuid} on {pool} is used: {', '.join(have.clones)} are clones of it; remove them first"
+            )
         if not check:
             imgadm.delete(have.uuid, pool)
             if imgadm.get(have.uuid, pool) is not None:
@@ -370,7 +380,9 @@ def absent(imgadm: Imgadm, given: Given, check: bool) -> Result:
     return _about_one(uuid, pool, have, {"state": "absent"}, have.manifest if have else None)
 
 
-def _about_one(uuid: str | None, pool: str, have: Image | None, after: dict[str, t.Any], manifest: Manifest | None) -> Result:
+def _about_one(
+    uuid: str | None, pool: str, have: Image | None, after: dict[str, t.Any], manifest: Manifest | None
+) -> Result:
     before = {"state": "absent"} if have is None else {"state": "present", "uuid": uuid, "pool": pool}
     known = {} if uuid is None else {"uuid": uuid}
     return {**known, "changed": before != after, "manifest": manifest, "diff": {"before": before, "after": after}}
@@ -402,7 +414,11 @@ def created(imgadm: Imgadm, given: Given, check: bool) -> Result:
             raise ImageError(f"prepare_script: there is no file {given['prepare_script']} on this host")
         manifest = None
         if not check:
-            options = {"compression": given["compression"], "incremental": given["incremental"], "script": given["prepare_script"]}
+            options = {
+                "compression": given["compression"],
+                "incremental": given["incremental"],
+                "script": given["prepare_script"],
+            }
             manifest = dict(imgadm.create(vm, wanted, prefix, **options))
             check_manifest(manifest, path)
             made(manifest, wanted, path)
@@ -423,8 +439,12 @@ def vacuumed(imgadm: Imgadm, given: Given, check: bool) -> Result:
     before = imgadm.installed()
     doomed = unused(before)
     if not given["confirm"]:
-        names = ", ".join(f"{one.uuid} ({one.manifest.get('name')} {one.manifest.get('version')}, {one.pool})" for one in doomed)
-        raise ImageError(f"state vacuumed would remove {len(doomed)} images for good ({names or 'none'}): say confirm: true if that is meant")
+        names = ", ".join(
+            f"{one.uuid} ({one.manifest.get('name')} {one.manifest.get('version')}, {one.pool})" for one in doomed
+        )
+        raise ImageError(
+            f"state vacuumed would remove {len(doomed)} images for good ({names or 'none'}): say confirm: true if that is meant"
+        )
     after = [one for one in before if one not in doomed]
     if not check:
         last = len(before) + 1
@@ -435,11 +455,17 @@ def vacuumed(imgadm: Imgadm, given: Given, check: bool) -> Result:
             imgadm.vacuum()
             after = imgadm.installed()
         if unused(after):
-            raise ImageError(f"imgadm vacuum ended well and left these: {', '.join(one.dataset for one in unused(after))}")
+            raise ImageError(
+                f"imgadm vacuum ended well and left these: {', '.join(one.dataset for one in unused(after))}"
+            )
     left = {one.dataset for one in after}
     gone = [one for one in before if one.dataset not in left]
     brief = [{key: one.plain()[key] for key in ("uuid", "name", "version", "pool")} for one in gone]
-    return {"changed": bool(gone), "deleted": brief, "diff": {"before": _listing(one.dataset for one in before), "after": _listing(left)}}
+    return {
+        "changed": bool(gone),
+        "deleted": brief,
+        "diff": {"before": _listing(one.dataset for one in before), "after": _listing(left)},
+    }
 
 
 def _listing(names: t.Iterable[str]) -> str:
@@ -451,7 +477,11 @@ def updated(imgadm: Imgadm, given: Given, check: bool) -> Result:
     uuids = [check_uuid(given["uuid"])] if subject(given) else []
     said = imgadm.refresh(uuids, dry_run=check)
     done = [line.replace("[dry-run] ", "") for line in said if line.strip()]
-    return {"changed": bool(done), "updated": done, "diff": {"before": "", "after": "".join(f"{line}\n" for line in done)}}
+    return {
+        "changed": bool(done),
+        "updated": done,
+        "diff": {"before": "", "after": "".join(f"{line}\n" for line in done)},
+    }
 
 
 def configured(imgadm: Imgadm, given: Given, check: bool) -> Result:
@@ -464,9 +494,15 @@ def configured(imgadm: Imgadm, given: Given, check: bool) -> Result:
             imgadm.change_source(words, given["ping"])
         now = imgadm.sources()
         if now != after:
-            raise ImageError(f"sources: imgadm ended well, and has {[one.plain() for one in now]} instead of {[one.plain() for one in after]}")
+            raise ImageError(
+                f"sources: imgadm ended well, and has {[one.plain() for one in now]} instead of {[one.plain() for one in after]}"
+            )
     sides = [[one.plain() for one in side] for side in (have, after)]
-    return {"changed": bool(commands), "sources": sides[1], "diff": {"before": {"sources": sides[0]}, "after": {"sources": sides[1]}}}
+    return {
+        "changed": bool(commands),
+        "sources": sides[1],
+        "diff": {"before": {"sources": sides[0]}, "after": {"sources": sides[1]}},
+    }
 
 
 STATES: dict[str, t.Callable[[Imgadm, Given, bool], Result]] = {

@@ -138,7 +138,7 @@ def main() -> None:
             "cloud": {"type": "str", "required": True},
             "network": {"type": "str"},
             "image": {"type": "str"},
-            "public_key": {"type": "str", "no_log": False},    # a public key is no secret
+            "public_key": {"type": "str", "no_log": False},  # a public key is no secret
             "folder": {"type": "path", "default": "/run/zonestack-verify"},
             "wait": {"type": "int", "default": 180},
         },

@@ -125,7 +125,7 @@ def shortened(lines: Iterable[Line]) -> t.Iterator[Line]:
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for number, line in enumerate(lines):
         begin = TRACE.match(f"{line.text} ")
-        if not begin or f"{line.text} "[begin.end() :].strip(" ~^"):    # what only points at code says nothing
+        if not begin or f"{line.text} "[begin.end() :].strip(" ~^"):  # what only points at code says nothing
             groups.setdefault((line.zone, line.daemon, begin[0] if begin else str(number)), []).append(line)
     for group in groups.values():
         yield group[0]
@@ -156,7 +156,14 @@ def main() -> None:
     )
     params = module.params
     fields = "MESSAGE,_HOSTNAME,SYSLOG_IDENTIFIER,_COMM,PRIORITY"
-    command = ["journalctl", f"--directory={params['folder']}", f"--since=@{params['since']:.0f}", "--output=json", f"--output-fields={fields}", "--quiet"]
+    command = [
+        "journalctl",
+        f"--directory={params['folder']}",
+        f"--since=@{params['since']:.0f}",
+        "--output=json",
+        f"--output-fields={fields}",
+        "--quiet",
+    ]
     try:
         # What can matter at all is picked by journalctl, so that little has to be decoded.
         text = run([*command, "--grep=error|critical|traceback|warn|fail"], timeout=120, check=False).out

@@ -73,7 +73,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, as_service, last_words, run
-from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, wait_until_ready
+from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import (
+    ApiError,
+    JsonApi,
+    NotReady,
+    wait_until_ready,
+)
 
 
 def can_log_in(api: JsonApi, params: t.Mapping[str, t.Any]) -> bool:

@@ -138,14 +138,26 @@ def only_from(folder: str) -> list[str]:
     work = Path("/var/lib/zonestack/apt")
     (work / "lists/partial").mkdir(parents=True, exist_ok=True)
     write(str(work / "sources.list"), f"deb [trusted=yes] file:{folder} ./\n")
-    settings = {"Dir::Etc::SourceList": work / "sources.list", "Dir::Etc::SourceParts": "-", "Dir::State::Lists": work / "lists"}
-    return [word for key, value in {**settings, "APT::Sandbox::User": "root"}.items() for word in ("--option", f"{key}={value}")]
+    settings = {
+        "Dir::Etc::SourceList": work / "sources.list",
+        "Dir::Etc::SourceParts": "-",
+        "Dir::State::Lists": work / "lists",
+    }
+    return [
+        word
+        for key, value in {**settings, "APT::Sandbox::User": "root"}.items()
+        for word in ("--option", f"{key}={value}")
+    ]
 
 
 def package_changes(packages: list[str], folder: str | None = None) -> t.Iterator[Change]:
     """Packages that are not installed, as one change: apt resolves them together."""
-    listed = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages], check=False).out
-    installed = {name for name, _space, status in (line.partition(" ") for line in listed.splitlines()) if status == "installed"}
+    listed = run(
+        ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages], check=False
+    ).out
+    installed = {
+        name for name, _space, status in (line.partition(" ") for line in listed.splitlines()) if status == "installed"
+    }
     missing = [package for package in packages if package not in installed]
     if not missing:
         return
@@ -173,7 +185,10 @@ def package_changes(packages: list[str], folder: str | None = None) -> t.Iterato
 def id_changes(path: str) -> t.Iterator[Change]:
     """A missing line for root in /etc/subuid or /etc/subgid."""
     text = read(path) or ""
-    if not any(owner == "root" and first <= FIRST_ID and first + count >= FIRST_ID + IDS for owner, first, count in ranges(text)):
+    if not any(
+        owner == "root" and first <= FIRST_ID and first + count >= FIRST_ID + IDS
+        for owner, first, count in ranges(text)
+    ):
         line = f"root:{FIRST_ID}:{IDS}"
         rest = text if not text or text.endswith("\n") else text + "\n"
         yield Change(f"file {path}", "no ids for root's zones", line, lambda: write(path, f"{rest}{line}\n"))
@@ -237,7 +252,9 @@ def raise_sysctl(name: str, value: int) -> None:
         Path(sysctl_path(name)).write_text(f"{value}\n")
     except OSError as why:
         raise CommandError(
-            ["sysctl", f"{name}={value}"], why.errno or 1, f"{why.strerror}. Set it where this machine's kernel runs, on the outer host"
+            ["sysctl", f"{name}={value}"],
+            why.errno or 1,
+            f"{why.strerror}. Set it where this machine's kernel runs, on the outer host",
         ) from why
 
 
@@ -247,7 +264,8 @@ def unit_changes() -> t.Iterator[Change]:
         return
     for unit in ("zonestack-network.service", "lxc.service"):
         enabled, active = (
-            run(["systemctl", question, unit], check=False).out.strip() or "missing" for question in ("is-enabled", "is-active")
+            run(["systemctl", question, unit], check=False).out.strip() or "missing"
+            for question in ("is-enabled", "is-active")
         )
         if (enabled, active) != ("enabled", "active"):
             start = functools.partial(run, ["systemctl", "enable", "--now", unit])
@@ -286,7 +304,12 @@ def removals(p: dict[str, t.Any]) -> t.Iterator[Change]:
     others = sorted(path.name for path in Path(NETWORK_FOLDER).glob("*") if path.name != p["deployment"])
     if os.path.exists(own):
         if os.path.exists(NETWORK_COMMAND):
-            yield Change(f"network of {p['deployment']}", "there", "gone", functools.partial(run, [NETWORK_COMMAND, "stop", p["deployment"]]))
+            yield Change(
+                f"network of {p['deployment']}",
+                "there",
+                "gone",
+                functools.partial(run, [NETWORK_COMMAND, "stop", p["deployment"]]),
+            )
         yield Change(f"file {own}", "there", "gone", functools.partial(remove, own))
     if others or zones:
         return
@@ -296,9 +319,21 @@ def removals(p: dict[str, t.Any]) -> t.Iterator[Change]:
         disable = functools.partial(run, ["systemctl", "disable", "--now", "zonestack-network.service"])
         yield Change("unit zonestack-network.service", "enabled", "disabled", disable)
     locks = sorted(str(path) for path in Path(LOCKS).glob("zonestack-*.lock"))
-    for path in (*(f"{UNITS}/{name}" for name in units), NETWORK_COMMAND, SYSCTL_FILE, os.path.dirname(NETWORK_FOLDER), OURS, *locks):
+    for path in (
+        *(f"{UNITS}/{name}" for name in units),
+        NETWORK_COMMAND,
+        SYSCTL_FILE,
+        os.path.dirname(NETWORK_FOLDER),
+        OURS,
+        *locks,
+    ):
         if os.path.exists(path):
-            yield Change(f"{'folder' if os.path.isdir(path) else 'file'} {path}", "there", "gone", functools.partial(remove, path))
+            yield Change(
+                f"{'folder' if os.path.isdir(path) else 'file'} {path}",
+                "there",
+                "gone",
+                functools.partial(remove, path),
+            )
     if units:
         yield Change("units", "as they were", "read anew", functools.partial(run, ["systemctl", "daemon-reload"]))
 

@@ -128,7 +128,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "config": {"type": "path", "default": "/usbkey/config"},
     "timeout": {"type": "int", "default": 120},
 }
-NO_USB_KEY = "/tmp/.nic-tags"    # noqa: S108 - where nictagadm keeps them on a host that boots without /usbkey
+NO_USB_KEY = "/tmp/.nic-tags"  # noqa: S108 - where nictagadm keeps them on a host that boots without /usbkey
 DEFAULT_MTU = 1500
 
 
@@ -184,7 +184,9 @@ def wanted(given: t.Mapping[str, t.Any], have: Tag | None) -> Tag:
     """
     name, stub = given["name"], given["type"] == "etherstub"
     if have is not None and ((have.type == "etherstub") != stub or have.type == "overlay rule"):
-        raise TagError(f"there is {have.type} {name} already, which cannot become {given['type']}: remove it or choose another name")
+        raise TagError(
+            f"there is {have.type} {name} already, which cannot become {given['type']}: remove it or choose another name"
+        )
     if not re.fullmatch(r"\w{1,30}\d" if stub else r"\w{1,30}", name, re.ASCII):
         right = "letters, digits and _, a digit at the end, at most 31" if stub else "letters, digits and _, at most 30"
         raise TagError(f"name: {name!r} is not right: {right}")
@@ -239,7 +241,9 @@ def read_config(path: str) -> str:
     for place in (path, NO_USB_KEY):
         if os.path.exists(place):
             return Path(place).read_text(encoding="utf-8", errors="replace")
-    raise TagError(f"config: neither {path} nor {NO_USB_KEY} is there, and nictagadm does not tell MTUs: is this the global zone of SmartOS?")
+    raise TagError(
+        f"config: neither {path} nor {NO_USB_KEY} is there, and nictagadm does not tell MTUs: is this the global zone of SmartOS?"
+    )
 
 
 def make_so(given: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
@@ -261,7 +265,9 @@ def make_so(given: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
             if vms:
                 raise TagError(f"is used by the VMs {', '.join(vms)}: remove their NICs on it first")
             if have.type == "etherstub" and spoils(name, read_config(given["config"])):
-                raise TagError(f"nictagadm would cut {name} out of another etherstub's name in {given['config']}: remove it there by hand")
+                raise TagError(
+                    f"nictagadm would cut {name} out of another etherstub's name in {given['config']}: remove it there by hand"
+                )
     else:
         want = wanted(given, have)
     todo = commands(have, want)
@@ -271,7 +277,9 @@ def make_so(given: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
         now = look()
         others = {key: tag for key, tag in there.items() if key != name}
         if now.get(name) != want or {key: tag for key, tag in now.items() if key != name} != others:
-            raise TagError(f"`{shlex.join(todo[0])}` ended well, and there are now: {', '.join(map(str, now.values()))}")
+            raise TagError(
+                f"`{shlex.join(todo[0])}` ended well, and there are now: {', '.join(map(str, now.values()))}"
+            )
     sides = [{"state": "absent"} if tag is None else {"state": "present", **asdict(tag)} for tag in (have, want)]
     return {
         "changed": bool(todo),

@@ -146,7 +146,12 @@ from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
-from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, JsonApi, NotReady, wait_until_ready
+from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import (
+    ApiError,
+    JsonApi,
+    NotReady,
+    wait_until_ready,
+)
 
 DEFAULT_QUEUE_TYPE = "quorum"
 FORGET = "forget"
@@ -173,10 +178,14 @@ class Broker:
 
     vhosts: dict[str, str] = field(default_factory=dict)  # name: default queue type
     users: dict[str, dict[str, t.Any]] = field(default_factory=dict)  # name: hash, algorithm, tags
-    permissions: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)  # (vhost, user): the three patterns
+    permissions: dict[tuple[str, str], dict[str, str]] = field(
+        default_factory=dict
+    )  # (vhost, user): the three patterns
     policies: dict[tuple[str, str], dict[str, t.Any]] = field(default_factory=dict)  # (vhost, name)
     stopped: list[str] = field(default_factory=list)  # nodes of the cluster that do not run
-    idle: list[tuple[str, str]] = field(default_factory=list)  # (vhost, name) of queues without a consumer; only where they are asked for
+    idle: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # (vhost, name) of queues without a consumer; only where they are asked for
 
 
 def quoted(*parts: str) -> str:
@@ -241,16 +250,24 @@ def read_broker(api: JsonApi, params: t.Mapping[str, t.Any]) -> Broker:
 
 def plan(broker: Broker, params: t.Mapping[str, t.Any]) -> list[Action]:
     """Requests that lead from what the broker holds to what is asked for, in an order that works."""
-    actions = [Action(f"forget node {node}", FORGET, node) for node in broker.stopped if params["members"] and node not in params["members"]]
+    actions = [
+        Action(f"forget node {node}", FORGET, node)
+        for node in broker.stopped
+        if params["members"] and node not in params["members"]
+    ]
     for vhost, name in broker.idle:
         if params["abandoned"] and re.search(params["abandoned"], name):
             # Without `if-unused`, which quorum queues refuse; a moment ago nobody listened, and who did is gone.
-            actions.append(Action(f"remove queue {name} from vhost {vhost}", "DELETE", f"/api/queues/{quoted(vhost, name)}"))
+            actions.append(
+                Action(f"remove queue {name} from vhost {vhost}", "DELETE", f"/api/queues/{quoted(vhost, name)}")
+            )
     for vhost in params["vhosts"]:
         held = broker.vhosts.get(vhost)
         if held != DEFAULT_QUEUE_TYPE:
             label = f"create vhost {vhost}" if held is None else f"change the default queue type of vhost {vhost}"
-            actions.append(Action(label, "PUT", f"/api/vhosts/{quoted(vhost)}", {"default_queue_type": DEFAULT_QUEUE_TYPE}))
+            actions.append(
+                Action(label, "PUT", f"/api/vhosts/{quoted(vhost)}", {"default_queue_type": DEFAULT_QUEUE_TYPE})
+            )
     for user in params["users"]:
         name, held_user = user["name"], broker.users.get(user["name"])
         body = {"password": user["password"], "tags": ",".join(user["tags"])}
@@ -263,17 +280,34 @@ def plan(broker: Broker, params: t.Mapping[str, t.Any]) -> list[Action]:
             actions.append(Action(f"change the tags of user {name}", "PUT", path, body))
         for vhost in user["vhosts"]:
             if broker.permissions.get((vhost, name)) != EVERYTHING:
-                actions.append(Action(f"let user {name} use vhost {vhost}", "PUT", f"/api/permissions/{quoted(vhost, name)}", EVERYTHING))
+                actions.append(
+                    Action(
+                        f"let user {name} use vhost {vhost}",
+                        "PUT",
+                        f"/api/permissions/{quoted(vhost, name)}",
+                        EVERYTHING,
+                    )
+                )
         for vhost, other in sorted(broker.permissions):
             if other == name and vhost not in user["vhosts"]:
-                actions.append(Action(f"keep user {name} out of vhost {vhost}", "DELETE", f"/api/permissions/{quoted(vhost, name)}"))
-    wanted = {(vhost, policy["name"]): policy_body(policy) for vhost in params["vhosts"] for policy in params["policies"]}
+                actions.append(
+                    Action(
+                        f"keep user {name} out of vhost {vhost}", "DELETE", f"/api/permissions/{quoted(vhost, name)}"
+                    )
+                )
+    wanted = {
+        (vhost, policy["name"]): policy_body(policy) for vhost in params["vhosts"] for policy in params["policies"]
+    }
     for (vhost, name), body in wanted.items():
         if broker.policies.get((vhost, name)) != body:
-            actions.append(Action(f"set policy {name} in vhost {vhost}", "PUT", f"/api/policies/{quoted(vhost, name)}", body))
+            actions.append(
+                Action(f"set policy {name} in vhost {vhost}", "PUT", f"/api/policies/{quoted(vhost, name)}", body)
+            )
     for vhost, name in sorted(broker.policies):
         if vhost in params["vhosts"] and (vhost, name) not in wanted:
-            actions.append(Action(f"remove policy {name} from vhost {vhost}", "DELETE", f"/api/policies/{quoted(vhost, name)}"))
+            actions.append(
+                Action(f"remove policy {name} from vhost {vhost}", "DELETE", f"/api/policies/{quoted(vhost, name)}")
+            )
     if "guest" in broker.users and "guest" not in {user["name"] for user in params["users"]}:
         actions.append(Action("remove user guest", "DELETE", "/api/users/guest"))
     return actions
@@ -286,23 +320,40 @@ def shown(broker: Broker, params: t.Mapping[str, t.Any], wanted: bool) -> dict[s
     for user in params["users"]:
         held = broker.users.get(user["name"])
         if wanted:
-            users[user["name"]] = {"password": "as wanted", "tags": sorted(user["tags"]), "vhosts": sorted(user["vhosts"])}
+            users[user["name"]] = {
+                "password": "as wanted",
+                "tags": sorted(user["tags"]),
+                "vhosts": sorted(user["vhosts"]),
+            }
         elif held is not None:
             good = matches(user["password"], held["hash"], held["algorithm"])
             rights = {vhost: granted for (vhost, name), granted in broker.permissions.items() if name == user["name"]}
             users[user["name"]] = {
                 "password": "as wanted" if good else "another one",
                 "tags": sorted(held["tags"]),
-                "vhosts": sorted(vhost if granted == EVERYTHING else f"{vhost} {granted}" for vhost, granted in rights.items()),
+                "vhosts": sorted(
+                    vhost if granted == EVERYTHING else f"{vhost} {granted}" for vhost, granted in rights.items()
+                ),
             }
     if not wanted and "guest" in broker.users:
         users.setdefault("guest", {})
     policies = {f"{vhost}/{name}": body for (vhost, name), body in broker.policies.items() if vhost in params["vhosts"]}
     if wanted:
-        policies = {f"{vhost}/{policy['name']}": policy_body(policy) for vhost in params["vhosts"] for policy in params["policies"]}
-    found: dict[str, t.Any] = {"vhosts": {name: kind for name, kind in vhosts.items() if kind}, "users": users, "policies": policies}
+        policies = {
+            f"{vhost}/{policy['name']}": policy_body(policy)
+            for vhost in params["vhosts"]
+            for policy in params["policies"]
+        }
+    found: dict[str, t.Any] = {
+        "vhosts": {name: kind for name, kind in vhosts.items() if kind},
+        "users": users,
+        "policies": policies,
+    }
     if not wanted:
-        gone = {kind: [action.label for action in plan(broker, params) if action.label.startswith(verb)] for kind, verb in REMOVALS.items()}
+        gone = {
+            kind: [action.label for action in plan(broker, params) if action.label.startswith(verb)]
+            for kind, verb in REMOVALS.items()
+        }
         found |= {kind: labels for kind, labels in gone.items() if labels}
     return found
 
@@ -322,7 +373,9 @@ def check(params: t.Mapping[str, t.Any]) -> None:
             raise ValueError(f"users[{number}].password: must not be empty, {user['name']} could not log in")
         for vhost in user["vhosts"]:
             if vhost not in params["vhosts"]:
-                raise ValueError(f"users[{number}].vhosts: unknown vhost {vhost!r} (known: {', '.join(params['vhosts'])})")
+                raise ValueError(
+                    f"users[{number}].vhosts: unknown vhost {vhost!r} (known: {', '.join(params['vhosts'])})"
+                )
 
 
 def main() -> None:

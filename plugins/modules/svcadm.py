@@ -125,7 +125,14 @@ service:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.smf import INSTANCE_FMRI, Smf, SmfError, Wish, actions, expected
+from ansible_collections.zonestack.openstack.plugins.module_utils.smf import (
+    INSTANCE_FMRI,
+    Smf,
+    SmfError,
+    Wish,
+    actions,
+    expected,
+)
 
 ARGUMENTS = {
     "fmri": {"type": "str", "required": True},
@@ -144,7 +151,9 @@ def main() -> None:
     given = module.params
     wish = Wish(given["state"], given["temporary"], given["clear"])
     if not INSTANCE_FMRI.fullmatch(given["fmri"]):
-        module.fail_json(msg=f"fmri: {given['fmri']!r} is no full FMRI of an instance: write it as svc:/network/ssh:default")
+        module.fail_json(
+            msg=f"fmri: {given['fmri']!r} is no full FMRI of an instance: write it as svc:/network/ssh:default"
+        )
     try:
         smf = Smf(given["zone"], given["timeout"])
         before = smf.instance(given["fmri"])

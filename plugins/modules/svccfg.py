@@ -176,9 +176,13 @@ def to_settings(given: t.Sequence[t.Mapping[str, t.Any]]) -> list[Setting]:
     found = []
     for index, one in enumerate(given):
         if not PROPERTY_NAME.fullmatch(one["name"]):
-            raise SmfError(f"properties[{index}].name: {one['name']!r} is not right: group/property, such as application/port")
+            raise SmfError(
+                f"properties[{index}].name: {one['name']!r} is not right: group/property, such as application/port"
+            )
         if (one["values"] is None) is (one["state"] == "present"):
-            raise SmfError(f"properties[{index}].values: give values to a property that is to be present, and none to one that is to be absent")
+            raise SmfError(
+                f"properties[{index}].values: give values to a property that is to be present, and none to one that is to be absent"
+            )
         value = None
         if one["state"] == "present":
             try:
@@ -237,7 +241,9 @@ class Change:
         self.smf.validate(manifest)
         self.actions.append("import")
         if kept != manifest.text:
-            self.diff.append({"before_header": path, "after_header": path, "before": kept or "", "after": manifest.text})
+            self.diff.append(
+                {"before_header": path, "after_header": path, "before": kept or "", "after": manifest.text}
+            )
         else:
             self.diff.append({"before": {"missing": missing}, "after": {"missing": []}})
         if not self.check_mode:
@@ -245,7 +251,9 @@ class Change:
             self.warnings += [said] if said else []
             still = [one for one in manifest.instances if one not in self.smf.states()]
             if still:
-                raise SmfError(f"svccfg has imported the manifest, but there is no {', '.join(still)}: {said or 'it said nothing'}")
+                raise SmfError(
+                    f"svccfg has imported the manifest, but there is no {', '.join(still)}: {said or 'it said nothing'}"
+                )
         return True
 
     def set_properties(self, fmri: str, settings: list[Setting], there: t.Collection[str]) -> bool:
@@ -261,12 +269,14 @@ class Change:
             return False
         changed = [one for one in settings if have.get(one.name) != one.value]
         self.actions.append(f"set properties of {fmri}")
-        self.diff.append({
-            "before_header": fmri,
-            "after_header": fmri,
-            "before": {one.name: str(have[one.name]) for one in changed if one.name in have},
-            "after": {one.name: str(one.value) for one in changed if one.value is not None},
-        })
+        self.diff.append(
+            {
+                "before_header": fmri,
+                "after_header": fmri,
+                "before": {one.name: str(have[one.name]) for one in changed if one.name in have},
+                "after": {one.name: str(one.value) for one in changed if one.value is not None},
+            }
+        )
         if not self.check_mode:
             self.smf.configure(todo)
             now = self.smf.properties(fmri, "-C")
@@ -304,7 +314,9 @@ def main() -> None:
     fmri = given["fmri"]
     try:
         if fmri and not SERVICE_FMRI.fullmatch(fmri) and not INSTANCE_FMRI.fullmatch(fmri):
-            raise SmfError(f"fmri: {fmri!r} is no full FMRI: write a service as svc:/site/web, an instance as svc:/site/web:default")
+            raise SmfError(
+                f"fmri: {fmri!r} is no full FMRI: write a service as svc:/site/web, an instance as svc:/site/web:default"
+            )
         manifest = read_manifest(given["manifest"]) if given["manifest"] else None
         settings = to_settings(given["properties"])
         if settings and not fmri:

@@ -118,7 +118,14 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.zonestack.openstack.plugins.module_utils import tempest_conf
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, last_words, run
 from ansible_collections.zonestack.openstack.plugins.module_utils.instance_life import Belongings
-from ansible_collections.zonestack.openstack.plugins.module_utils.test_report import Test, cause, counts, junit, page, from_record
+from ansible_collections.zonestack.openstack.plugins.module_utils.test_report import (
+    Test,
+    cause,
+    counts,
+    junit,
+    page,
+    from_record,
+)
 
 try:
     import openstack
@@ -145,7 +152,11 @@ def cloud_of(conn: t.Any, p: t.Mapping[str, t.Any]) -> tempest_conf.Cloud:
         if found is None:
             raise tempest_conf.Refused(f"the cloud has no {name} named {p[name]!r}")
     flavors = sorted(conn.compute.flavors(), key=lambda flavor: (flavor.ram, flavor.disk, flavor.vcpus))
-    fitting = [flavor.id for flavor in flavors if flavor.ram >= (image.min_ram or 0) and (flavor.disk >= (image.min_disk or 0) or not flavor.disk)]
+    fitting = [
+        flavor.id
+        for flavor in flavors
+        if flavor.ram >= (image.min_ram or 0) and (flavor.disk >= (image.min_disk or 0) or not flavor.disk)
+    ]
     return tempest_conf.Cloud(
         auth=config["auth"],
         region=conn.config.get_region_name(),
@@ -224,18 +235,30 @@ def prepare(folder: Path, conf: str, tests: list[str], skips: t.Iterable[str]) -
 def run_tests(folder: Path, concurrency: int, limit: float) -> bytes:
     """Run what is prepared; the stream of results."""
     bin_folder = Path(sys.executable).parent
-    environment = {"TEMPEST_CONFIG_DIR": str(folder), "TEMPEST_CONFIG": "tempest.conf", "PYTHON": sys.executable, "HOME": str(folder)}
+    environment = {
+        "TEMPEST_CONFIG_DIR": str(folder),
+        "TEMPEST_CONFIG": "tempest.conf",
+        "PYTHON": sys.executable,
+        "HOME": str(folder),
+    }
     environment["OS_TEST_TIMEOUT"] = str(TEST_LIMIT)
     environment["PATH"] = f"{bin_folder}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
     os.chdir(folder)
     if not (folder / ".stestr").exists():
         run([str(bin_folder / "stestr"), "init"], env=environment)
     lists = ["--include-list", "tests.txt", "--exclude-list", "skips.txt"]
-    done = run([str(bin_folder / "stestr"), "run", *lists, f"--concurrency={concurrency}"], env=environment, timeout=limit, check=False)
+    done = run(
+        [str(bin_folder / "stestr"), "run", *lists, f"--concurrency={concurrency}"],
+        env=environment,
+        timeout=limit,
+        check=False,
+    )
     if done.rc not in (0, 1):
         raise CommandError(["stestr", "run"], done.rc, done.err or done.out)
     last = [str(bin_folder / "stestr"), "last", "--subunit"]
-    stream = subprocess.run(last, env={**os.environ, **environment}, capture_output=True, timeout=300, check=False).stdout
+    stream = subprocess.run(
+        last, env={**os.environ, **environment}, capture_output=True, timeout=300, check=False
+    ).stdout
     if not stream:
         raise CommandError(["stestr", "run"], done.rc, f"no results: {done.out[-2000:]}{done.err[-2000:]}")
     return stream

@@ -92,7 +92,9 @@ def main() -> None:
     unseen: dict[str, str] = {}
     for name, want in module.params["zones"].items():
         if not isinstance(want, dict) or set(want) != PARTS:
-            module.fail_json(msg=f"zones.{name}: {sorted(want) if isinstance(want, dict) else want!r}: give {', '.join(sorted(PARTS))}")
+            module.fail_json(
+                msg=f"zones.{name}: {sorted(want) if isinstance(want, dict) else want!r}: give {', '.join(sorted(PARTS))}"
+            )
         try:
             if module.params["backend"] == "smartos":
                 found = smartos_drift(name, want)

@@ -333,7 +333,9 @@ def present(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[st
         )
     nowhere = sorted({*lacking} - {*before} - {recipe.id for recipe in recipes})
     if nowhere and archives and not archives.origins:
-        raise ImageError(f"archives.keep: {', '.join(nowhere)}: no such image is here or among `images`, so there is nothing to make it of")
+        raise ImageError(
+            f"archives.keep: {', '.join(nowhere)}: no such image is here or among `images`, so there is nothing to make it of"
+        )
     made: list[dict[str, t.Any]] = []
     failed: list[str] = []
     cleaned: list[str] = []
@@ -362,8 +364,11 @@ def present(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[st
                 failed += keep_archives(store, archives, jobs)
                 lacking = [image for image in lacking if archives.note(image)]
                 if not failed:
-                    archives.drop(archives.unfinished())    # of downloads that nobody goes on with
-    result = {"built": [one for one in made if one["id"] not in archived], "fetched": [one for one in made if one["id"] in archived]}
+                    archives.drop(archives.unfinished())  # of downloads that nobody goes on with
+    result = {
+        "built": [one for one in made if one["id"] not in archived],
+        "fetched": [one for one in made if one["id"] in archived],
+    }
     after = sorted({*before, *(image["id"] for image in made)})
     return {**result, "archived": lacking, "failed": failed, "cleaned": cleaned, "before": before, "present": after}
 

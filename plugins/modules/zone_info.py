@@ -63,7 +63,9 @@ def of_deployment(found: dict[str, dict[str, t.Any]], deployment: str) -> dict[s
     """The zones of a deployment; without one all of them, in short."""
     if not deployment:
         return {name: {key: one[key] for key in ("uuid", "image", "running")} for name, one in found.items()}
-    return {name: one for name, one in found.items() if one["described"].get("metadata", {}).get("deployment") == deployment}
+    return {
+        name: one for name, one in found.items() if one["described"].get("metadata", {}).get("deployment") == deployment
+    }
 
 
 def zones(lxc_path: Path, running: t.Collection[str]) -> dict[str, dict[str, t.Any]]:

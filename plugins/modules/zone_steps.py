@@ -103,21 +103,33 @@ class Zone:
         deadline = time.monotonic() + limit
         while self.asked("ActiveState") in BUSY:
             if time.monotonic() > deadline:
-                raise CommandError(["systemctl", "is-active", UNIT], 124, f"a step of an earlier run still runs after {limit:g} s")
+                raise CommandError(
+                    ["systemctl", "is-active", UNIT], 124, f"a step of an earlier run still runs after {limit:g} s"
+                )
             time.sleep(0.3)
         run(["systemctl", "reset-failed", UNIT], check=False)  # says no more than its journal, and keeps the name
 
     def take(self, name: str, line: str, limit: int) -> None:
         """Run a step to its end; the time limit is systemd's, so that it holds also without this run."""
         argv = as_service(self.user, shlex.split(line))
-        unit = ["--quiet", f"--unit={UNIT}", f"--description={name}", "--service-type=oneshot", f"--property=TimeoutStartSec={limit}"]
+        unit = [
+            "--quiet",
+            f"--unit={UNIT}",
+            f"--description={name}",
+            "--service-type=oneshot",
+            f"--property=TimeoutStartSec={limit}",
+        ]
         variables = [f"--setenv={key}={value}" for key, value in {**self.env, "LC_ALL": "C"}.items()]
         started = run(["systemd-run", *unit, *variables, "--", *argv], timeout=limit + 30, check=False)
         if started.rc == 0:
             return
         run(["journalctl", "--sync"], check=False)
         invocation = self.asked("InvocationID")
-        said = run(["journalctl", "--output=cat", "--lines=40", f"_SYSTEMD_INVOCATION_ID={invocation}"], check=False).out if invocation else ""
+        said = (
+            run(["journalctl", "--output=cat", "--lines=40", f"_SYSTEMD_INVOCATION_ID={invocation}"], check=False).out
+            if invocation
+            else ""
+        )
         rc = int(self.asked("ExecMainStatus") or 0) or started.rc
         run(["systemctl", "reset-failed", UNIT], check=False)
         raise CommandError(argv, rc, f"{said}{started.err}")
@@ -159,7 +171,9 @@ def main() -> None:
                 zone.take(step["name"], step["run"], step["timeout"])
         except CommandError as error:
             module.fail_json(msg=f"step '{step['name']}': {last_words(error)}", taken=taken)
-    module.exit_json(changed=bool(taken), taken=taken, diff={"before": "", "after": "".join(f"{name}\n" for name in taken)})
+    module.exit_json(
+        changed=bool(taken), taken=taken, diff={"before": "", "after": "".join(f"{name}\n" for name in taken)}
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import 
 #: Images that the utility zone's own image holds, and where.
 BUILT_IN = {"zonestack-test": "/usr/share/zonestack/zonestack-test.img"}
 
-Title = t.Annotated[str, matching(r"\S(.{0,253}\S)?", "write a name of 1 to 255 characters, without a blank at its ends")]
+Title = t.Annotated[
+    str, matching(r"\S(.{0,253}\S)?", "write a name of 1 to 255 characters, without a blank at its ends")
+]
 _CHECKSUM = matching(r"sha256:[0-9a-f]{64}", "write sha256: and 64 hexadecimal digits, as sha256sum(1) prints them")
 _URL = matching(r"https?://[^\s/]+/\S+", "write an http or https address of a file")
 _LIMIT = Rule(lambda value: value >= -1, "give 0 or more, or -1 for no limit")

@@ -66,7 +66,9 @@ def _service_lines(daemon: Daemon) -> list[str]:
     lines = []
     if daemon.get("tls", True):
         lines.append("SupplementaryGroups=zonetls")
-    lines += [f"Environment={_quote(f'{name}={value}')}" for name, value in sorted((daemon.get("environment") or {}).items())]
+    lines += [
+        f"Environment={_quote(f'{name}={value}')}" for name, value in sorted((daemon.get("environment") or {}).items())
+    ]
     lines += [f"Limit{name}={value}" for name, value in sorted((daemon.get("limits") or {}).items())]
     lines += list(daemon.get("drop_in") or [])
     return lines
@@ -107,11 +109,17 @@ def command_of(name: str, daemon: Daemon, service: t.Mapping[str, t.Any]) -> str
         return str(daemon["command"])
     # A lazy application shares no memory between its processes, so there are fewer of them.
     workers = int(daemon.get("workers") or (1 if daemon.get("lazy") else 2) * service["zone"]["vcpus"])
-    return wsgi_command(name, daemon, f"/opt/{service['name']}", workers, (service.get("api") or {}).get("health") or "/")
+    return wsgi_command(
+        name, daemon, f"/opt/{service['name']}", workers, (service.get("api") or {}).get("health") or "/"
+    )
 
 
 def render_systemd(
-    name: str, daemon: Daemon, service: t.Mapping[str, t.Any], files: t.Mapping[str, str], extra_reads: t.Iterable[str] = ()
+    name: str,
+    daemon: Daemon,
+    service: t.Mapping[str, t.Any],
+    files: t.Mapping[str, str],
+    extra_reads: t.Iterable[str] = (),
 ) -> Rendered:
     """The systemd unit of a daemon of ours, or the drop-in for a packaged one (``unit:``).
 
@@ -130,20 +138,42 @@ def render_systemd(
         path = f"/etc/systemd/system/{unit}"
         user, command = user_of(daemon, service), command_of(name, daemon, service)
         if daemon.get("wsgi"):
-            kind = [f"User={user}", "Group=www-data", f"SupplementaryGroups={user}", f"RuntimeDirectory={name}",
-                    "RuntimeDirectoryMode=0750", "Type=notify", "NotifyAccess=all", "KillMode=mixed"]
+            kind = [
+                f"User={user}",
+                "Group=www-data",
+                f"SupplementaryGroups={user}",
+                f"RuntimeDirectory={name}",
+                "RuntimeDirectoryMode=0750",
+                "Type=notify",
+                "NotifyAccess=all",
+                "KillMode=mixed",
+            ]
         else:
             kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]
-        head = ["[Unit]", f"Description={service['description']}: {name}", "After=network.target", "StartLimitIntervalSec=0",
-                *_after(daemon), ""]
-        service_lines = [*kind, f"ExecStart={command}", "Restart=on-failure", "RestartSec=2",
-                         # Killed while it imports, it would only import again: on a machine with too much to do for ever.
-                         "TimeoutStartSec=300", "TimeoutStopSec=30",
-                         *_service_lines(daemon)]
+        head = [
+            "[Unit]",
+            f"Description={service['description']}: {name}",
+            "After=network.target",
+            "StartLimitIntervalSec=0",
+            *_after(daemon),
+            "",
+        ]
+        service_lines = [
+            *kind,
+            f"ExecStart={command}",
+            "Restart=on-failure",
+            "RestartSec=2",
+            # Killed while it imports, it would only import again: on a machine with too much to do for ever.
+            "TimeoutStartSec=300",
+            "TimeoutStopSec=30",
+            *_service_lines(daemon),
+        ]
         tail = ["", "[Install]", "WantedBy=multi-user.target"]
     body = "\n".join([*head, "[Service]", *service_lines])
     mark = (digests if daemon.get("reload") else digest)(files, reads, "\n".join([body, *tail]))
     copy = f"mkdir -p {RUN_DIRECTORY} && cp {DIGEST_DIRECTORY}/{unit} {RUN_DIRECTORY}/{unit}"
     note = f"ExecStartPre=+/bin/sh -c '{copy}'"
-    text = "\n".join(["# Written by zonestack; the next run overwrites what is changed here.", body, note, *tail]) + "\n"
+    text = (
+        "\n".join(["# Written by zonestack; the next run overwrites what is changed here.", body, note, *tail]) + "\n"
+    )
     return Rendered(unit, path, text, mark)

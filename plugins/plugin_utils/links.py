@@ -24,7 +24,9 @@ DEFAULT_MTU = 1500
 EVERYWHERE = "all"
 
 # IFNAMSIZ in linux/if.h is 16, with the closing zero byte. It is a part of a file's name, and lo is not to be managed.
-NAME = matching(r"(?!lo$)[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", "write the name of an interface, at most 15 characters, such as eno1")
+NAME = matching(
+    r"(?!lo$)[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", "write the name of an interface, at most 15 characters, such as eno1"
+)
 _LinkName = t.Annotated[str, NAME]
 _VLAN = Rule(lambda value: 1 <= value <= 4094, "give 1 to 4094 (IEEE 802.1Q keeps 0 and 4095)")
 _MTU = Rule(lambda value: 1280 <= value <= 9216, "give 1280 to 9216 bytes")
@@ -75,7 +77,12 @@ class Link:
 
 
 #: Keys that say what a link is, by kind; the first so many must be there.
-_KEYS: dict[str, tuple[str, ...]] = {"physical": (), "bond": ("members", "mode"), "vlan": ("parent", "id"), "bridge": ("members",)}
+_KEYS: dict[str, tuple[str, ...]] = {
+    "physical": (),
+    "bond": ("members", "mode"),
+    "vlan": ("parent", "id"),
+    "bridge": ("members",),
+}
 #: What may be a member of what.
 _JOINS = {"bond": ("physical",), "bridge": ("physical", "bond", "vlan")}
 
@@ -229,10 +236,14 @@ def _masters(declared: Declared) -> dict[str, str]:
             if member == name:
                 raise at.refuse(member, "a link is no member of itself")
             if member in masters:
-                raise at.refuse(member, f"it is a member of {masters[member]!r} already, and can be of one: take one away")
+                raise at.refuse(
+                    member, f"it is a member of {masters[member]!r} already, and can be of one: take one away"
+                )
             inner = declared[member][0] if member in declared else Link()
             if inner.kind not in _JOINS[link.kind]:
-                raise at.refuse(member, f"it is a {inner.kind}, and a {link.kind} takes {' and '.join(_JOINS[link.kind])} links")
+                raise at.refuse(
+                    member, f"it is a {inner.kind}, and a {link.kind} takes {' and '.join(_JOINS[link.kind])} links"
+                )
             if inner.cidr is not None or inner.dhcp:
                 key = "dhcp" if inner.dhcp else "cidr"
                 right = f"as a member of {name!r} nobody would reach it: give the address to {name!r}"
@@ -245,7 +256,9 @@ def _masters(declared: Declared) -> dict[str, str]:
             right = "declare the parent as a link too, with its address if it has one: its configuration becomes zonestack's"
             raise place.at("parent").refuse(link.parent, right, declared)
         if link.parent in masters and declared[masters[link.parent]][0].kind == "bond":
-            raise place.at("parent").refuse(link.parent, f"it is a member of bond {masters[link.parent]!r}: take that as the parent")
+            raise place.at("parent").refuse(
+                link.parent, f"it is a member of bond {masters[link.parent]!r}: take that as the parent"
+            )
         if declared[link.parent][0].kind == "vlan":
             raise place.at("parent").refuse(link.parent, "it is a VLAN itself: take what carries that one")
     numbers = Counter((link.parent, link.id) for link, _place in declared.values() if link.kind == "vlan")
@@ -258,7 +271,12 @@ def _masters(declared: Declared) -> dict[str, str]:
 def _order(declared: Declared, masters: t.Mapping[str, str]) -> list[str]:
     """Every name after all that it stands on; what a bond or a bridge is made of is below it, and the parent below a VLAN."""
     names = [*declared, *(member for member in masters if member not in declared)]
-    below = {one: [] if one not in declared else [*(declared[one][0].members or ()), *filter(None, [declared[one][0].parent])] for one in names}
+    below = {
+        one: []
+        if one not in declared
+        else [*(declared[one][0].members or ()), *filter(None, [declared[one][0].parent])]
+        for one in names
+    }
     order: list[str] = []
 
     def visit(one: str, above: tuple[str, ...]) -> None:
@@ -299,12 +317,17 @@ def _mtus(declared: Declared, masters: t.Mapping[str, str], order: t.Iterable[st
     return mtus
 
 
-def _check_ports(declared: Declared, masters: t.Mapping[str, str], mtus: t.Mapping[str, int], ports: t.Mapping[str, Claim]) -> None:
+def _check_ports(
+    declared: Declared, masters: t.Mapping[str, str], mtus: t.Mapping[str, int], ports: t.Mapping[str, Claim]
+) -> None:
     """Links that become ports of the deployment's own bridges."""
     for name, port in ports.items():
         if name in masters:
             where = declared[masters[name]][1]
-            raise where.at("members").refuse(name, f"{port.what} makes it a port of its own bridge: take it away here, or give the network another interface")
+            raise where.at("members").refuse(
+                name,
+                f"{port.what} makes it a port of its own bridge: take it away here, or give the network another interface",
+            )
         if name not in declared:
             continue
         link, place = declared[name]
@@ -313,7 +336,9 @@ def _check_ports(declared: Declared, masters: t.Mapping[str, str], mtus: t.Mappi
             right = f"{port.what} makes it a port of its bridge, where nobody would reach the address: put it on another link"
             raise place.at(key).refuse(link.cidr or True, right)
         if mtus[name] < port.mtu:
-            raise place.at("mtu").refuse(mtus[name], f"{port.what} has an mtu of {port.mtu}: give that or more, or the network less")
+            raise place.at("mtu").refuse(
+                mtus[name], f"{port.what} has an mtu of {port.mtu}: give that or more, or the network less"
+            )
 
 
 def _usable(address: ipaddress.IPv4Address, cidr: ipaddress.IPv4Network) -> bool:
@@ -334,10 +359,18 @@ def _addresses(name: str, host: Machine, declared: Declared, taken: dict[str, st
         cidr = ipaddress.IPv4Network(link.cidr)
         for other, known in networks.items():
             if cidr.overlaps(known):
-                raise at.at("cidr").refuse(link.cidr, f"overlaps that of {other!r} ({known}), so the host would not know its way: choose another")
+                raise at.at("cidr").refuse(
+                    link.cidr,
+                    f"overlaps that of {other!r} ({known}), so the host would not know its way: choose another",
+                )
         networks[one] = cidr
         given, there = host.addresses.get(one), place.at("hosts").at(name).at("addresses").at(one)
-        if given is None and host.address is not None and _ADDRESS.test(host.address) and ipaddress.IPv4Address(host.address) in cidr:
+        if (
+            given is None
+            and host.address is not None
+            and _ADDRESS.test(host.address)
+            and ipaddress.IPv4Address(host.address) in cidr
+        ):
             given, there = host.address, place.at("hosts").at(name).at("address")
         if given is None:
             given, there = str(cidr[min(host.id, cidr.num_addresses - 1)]), place.at("hosts").at(name).at("id")

@@ -53,10 +53,14 @@ def merge(layers: t.Iterable[Layer]) -> dict[str, dict[str, tuple[t.Any, str]]]:
     merged: dict[str, dict[str, tuple[t.Any, str]]] = {}
     for layer in layers:
         if not isinstance(layer.options, t.Mapping):
-            raise OsloError(f"{layer.origin}: {layer.options!r} is no mapping of sections: write {{section: {{key: value}}}}")
+            raise OsloError(
+                f"{layer.origin}: {layer.options!r} is no mapping of sections: write {{section: {{key: value}}}}"
+            )
         for section, options in layer.options.items():
             if not isinstance(options, t.Mapping):
-                raise OsloError(f"{layer.origin}: section {section!r} holds {options!r}: write {{{section}: {{key: value}}}}")
+                raise OsloError(
+                    f"{layer.origin}: section {section!r} holds {options!r}: write {{{section}: {{key: value}}}}"
+                )
             into = merged.setdefault(str(section), {})
             for key, value in options.items():
                 if value is None:
@@ -82,6 +86,8 @@ def render(layers: t.Iterable[Layer], header: str = "") -> str:
             for item in items:
                 text = scalar(item)
                 if "\n" in text:
-                    raise OsloError(f"{origin}: [{section}] {key} holds a line break; oslo.config takes one line a value")
+                    raise OsloError(
+                        f"{origin}: [{section}] {key} holds a line break; oslo.config takes one line a value"
+                    )
                 lines.append(f"{key} = {text}")
     return "\n".join(lines) + "\n"

@@ -104,18 +104,32 @@ def zone_certificate(
             names.add(address)
     return dict(
         _zone_certificate(
-            str(ca_key_pem), str(ca_cert_pem), str(name), str(uuid), tuple(sorted(ips)), tuple(sorted(names)), tuple(sorted(set(usages)))
+            str(ca_key_pem),
+            str(ca_cert_pem),
+            str(name),
+            str(uuid),
+            tuple(sorted(ips)),
+            tuple(sorted(names)),
+            tuple(sorted(set(usages))),
         )
     )
 
 
 @functools.lru_cache(maxsize=64)  # a template engine asks for key, certificate and CA one after the other
 def _zone_certificate(
-    ca_key_pem: str, ca_cert_pem: str, name: str, uuid: str, ips: tuple[str, ...], names: tuple[str, ...], usages: tuple[str, ...]
+    ca_key_pem: str,
+    ca_cert_pem: str,
+    name: str,
+    uuid: str,
+    ips: tuple[str, ...],
+    names: tuple[str, ...],
+    usages: tuple[str, ...],
 ) -> dict[str, str]:
     ca_key, ca = _load(ca_key_pem, ca_cert_pem)
     if not ips and not names:
-        raise ValueError(f"zone {name}: give at least one address or DNS name; without, no client accepts the certificate")
+        raise ValueError(
+            f"zone {name}: give at least one address or DNS name; without, no client accepts the certificate"
+        )
     unknown = sorted(set(usages) - set(USAGES))
     if unknown or not usages:
         raise ValueError(f"zone {name}: usages {unknown or list(usages)}: choose from {', '.join(USAGES)}")
@@ -133,7 +147,9 @@ def _zone_certificate(
         .not_valid_after(ca.not_valid_after_utc)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**{**_NO_USAGE, "digital_signature": True}), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([getattr(ExtendedKeyUsageOID, USAGES[usage]) for usage in usages]), critical=False)
+        .add_extension(
+            x509.ExtendedKeyUsage([getattr(ExtendedKeyUsageOID, USAGES[usage]) for usage in usages]), critical=False
+        )
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_authority_identifier(ca), critical=False)
@@ -151,7 +167,9 @@ def _load(ca_key_pem: str, ca_cert_pem: str) -> tuple[ec.EllipticCurvePrivateKey
     except (ValueError, TypeError) as error:
         raise ValueError(f"secrets.pki.ca_key: no unencrypted private key in PEM: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("secrets.pki.ca_key: give an ECDSA key on the curve P-256 (openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256)")
+        raise ValueError(
+            "secrets.pki.ca_key: give an ECDSA key on the curve P-256 (openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256)"
+        )
     try:
         ca = x509.load_pem_x509_certificate(ca_cert_pem.encode())
     except ValueError as error:

@@ -36,5 +36,7 @@ def render(origin: str, settings: t.Any) -> str:
         raise SettingsError(f"{origin}: {settings!r} is no mapping of settings: write {{NAME: value}}")
     for name in settings:
         if not NAME.fullmatch(str(name)):
-            raise SettingsError(f"{origin}: {name!r} is no name of a setting: write capital letters, as in SITE_BRANDING")
+            raise SettingsError(
+                f"{origin}: {name!r} is no name of a setting: write capital letters, as in SITE_BRANDING"
+            )
     return "".join(["\n", f"# {origin}\n", *(f"{name} = {literal(value)}\n" for name, value in settings.items())])

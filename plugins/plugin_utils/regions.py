@@ -47,7 +47,9 @@ def named(topology: Topology) -> tuple[str, ...]:
     return (topology.identity.from_,) if topology.identity.from_ else topology.identity.to
 
 
-def share(topology: Topology, folder: str, deployment: str, siblings: t.Mapping[str, Sibling], place: Place) -> dict[str, t.Any]:
+def share(
+    topology: Topology, folder: str, deployment: str, siblings: t.Mapping[str, Sibling], place: Place
+) -> dict[str, t.Any]:
     """``stack.identity``: whose Keystone it is (``from``, none: its own), its entry in the catalog, where the others' secrets are, and the regions.
 
     :param folder: the name by which the others know this deployment.
@@ -57,7 +59,10 @@ def share(topology: Topology, folder: str, deployment: str, siblings: t.Mapping[
     here, mine = place.at("identity"), topology.identity
     if mine.from_ is not None:
         if mine.to:
-            raise here.at("to").refuse(list(mine.to), f"it uses the Keystone of {mine.from_!r}, so it has none to share: keep one of from and to")
+            raise here.at("to").refuse(
+                list(mine.to),
+                f"it uses the Keystone of {mine.from_!r}, so it has none to share: keep one of from and to",
+            )
         _agree_from(folder, siblings[mine.from_], mine.from_, here.at("from"))
         for name in SHARED:
             if name in topology.services:
@@ -71,14 +76,26 @@ def share(topology: Topology, folder: str, deployment: str, siblings: t.Mapping[
             raise here.at("to").at(index).refuse(name, right)
     for name, other in siblings.items():
         _keep_apart(topology, deployment, name, other, place)
-    found: dict[str, t.Any] = {"from": mine.from_, "secrets": {name: siblings[name].secrets for name in named(topology)}, "keystone": None, "url": None}
-    found["regions"] = [topology.region, *(siblings[name].topology.region for name in named(topology))]  # this one's first
+    found: dict[str, t.Any] = {
+        "from": mine.from_,
+        "secrets": {name: siblings[name].secrets for name in named(topology)},
+        "keystone": None,
+        "url": None,
+    }
+    found["regions"] = [
+        topology.region,
+        *(siblings[name].topology.region for name in named(topology)),
+    ]  # this one's first
     if mine.from_ is not None:
         owner = siblings[mine.from_]
         service = owner.known.services[KEYSTONE]
         if service.api is None:
             raise here.at("from").refuse(mine.from_, "its keystone.yml declares no api")
-        found["keystone"] = {"name": service.api.name or KEYSTONE, "type": service.api.type, "description": service.description}
+        found["keystone"] = {
+            "name": service.api.name or KEYSTONE,
+            "type": service.api.type,
+            "description": service.description,
+        }
         found["url"] = f"https://{owner.entry}:{service.api.port}{service.api.path}"
     return found
 
@@ -91,15 +108,22 @@ def _agree_from(folder: str, owner: Sibling, name: str, here: Place) -> None:
         raise here.refuse(name, f"{owner.place.file} has no keystone under services: name a deployment that has")
     if folder not in owner.topology.identity.to:
         names = ", ".join([*owner.topology.identity.to, folder])
-        raise here.refuse(name, f"{owner.place.file} does not name this deployment: write `identity: {{to: [{names}]}}` there")
+        raise here.refuse(
+            name, f"{owner.place.file} does not name this deployment: write `identity: {{to: [{names}]}}` there"
+        )
 
 
 def _keep_apart(topology: Topology, deployment: str, name: str, other: Sibling, place: Place) -> None:
     """What regions of one cloud may not have in common."""
     if deployment == other.deployment:
-        raise place.at("deployment").refuse(deployment, f"{other.place.file} has this name too, and UUIDs and service users follow from it: choose another")
+        raise place.at("deployment").refuse(
+            deployment,
+            f"{other.place.file} has this name too, and UUIDs and service users follow from it: choose another",
+        )
     if topology.region == other.topology.region:
-        raise place.at("region").refuse(topology.region, f"deployment {name!r} is this region in the catalog that they share: choose another name")
+        raise place.at("region").refuse(
+            topology.region, f"deployment {name!r} is this region in the catalog that they share: choose another name"
+        )
     for network, one in topology.networks.items():
         for far, theirs in other.topology.networks.items():
             if ipaddress.IPv4Network(one.cidr).overlaps(ipaddress.IPv4Network(theirs.cidr)):

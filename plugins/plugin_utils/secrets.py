@@ -130,7 +130,9 @@ def rotate_fernet(keys: t.Mapping[str, str], max_active_keys: int = 5) -> dict[s
     except (ValueError, AttributeError):
         numbered = {}
     if 0 not in numbered or len(numbered) < 2:
-        raise SecretsError('not a repository of fernet keys: it must map "0" (staged) and at least one more number to keys')
+        raise SecretsError(
+            'not a repository of fernet keys: it must map "0" (staged) and at least one more number to keys'
+        )
     numbered[max(numbered) + 1] = numbered.pop(0)
     kept = sorted(numbered)[-(max_active_keys - 1) :]
     return {"0": fernet_key(), **{str(number): numbered[number] for number in kept}}
@@ -152,7 +154,9 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-_Loader.add_constructor("!vault", lambda loader, node: _Vaulted(loader.construct_scalar(t.cast("yaml.ScalarNode", node))))
+_Loader.add_constructor(
+    "!vault", lambda loader, node: _Vaulted(loader.construct_scalar(t.cast("yaml.ScalarNode", node)))
+)
 _Dumper.add_representer(_Vaulted, lambda dumper, text: dumper.represent_scalar("!vault", str(text), style="|"))
 _Dumper.add_representer(str, _represent_text)
 
@@ -180,7 +184,9 @@ class SecretsFile:
             with self.path.open("rb") as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 if mode & 0o077:
-                    raise SecretsError(f"{self.path}: mode {mode:04o} lets others at the secrets: run `chmod 600 {self.path}`")
+                    raise SecretsError(
+                        f"{self.path}: mode {mode:04o} lets others at the secrets: run `chmod 600 {self.path}`"
+                    )
                 data = file.read()
         except FileNotFoundError:
             return self
@@ -192,8 +198,12 @@ class SecretsFile:
         except yaml.YAMLError as error:
             # The mark's line number only: the message itself would show the line, and with it a secret.
             line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-            raise SecretsError(f"{self.path}: line {line}: not valid YAML: {getattr(error, 'problem', 'unreadable')}") from None
-        if document is not None and not (isinstance(document, dict) and isinstance(document.get("secrets", {}) or {}, dict)):
+            raise SecretsError(
+                f"{self.path}: line {line}: not valid YAML: {getattr(error, 'problem', 'unreadable')}"
+            ) from None
+        if document is not None and not (
+            isinstance(document, dict) and isinstance(document.get("secrets", {}) or {}, dict)
+        ):
             raise SecretsError(f"{self.path}: must be a mapping with the one key `secrets`, itself a mapping")
         self.document = document or {}
         return self

@@ -425,7 +425,7 @@ def _find_copies(data: dict[str, t.Any], folder: Path, place: Place) -> None:
         image = owner.get("image") if isinstance(owner, dict) else None
         copies = image.get("copies") if isinstance(image, dict) else None
         if not isinstance(copies, dict):
-            continue    # nothing there, or something that the schema refuses
+            continue  # nothing there, or something that the schema refuses
         for path, name in copies.items():
             source = folder / str(name)
             if not source.is_file():

@@ -26,7 +26,13 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.smf import INSTANCE_FMRI, kept_path
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.daemon import Daemon, Rendered, command_of, digest, user_of
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.daemon import (
+    Daemon,
+    Rendered,
+    command_of,
+    digest,
+    user_of,
+)
 
 DOCTYPE = '<?xml version="1.0"?>\n<!DOCTYPE service_bundle SYSTEM "/usr/share/lib/xml/dtd/service_bundle.dtd.1">\n'
 
@@ -37,7 +43,15 @@ PATH = "/usr/local/sbin:/usr/local/bin:/opt/local/sbin:/opt/local/bin:/usr/sbin:
 DURATIONS = {"simple": "child", "exec": "child", "notify": "child", "forking": "contract", "oneshot": "transient"}
 
 #: Lines of a unit that have a counterpart.
-TRANSLATED = ("Environment", "EnvironmentFile", "ExecStartPre", "KillSignal", "RuntimeDirectory", "TimeoutStartSec", "TimeoutStopSec")
+TRANSLATED = (
+    "Environment",
+    "EnvironmentFile",
+    "ExecStartPre",
+    "KillSignal",
+    "RuntimeDirectory",
+    "TimeoutStartSec",
+    "TimeoutStopSec",
+)
 
 #: Lines of a unit that need no counterpart, and why.
 DROPPED = {
@@ -89,7 +103,9 @@ def _plan(name: str, daemon: Daemon, as_root: bool) -> _Plan:
     made = _Plan(environment={"PATH": PATH, **(daemon.get("environment") or {})})
     for limit, value in sorted((daemon.get("limits") or {}).items()):
         if limit != "NOFILE" or not re.fullmatch(r"\d+", str(value)):
-            raise SmfRenderError(f"daemons.{name}.limits.{limit}: SMF knows no such limit; only NOFILE, a number, can be given: ask vmadm for others")
+            raise SmfRenderError(
+                f"daemons.{name}.limits.{limit}: SMF knows no such limit; only NOFILE, a number, can be given: ask vmadm for others"
+            )
         made.before.append(f"ulimit -n {value}")
     for line in daemon.get("drop_in") or []:
         key, _equals, value = line.partition("=")
@@ -108,8 +124,12 @@ def _plan(name: str, daemon: Daemon, as_root: bool) -> _Plan:
             made.stop = f":kill -{value.removeprefix('SIG')}"
         elif key in ("EnvironmentFile", "RuntimeDirectory"):
             if not as_root:
-                raise SmfRenderError(f"{where}: only root can do that, and an SMF method is not root unless the daemon is: use user: root, or do without")
-            made.before.append(_read_environment(value) if key == "EnvironmentFile" else f"mkdir -p {shlex.quote(f'/run/{value}')}")
+                raise SmfRenderError(
+                    f"{where}: only root can do that, and an SMF method is not root unless the daemon is: use user: root, or do without"
+                )
+            made.before.append(
+                _read_environment(value) if key == "EnvironmentFile" else f"mkdir -p {shlex.quote(f'/run/{value}')}"
+            )
         else:
             raise SmfRenderError(f"{where}: SMF has no counterpart (known: {', '.join([*TRANSLATED, *DROPPED])})")
     return made
@@ -117,15 +137,15 @@ def _plan(name: str, daemon: Daemon, as_root: bool) -> _Plan:
 
 def _read_environment(path: str) -> str:
     """Shell that exports the lines ``NAME=value`` of a file as they stand, nothing in them expanded."""
-    return (
-        f'while IFS= read -r line; do case $line in [A-Za-z_]*=*) export "${{line%%=*}}=${{line#*=}}";; esac; done <{shlex.quote(path)}'
-    )
+    return f'while IFS= read -r line; do case $line in [A-Za-z_]*=*) export "${{line%%=*}}=${{line#*=}}";; esac; done <{shlex.quote(path)}'
 
 
 def _words(where: str, command: str) -> str:
     """A systemd command line as a line for a shell, each word quoted."""
     if re.search(r"\$[A-Za-z_{]|%", command) or command[:1] in "@-:+!|":
-        raise SmfRenderError(f"{where}: {command!r} uses prefixes, variables or specifiers of systemd.service(5), which SMF lacks: write it out")
+        raise SmfRenderError(
+            f"{where}: {command!r} uses prefixes, variables or specifiers of systemd.service(5), which SMF lacks: write it out"
+        )
     return shlex.join(shlex.split(command))
 
 
@@ -160,7 +180,9 @@ def render_smf(
     :raise SmfRenderError: the declaration says what SMF cannot do.
     """
     if daemon.get("unit"):
-        raise SmfRenderError(f"daemons.{name}.unit: {daemon['unit']} is a unit that a Linux package brings: give its command instead")
+        raise SmfRenderError(
+            f"daemons.{name}.unit: {daemon['unit']} is a unit that a Linux package brings: give its command instead"
+        )
     kind = "simple" if daemon.get("wsgi") else daemon.get("type") or "simple"
     user = user_of(daemon, service)
     plan = _plan(name, daemon, as_root=bool(daemon.get("wsgi")) or user == "root")
@@ -173,7 +195,9 @@ def render_smf(
         fmri = unit if INSTANCE_FMRI.fullmatch(unit) else (known or {}).get(unit)
         if fmri is None:
             names = ", ".join(sorted(known or {})) or "none"
-            raise SmfRenderError(f"daemons.{name}.after[{index}]: {unit!r} is unknown: give a full FMRI, or one of the zone's own daemons ({names})")
+            raise SmfRenderError(
+                f"daemons.{name}.after[{index}]: {unit!r} is unknown: give a full FMRI, or one of the zone's own daemons ({names})"
+            )
         # Wants= and After=: in order where it runs, and no worse where it does not.
         _dependency(element, f"after_{index}", "optional_all", fmri)
     context = ET.SubElement(element, "method_context", working_directory="/")
@@ -191,7 +215,9 @@ def render_smf(
     reads = [*(daemon.get("reads") or []), *(extra_reads if daemon.get("tls", True) else [])]
     mark = digest(files, reads, ET.tostring(bundle, encoding="unicode"))
     _property(ET.SubElement(element, "property_group", name="zonestack", type="application"), "digest", mark)
-    title = ET.SubElement(ET.SubElement(ET.SubElement(element, "template"), "common_name"), "loctext", {"xml:lang": "C"})
+    title = ET.SubElement(
+        ET.SubElement(ET.SubElement(element, "template"), "common_name"), "loctext", {"xml:lang": "C"}
+    )
     title.text = f"{service['description']}: {name}"
     ET.indent(bundle)
     note = "<!-- Written by zonestack; the next run overwrites what is changed here. -->\n"
@@ -206,7 +232,9 @@ def _dependency(parent: ET.Element, name: str, grouping: str, fmri: str) -> None
 
 
 def _method(parent: ET.Element, name: str, line: str, timeout: int) -> None:
-    ET.SubElement(parent, "exec_method", {"type": "method", "name": name, "exec": line, "timeout_seconds": str(timeout)})
+    ET.SubElement(
+        parent, "exec_method", {"type": "method", "name": name, "exec": line, "timeout_seconds": str(timeout)}
+    )
 
 
 def _property(parent: ET.Element, name: str, value: str) -> None:

@@ -401,7 +401,9 @@ def _check_interfaces(topology: Topology, place: Place) -> None:
             ports[network.interface] = name
 
 
-def _host_links(topology: Topology, deployment: str, provider: t.Mapping[str, t.Any], place: Place) -> dict[str, list[dict[str, t.Any]]]:
+def _host_links(
+    topology: Topology, deployment: str, provider: t.Mapping[str, t.Any], place: Place
+) -> dict[str, list[dict[str, t.Any]]]:
     """The links of each host that has any; what networks of the deployment make of them is told."""
     bridges = {bridge_name(topology, deployment, name): name for name in topology.networks}
     bridges |= {facts["bridge"]: name for name, facts in provider.items()}
@@ -549,7 +551,12 @@ def _without(topology: Topology, leaving: t.Mapping[str, Host], place: Place) ->
     hosts = {name: host for name, host in topology.hosts.items() if name not in leaving}
     if not hosts:
         name = next(iter(leaving))
-        raise place.at("hosts").at(name).at("leaving").refuse(True, "no host would be left: scripts/destroy.sh --all removes a whole deployment")
+        raise (
+            place.at("hosts")
+            .at(name)
+            .at("leaving")
+            .refuse(True, "no host would be left: scripts/destroy.sh --all removes a whole deployment")
+        )
     for network, one in topology.cloud.networks.items():
         if one.gateway_host in leaving:
             right = "this host is leaving, and with it the way to the network: name another host"
@@ -593,12 +600,22 @@ def _give_external_address(topology: Topology, internal: str, provider: dict[str
     at, address = here.at("external_address"), ipaddress.IPv4Address(wanted)
     own = next((one for one in provider.values() if address in ipaddress.IPv4Network(one["cidr"])), None)
     if own is None:
-        raise at.refuse(wanted, "take an address of a provider network (cloud.networks)", [one["cidr"] for one in provider.values()])
+        raise at.refuse(
+            wanted, "take an address of a provider network (cloud.networks)", [one["cidr"] for one in provider.values()]
+        )
     cidr, (first, last) = ipaddress.IPv4Network(own["cidr"]), map(ipaddress.IPv4Address, own["pool"])
     taken = {host.address: f"is the address of host {name!r}" for name, host in topology.hosts.items()}
     taken |= dict.fromkeys(own["dns"], "is the address of a name server")
-    taken |= {own["gateway"]: "is the gateway", str(cidr[0]): "is the network itself", str(cidr[-1]): "is the broadcast address"}
-    why = f"is of the pool {first} to {last}, which the cloud gives away" if first <= address <= last else taken.get(wanted)
+    taken |= {
+        own["gateway"]: "is the gateway",
+        str(cidr[0]): "is the network itself",
+        str(cidr[-1]): "is the broadcast address",
+    }
+    why = (
+        f"is of the pool {first} to {last}, which the cloud gives away"
+        if first <= address <= last
+        else taken.get(wanted)
+    )
     if why is not None:
         raise at.refuse(wanted, f"{why}: take another address of {cidr}")
     own["vip"] = wanted
@@ -621,7 +638,9 @@ def _chosen(placement: Placement, fleet: _Fleet, place: Place) -> list[str]:
             known = [*fleet.ordered, *fleet.groups]
             raise here.at(index).refuse(name, "unknown host, name a host or a group of hosts", known)
     if not chosen:
-        raise here.refuse(list(placement.hosts), "all of these are leaving: name another host", [*fleet.ordered, *fleet.groups])
+        raise here.refuse(
+            list(placement.hosts), "all of these are leaving: name another host", [*fleet.ordered, *fleet.groups]
+        )
     return [name for name in fleet.ordered if name in chosen]
 
 
@@ -677,9 +696,7 @@ def _place_one(component: Declared, placement: Placement, fleet: _Fleet, place: 
     return Placed(component, dealt, {name: size for name, size in sizes.items() if size is not None})
 
 
-def _check_rights(
-    component: Declared, placement: Placement, dealt: list[str], fleet: _Fleet, place: Place
-) -> None:
+def _check_rights(component: Declared, placement: Placement, dealt: list[str], fleet: _Fleet, place: Place) -> None:
     """What needs rights on its host's kernel, as hypervisors do (Open vSwitch, OVN's datapath, KVM), cannot be in a SmartOS zone."""
     host = next((name for name in dealt if name in fleet.smartos), None)
     if host is None or not component.merged.zone.privileged:
@@ -759,7 +776,11 @@ def _complaint(
     if len(used) >= needed:
         # Only where members are more than hosts of the other domains can take.
         fits = range(total - 2, 2, -2)
-        count = next(n for n in fits if Counter(owners[host] for host in _deal(hosts, owners, n)).most_common(1)[0][1] <= (n - 1) // 2)
+        count = next(
+            n
+            for n in fits
+            if Counter(owners[host] for host in _deal(hosts, owners, n)).most_common(1)[0][1] <= (n - 1) // 2
+        )
         better = f"give the others more hosts, or take a count of {count}"
     return f"{who} {where}; it may use {len(used)} of {len(there)} {unit}s: {better}, or say spread: {weaker}"
 
@@ -1157,7 +1178,11 @@ def compute(
             host.update(_share_of_repos(host, repos))
         if not repos or host["backend"] == "smartos" or host.get("origins"):
             host["images"] = images_by_host.get(name, [])  # those of its zones; who has the first repo builds for all
-    vip = {"internal": internal, "external": way_in(topology, internal), "external_address": topology.endpoints.external_address or internal}
+    vip = {
+        "internal": internal,
+        "external": way_in(topology, internal),
+        "external_address": topology.endpoints.external_address or internal,
+    }
     endpoint = _endpoints(placed, vip)
     if identity["url"]:  # another deployment's, reached as its users reach it
         endpoint["keystone"] = dict.fromkeys(("public", "internal", "admin"), identity["url"])

@@ -78,7 +78,10 @@ def choose_network(given: str | None, uses: Iterable[Use]) -> str | Finding:
     for candidate, what in overlaps.items():
         if what is None:
             return candidate
-    taken = "; ".join(f"{candidate} (or {provider_network(candidate)} beside it) overlaps {what}" for candidate, what in overlaps.items())
+    taken = "; ".join(
+        f"{candidate} (or {provider_network(candidate)} beside it) overlaps {what}"
+        for candidate, what in overlaps.items()
+    )
     return Finding("network", taken, "give a free one with --network, for example --network 10.99.0.0/21")
 
 

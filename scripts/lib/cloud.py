@@ -73,7 +73,9 @@ def require_secrets_of_siblings(cloud: Cloud) -> None:
     """Refuse to go on without what zones are given of deployments that share a Keystone with this one."""
     for name, path in cloud.siblings.items():
         if not path.is_file():
-            keys = "secrets.pki.ca_certificate" + (" and secrets.keystone.admin_password" if path == cloud.password else "")
+            keys = "secrets.pki.ca_certificate" + (
+                " and secrets.keystone.admin_password" if path == cloud.password else ""
+            )
             raise DeploymentError(
                 f"there is no {path}: zones trust the authority of deployment '{name}', which shares a Keystone with this one (identity of "
                 f"topology.yml).\nIs it deployed from here, run scripts/deployment-secrets.py ensure --deployment {name}; else copy {keys} from there, mode 0600"
@@ -114,4 +116,6 @@ def load(deployment: Deployment) -> Cloud:
     identity = computed.stack["identity"]
     siblings = {name: Path(path) for name, path in identity["secrets"].items()}
     password = siblings.get(identity["from"], deployment.secrets)
-    return Cloud(computed.stack["deployment"], list(hosts), groups, zones, privileged, fleets, endpoints, siblings, password)
+    return Cloud(
+        computed.stack["deployment"], list(hosts), groups, zones, privileged, fleets, endpoints, siblings, password
+    )

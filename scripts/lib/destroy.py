@@ -27,7 +27,11 @@ def main() -> int:
     deployment = Deployment(options.deployment).require()
     cloud = load(deployment)
     zones = zones_of(cloud, options.names, options.all)
-    if options.purge and not (options.yes or options.check) and not confirmed(consequence(zones, cloud.deployment), cloud.deployment):
+    if (
+        options.purge
+        and not (options.yes or options.check)
+        and not confirmed(consequence(zones, cloud.deployment), cloud.deployment)
+    ):
         print("Nothing was removed.")
         return 1
     arguments = ["--extra-vars", f"destroy={'zones' if options.all else ':'.join(zones)}"]

@@ -43,13 +43,17 @@ def rendered(deployment: Deployment, cloud: Cloud, zones: list[str]) -> dict[str
 
     rendering = Rendering(deployment.topology, {})
     if not deployment.secrets.is_file():
-        raise DeploymentError(f"there is no {deployment.secrets.relative_to(deployment.root)}, so no run has written anything yet")
+        raise DeploymentError(
+            f"there is no {deployment.secrets.relative_to(deployment.root)}, so no run has written anything yet"
+        )
     require_secrets_of_siblings(cloud)
     try:
         # as `vars_files` of a play reads them
         rendering.further = rendering.loader.load_from_file(str(deployment.secrets), trusted_as_template=True)
     except AnsibleError as why:
-        raise DeploymentError(f"{deployment.secrets}: cannot be read: {getattr(why, 'message', 'is it encrypted?')}") from None
+        raise DeploymentError(
+            f"{deployment.secrets}: cannot be read: {getattr(why, 'message', 'is it encrypted?')}"
+        ) from None
     found: dict[str, dict[str, Any]] = {}
     for name in zones:
         zone = cloud.zones[name]
@@ -105,7 +109,9 @@ def report(console: Console, findings: dict[str, list[dict[str, str]]], unseen: 
         console.print(table)
     for zone, why in sorted(unseen.items()):
         console.print(Text(f"warning: {zone} was not looked at: {why}"), soft_wrap=True)
-    count = f"files that differ: {len(rows)}, in {len({zone for zone, _one in rows})}" if rows else "nothing differs in any"
+    count = (
+        f"files that differ: {len(rows)}, in {len({zone for zone, _one in rows})}" if rows else "nothing differs in any"
+    )
     console.print(Text(f"{count} of {len(findings)} zones" if findings else "no zone was looked at"), soft_wrap=True)
 
 

@@ -54,7 +54,9 @@ def read(path: str | Path) -> str:
 def output(*argv: str) -> str | None:
     """What a command prints; None where it is not installed, fails, or takes longer than 20 s."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False, env={**os.environ, "LC_ALL": "C"})
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=20, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -156,7 +158,10 @@ def kernel_trials(parent: Path) -> dict[str, str | None]:
 
 def openvswitch() -> bool:
     """Whether the kernel has Open vSwitch's datapath, or a module of it that it could load."""
-    return Path("/sys/module/openvswitch").exists() or output("modprobe", "--dry-run", "--quiet", "openvswitch") is not None
+    return (
+        Path("/sys/module/openvswitch").exists()
+        or output("modprobe", "--dry-run", "--quiet", "openvswitch") is not None
+    )
 
 
 # The network -------------------------------------------------------------------------------------------------------------
@@ -176,12 +181,21 @@ def proxies(environment: Mapping[str, str]) -> list[list[str]]:
         if value and (host := urllib.parse.urlsplit(value if "//" in value else f"//{value}").hostname):
             hosts[name] = host
     known = resolve(set(hosts.values()))
-    return [[name, host, address] for name, host in hosts.items() for address in known[host][:1] if isinstance(known[host], list)]
+    return [
+        [name, host, address]
+        for name, host in hosts.items()
+        for address in known[host][:1]
+        if isinstance(known[host], list)
+    ]
 
 
 def package_hosts(folder: Path = Path("/etc/apt")) -> list[str]:
     """The hosts that Debian's packages come from, as apt's sources name them."""
-    files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*.list")), *sorted((folder / "sources.list.d").glob("*.sources"))]
+    files = [
+        folder / "sources.list",
+        *sorted((folder / "sources.list.d").glob("*.list")),
+        *sorted((folder / "sources.list.d").glob("*.sources")),
+    ]
     lines = [line for file in files for line in read(file).splitlines() if not line.lstrip().startswith("#")]
     return sorted({found[1] for line in lines for found in re.finditer(r"\bhttps?://(?:[^/\s@]*@)?([\w.-]+)", line)})
 
@@ -269,7 +283,9 @@ def ping(targets: list[dict[str, Any]], rounds: int = 3, seconds: float = 0.7) -
         return [{**one, "why": str(why.strerror)} for one in found]
     with icmp:
         icmp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
-        icmp.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << ICMP_REPLY | 1 << ICMP_UNREACHABLE)))
+        icmp.setsockopt(
+            SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << ICMP_REPLY | 1 << ICMP_UNREACHABLE))
+        )
         icmp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 2**24)
         for _round in range(rounds):
             for index, one in enumerate(found):
@@ -394,7 +410,11 @@ def system() -> dict[str, str]:
     """os-release(5), as far as it matters."""
     rows = (line.partition("=") for line in read("/etc/os-release").splitlines())
     values = {key: value.strip("\"'") for key, _equals, value in rows}
-    return {"id": values.get("ID", ""), "version": values.get("VERSION_ID", ""), "name": values.get("PRETTY_NAME", "an unknown system")}
+    return {
+        "id": values.get("ID", ""),
+        "version": values.get("VERSION_ID", ""),
+        "name": values.get("PRETTY_NAME", "an unknown system"),
+    }
 
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:
@@ -412,9 +432,14 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         "lxc": (output("lxc-info", "--version") or "").strip() or None,
         "cpus": len(os.sched_getaffinity(0)),
         "memory": memory_mib(
-            read("/proc/meminfo"), [read("/sys/fs/cgroup/memory.max"), read("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+            read("/proc/meminfo"),
+            [read("/sys/fs/cgroup/memory.max"), read("/sys/fs/cgroup/memory/memory.limit_in_bytes")],
         ),
-        "disk": {"free": disk.free // 2**20, "total": disk.total // 2**20, "type": (output("stat", "-f", "-c", "%T", str(parent)) or "").strip()},
+        "disk": {
+            "free": disk.free // 2**20,
+            "total": disk.total // 2**20,
+            "type": (output("stat", "-f", "-c", "%T", str(parent)) or "").strip(),
+        },
         "zones": zones(LXC),
         "missing_capabilities": missing_capabilities(read("/proc/self/status")),
         "unmapped_ids": [kind for kind in ("uid_map", "gid_map") if not maps_ids(read(f"/proc/self/{kind}"))],
@@ -434,7 +459,9 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
     }
     # A bridge takes the answers that come in at its ports.
     masters = {link["ifname"]: link.get("master") for link in found["links"]}
-    probes = [{**probe, "device": masters.get(probe["device"]) or probe["device"]} for probe in request.get("probes", [])]
+    probes = [
+        {**probe, "device": masters.get(probe["device"]) or probe["device"]} for probe in request.get("probes", [])
+    ]
     # What waits for others does so all at once, and while the trials are made; these in the thread that cleans up after itself.
     waits: dict[str, Callable[[], Any]] = {
         "names": lambda: resolve({hostname, *request.get("names", []), *found["package_hosts"]}),
@@ -455,7 +482,9 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
     if failed:
         raise failed[0]
     if late := waits.keys() - found.keys():
-        raise TimeoutError(f"{', '.join(sorted(late))}: no end within {LIMIT} s")  # nothing is taken for right that was not looked at
+        raise TimeoutError(
+            f"{', '.join(sorted(late))}: no end within {LIMIT} s"
+        )  # nothing is taken for right that was not looked at
     return found
 
 

@@ -75,10 +75,20 @@ def read_answer(text: str) -> dict[str, Any]:
         "platform": system.get("Live Image"),
         "cpus": int(system.get("CPU Online Count") or system.get("CPU Count") or 0),
         "memory": int(system.get("MiB of Memory") or 0),
-        "pool": {"size": _bytes(pool[1]) >> 20, "free": _bytes(pool[2]) >> 20, "health": pool[3]} if len(pool) == 4 else None,
-        "tags": {fields[0]: fields[3] for fields in (line.split(",") for line in parts["tags"].splitlines()) if len(fields) > 3},
+        "pool": {"size": _bytes(pool[1]) >> 20, "free": _bytes(pool[2]) >> 20, "health": pool[3]}
+        if len(pool) == 4
+        else None,
+        "tags": {
+            fields[0]: fields[3]
+            for fields in (line.split(",") for line in parts["tags"].splitlines())
+            if len(fields) > 3
+        },
         "ips": {link: one["ip4addr"] for link, one in links.items() if as_network(str(one.get("ip4addr")))},
-        "zones": {vm.get("alias", vm["uuid"]): vm["uuid"] for vm in json.loads(parts["vms"] or "[]") if "zonestack.deployment" in vm.get("tags", {})},
+        "zones": {
+            vm.get("alias", vm["uuid"]): vm["uuid"]
+            for vm in json.loads(parts["vms"] or "[]")
+            if "zonestack.deployment" in vm.get("tags", {})
+        },
         "hostname": system.get("Hostname", ""),
         "machine": system.get("UUID") or parts["sysinfo"],
         "machine_id": "",
@@ -102,10 +112,14 @@ def judge_global_zone(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """Everything of one host that is not as the topology wants it."""
     if facts["zone"] != "global" or not facts["platform"]:
         what = f"this is zone {facts['zone']}" if facts["zone"] not in ("", "global") else "this is no SmartOS"
-        yield Finding("system", f"{what}, and backend is smartos", "give the address of a global zone of SmartOS, or backend: lxc")
+        yield Finding(
+            "system", f"{what}, and backend is smartos", "give the address of a global zone of SmartOS, or backend: lxc"
+        )
         return
     if not facts["root"]:
-        yield Finding("user", "the user is not root", "say user: root of this host in topology.yml; a global zone has no sudo")
+        yield Finding(
+            "user", "the user is not root", "say user: root of this host in topology.yml; a global zone has no sudo"
+        )
         return
     if facts["platform"] < PLATFORM:
         yield Finding(
@@ -121,7 +135,11 @@ def judge_global_zone(facts: Facts, needs: Needs) -> Iterator[Finding]:
     for bridge in needs.bridges:
         for link, address in facts["ips"].items():
             # what a run makes is named after its NIC tag
-            if link != f"{bridge.name}_gz0" and address != bridge.address and ipaddress.IPv4Address(address) in ipaddress.IPv4Network(bridge.cidr):
+            if (
+                link != f"{bridge.name}_gz0"
+                and address != bridge.address
+                and ipaddress.IPv4Address(address) in ipaddress.IPv4Network(bridge.cidr)
+            ):
                 what = f"network {bridge.network} ({bridge.cidr}) overlaps address {address} of {link}"
                 yield Finding("network", what, "give the network another cidr in topology.yml")
 
@@ -129,10 +147,21 @@ def judge_global_zone(facts: Facts, needs: Needs) -> Iterator[Finding]:
 def judge_python(facts: Facts) -> Iterator[Finding]:
     """A run installs Python, where there is something to install it with."""
     if facts["python"] is None:
-        yield Finding("python", "there is neither Python nor pkgsrc below /opt/tools, nor /smartdc/bin/pkgsrc-setup", "install pkgsrc's tools set there")
-    elif facts["python"] != UNPREPARED and tuple(int(number) for number in re.findall(r"\d+", facts["python"])[:2]) < PYTHON:
+        yield Finding(
+            "python",
+            "there is neither Python nor pkgsrc below /opt/tools, nor /smartdc/bin/pkgsrc-setup",
+            "install pkgsrc's tools set there",
+        )
+    elif (
+        facts["python"] != UNPREPARED
+        and tuple(int(number) for number in re.findall(r"\d+", facts["python"])[:2]) < PYTHON
+    ):
         least = ".".join(map(str, PYTHON))
-        yield Finding("python", f"the one of /opt/tools is {facts['python']}", f"install {least} or newer, and have /opt/tools/bin/python3 lead to it")
+        yield Finding(
+            "python",
+            f"the one of /opt/tools is {facts['python']}",
+            f"install {least} or newer, and have /opt/tools/bin/python3 lead to it",
+        )
 
 
 def judge_pool(facts: Facts, needs: Needs) -> Iterator[Finding]:
@@ -140,12 +169,25 @@ def judge_pool(facts: Facts, needs: Needs) -> Iterator[Finding]:
     pool, quotas = facts["pool"], sum(zone.quota for zone in needs.zones) * 1024
     need = DISK_MIB_DEPLOYED if facts["zones"] else needs.disk
     if pool is None:
-        yield Finding("disk", f"there is no pool {POOL}", "set the machine up as SmartOS asks at its first boot; not as one without disks (noimport)")
+        yield Finding(
+            "disk",
+            f"there is no pool {POOL}",
+            "set the machine up as SmartOS asks at its first boot; not as one without disks (noimport)",
+        )
         return
     if pool["health"] != "ONLINE":
-        yield Finding("disk", f"pool {POOL} is {pool['health']}", f"zpool status {POOL}", fatal=pool["health"] not in ("DEGRADED",))
+        yield Finding(
+            "disk",
+            f"pool {POOL} is {pool['health']}",
+            f"zpool status {POOL}",
+            fatal=pool["health"] not in ("DEGRADED",),
+        )
     if pool["free"] < need:
-        yield Finding("disk", f"{pool['free']} MiB are free in pool {POOL}, and {need} MiB are needed", "free some (imgadm vacuum), or add disks")
+        yield Finding(
+            "disk",
+            f"{pool['free']} MiB are free in pool {POOL}, and {need} MiB are needed",
+            "free some (imgadm vacuum), or add disks",
+        )
     elif pool["size"] < quotas:
         yield Finding(
             "disk",
@@ -159,7 +201,9 @@ def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """Memory and processors against what is placed on the host. Memory that is not there is paged out, which is slow."""
     yield from judge_memory(facts["memory"], needs, "the host pages")
     if facts["cpus"] < needs.cpus:
-        yield Finding("cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors")
+        yield Finding(
+            "cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors"
+        )
 
 
 def judge_tags(facts: Facts, needs: Needs) -> Iterator[Finding]:
@@ -169,7 +213,9 @@ def judge_tags(facts: Facts, needs: Needs) -> Iterator[Finding]:
         if kind is None and not bridge.name.startswith("zs_"):
             known = names(sorted(facts["tags"])) or "none"
             fix = f"nictagadm add {bridge.name} MAC, with the NIC that leads to the other hosts; or name one that is there as bridge in topology.yml"
-            yield Finding("network", f"network {bridge.network}: there is no NIC tag {bridge.name} (there are: {known})", fix)
+            yield Finding(
+                "network", f"network {bridge.network}: there is no NIC tag {bridge.name} (there are: {known})", fix
+            )
         elif kind == "etherstub" and not bridge.name.startswith("zs_"):
             yield Finding(
                 "network",

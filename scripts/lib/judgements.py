@@ -127,19 +127,27 @@ def judge_system(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """The system, and the versions of what a run finds there."""
     system = facts["system"]
     if system["version"] not in SYSTEMS.get(system["id"], ()):
-        yield Finding("system", f"this is {system['name']}", "use Debian 12 or 13 (Ubuntu and others are not supported yet)")
+        yield Finding(
+            "system", f"this is {system['name']}", "use Debian 12 or 13 (Ubuntu and others are not supported yet)"
+        )
     if facts["architecture"] != ARCHITECTURE:
         yield Finding(
             "architecture",
             f"{facts['architecture']}, and {'the image of hypervisors is' if needs.hypervisor else 'everything was tried'} for {ARCHITECTURE}",
-            "place hypervisors on hosts of that architecture" if needs.hypervisor else "use such a machine, or try it and tell",
+            "place hypervisors on hosts of that architecture"
+            if needs.hypervisor
+            else "use such a machine, or try it and tell",
             fatal=needs.hypervisor,
         )
     least = ".".join(map(str, PYTHON))
     if tuple(int(number) for number in re.findall(r"\d+", facts["python"])[:2]) < PYTHON:
         yield Finding("python", f"/usr/bin/python3 is {facts['python']}", f"have Debian's own there, {least} or newer")
     if facts["lxc"] and int(facts["lxc"].split(".")[0]) < LXC_VERSION:
-        yield Finding("lxc", f"version {facts['lxc']} is installed", f"install {LXC_VERSION} or newer, as Debian 12 and 13 have it")
+        yield Finding(
+            "lxc",
+            f"version {facts['lxc']} is installed",
+            f"install {LXC_VERSION} or newer, as Debian 12 and 13 have it",
+        )
 
 
 def judge_memory(memory: int, needs: Needs, otherwise: str) -> Iterator[Finding]:
@@ -148,7 +156,9 @@ def judge_memory(memory: int, needs: Needs, otherwise: str) -> Iterator[Finding]
     largest = max(zones, key=lambda zone: zone.memory, default=None)
     together = sum(zone.memory for zone in zones)
     if memory < needs.memory * SLACK:
-        yield Finding("memory", f"{memory} MiB, and {needs.purpose} needs {needs.memory} MiB", "give the machine more memory")
+        yield Finding(
+            "memory", f"{memory} MiB, and {needs.purpose} needs {needs.memory} MiB", "give the machine more memory"
+        )
     elif largest and memory < largest.memory * SLACK:
         yield Finding(
             "memory",
@@ -166,9 +176,13 @@ def judge_memory(memory: int, needs: Needs, otherwise: str) -> Iterator[Finding]
 
 def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """Processors, memory and disk against what is placed there."""
-    widest = max((zone for zone in needs.zones if zone.vcpus > facts["cpus"]), key=lambda zone: zone.vcpus, default=None)
+    widest = max(
+        (zone for zone in needs.zones if zone.vcpus > facts["cpus"]), key=lambda zone: zone.vcpus, default=None
+    )
     if facts["cpus"] < needs.cpus:
-        yield Finding("cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors")
+        yield Finding(
+            "cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors"
+        )
     elif widest:
         yield Finding(
             "cpus",
@@ -182,7 +196,9 @@ def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
     need = DISK_MIB_DEPLOYED if facts["zones"] else needs.disk
     if disk["free"] < need:
         yield Finding(
-            "disk", f"{disk['free']} MiB are free below {LXC}, and {need} MiB are needed", f"free some, or mount a larger disk at {LXC}"
+            "disk",
+            f"{disk['free']} MiB are free below {LXC}, and {need} MiB are needed",
+            f"free some, or mount a larger disk at {LXC}",
         )
     elif disk["total"] < quotas:
         yield Finding(
@@ -227,7 +243,11 @@ def judge_kernel(facts: Facts, needs: Needs) -> Iterator[Finding]:
     if needs.store == "overlay" and facts["trials"]["overlay"] is not None:
         yield no_overlay(facts["trials"]["overlay"], True)
     if needs.store == "btrfs" and facts["disk"]["type"] != "btrfs":
-        yield Finding("store", f"btrfs is asked for, and {LXC} lies on {facts['disk']['type']}", f"mount a btrfs at {LXC}, or take another store")
+        yield Finding(
+            "store",
+            f"btrfs is asked for, and {LXC} lies on {facts['disk']['type']}",
+            f"mount a btrfs at {LXC}, or take another store",
+        )
     if not needs.hypervisor:
         return
     if not facts["openvswitch"]:
@@ -239,8 +259,17 @@ def judge_kernel(facts: Facts, needs: Needs) -> Iterator[Finding]:
         )
     for device in (path for path in needs.devices if not facts["devices"].get(path)):
         slower = "instances are emulated, which is slow" if device == "/dev/kvm" else "instances are slower"
-        fix = "use a machine with KVM, or turn on nested virtualisation, and load the module" if device == "/dev/kvm" else "load its module"
-        yield Finding("device", f"there is no {device}{'' if device in DEVICES else f', so {slower}'}", DEVICES.get(device, fix), fatal=device in DEVICES)
+        fix = (
+            "use a machine with KVM, or turn on nested virtualisation, and load the module"
+            if device == "/dev/kvm"
+            else "load its module"
+        )
+        yield Finding(
+            "device",
+            f"there is no {device}{'' if device in DEVICES else f', so {slower}'}",
+            DEVICES.get(device, fix),
+            fatal=device in DEVICES,
+        )
 
 
 def no_overlay(why: str, wanted: bool) -> Finding:
@@ -338,7 +367,9 @@ def is_own(device: object, bridges: Collection[str]) -> bool:
 def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """What is in the way of the deployment's bridges, their networks and addresses on one machine."""
     if not facts["links"]:
-        yield Finding("network", "ip(8) is not installed, so its networks could not be looked at", "apt-get install iproute2")
+        yield Finding(
+            "network", "ip(8) is not installed, so its networks could not be looked at", "apt-get install iproute2"
+        )
         return
     links = {link["ifname"]: link for link in facts["links"]}
     own = [bridge.name for bridge in needs.bridges]
@@ -365,8 +396,14 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
         for address, _prefix in addresses_of(link):
             owner = needs.taken.get(address)
             if owner and not is_own(name, own):
-                yield Finding("address", f"{address}, which is {owner}, is this machine's own on {name}", f"ip address del {address} dev {name}")
-    yield from judge_listeners(facts, needs, {address for link in links.values() for address, _prefix in addresses_of(link)})
+                yield Finding(
+                    "address",
+                    f"{address}, which is {owner}, is this machine's own on {name}",
+                    f"ip address del {address} dev {name}",
+                )
+    yield from judge_listeners(
+        facts, needs, {address for link in links.values() for address, _prefix in addresses_of(link)}
+    )
 
 
 def judge_links(links: Mapping[str, Mapping[str, Any]], declared: Mapping[str, str]) -> Iterator[Finding]:
@@ -375,12 +412,22 @@ def judge_links(links: Mapping[str, Mapping[str, Any]], declared: Mapping[str, s
         there = links.get(name)
         have = ((there or {}).get("linkinfo") or {}).get("info_kind")
         if kind == "physical" and not there:
-            yield Finding("links", f"there is no interface {name} (there are: {names(links.keys() - {'lo'}, 8)})", "correct links: in topology.yml, or plug it in")
+            yield Finding(
+                "links",
+                f"there is no interface {name} (there are: {names(links.keys() - {'lo'}, 8)})",
+                "correct links: in topology.yml, or plug it in",
+            )
         elif kind != "physical" and there and have != kind:
-            yield Finding("links", f"{name} is to be a {kind}, and is the name of {have or 'an interface of the machine'}", "give the link another name")
+            yield Finding(
+                "links",
+                f"{name} is to be a {kind}, and is the name of {have or 'an interface of the machine'}",
+                "give the link another name",
+            )
 
 
-def judge_ports(bridge: Bridge, links: Mapping[str, Mapping[str, Any]], routes: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+def judge_ports(
+    bridge: Bridge, links: Mapping[str, Mapping[str, Any]], routes: Iterable[Mapping[str, Any]]
+) -> Iterator[Finding]:
     """The ways out of a bridge: the interface that it is to have, and the ports that it has."""
     label = f"network {bridge.network}"
     if bridge.interface and bridge.interface not in links:
@@ -481,7 +528,9 @@ def judge_identities(facts: Mapping[str, Facts]) -> Iterator[Finding]:
     for same in machines.values():
         if len(same) > 1:
             yield Finding(
-                "identity", f"{' and '.join(same)} are one machine", "give each host of topology.yml the address of its own, or take one away"
+                "identity",
+                f"{' and '.join(same)} are one machine",
+                "give each host of topology.yml the address of its own, or take one away",
             )
     ids: dict[str, list[str]] = {}
     for same in machines.values():
@@ -503,7 +552,11 @@ def judge_names(facts: Mapping[str, Facts], hosts: Mapping[str, str], further: C
     """
     meant: dict[str, list[str]] = {}
     for name in hosts.values():
-        told: list[list[str]] = [one["names"][name] for host, one in facts.items() if hosts.get(host) != name and isinstance(one["names"].get(name), list)]
+        told: list[list[str]] = [
+            one["names"][name]
+            for host, one in facts.items()
+            if hosts.get(host) != name and isinstance(one["names"].get(name), list)
+        ]
         if told:
             meant[name] = max(told, key=told.count)
     for host, one in facts.items():
@@ -511,15 +564,26 @@ def judge_names(facts: Mapping[str, Facts], hosts: Mapping[str, str], further: C
             known = one["names"].get(name)
             if isinstance(known, str):
                 yield Finding(
-                    "dns", f"it does not know {name} ({known})", "set /etc/resolv.conf right, or name it in /etc/hosts", host=host, fatal=name not in further
+                    "dns",
+                    f"it does not know {name} ({known})",
+                    "set /etc/resolv.conf right, or name it in /etc/hosts",
+                    host=host,
+                    fatal=name not in further,
                 )
             elif known and name in meant and hosts.get(host) != name and known != meant[name]:
                 yield Finding(
-                    "dns", f"it takes {name} for {', '.join(known)}, others for {', '.join(meant[name])}", "look at /etc/hosts there", host=host
+                    "dns",
+                    f"it takes {name} for {', '.join(known)}, others for {', '.join(meant[name])}",
+                    "look at /etc/hosts there",
+                    host=host,
                 )
         if isinstance(one["names"].get(one["hostname"]), str):
             yield Finding(
-                "dns", f"it does not know its own name {one['hostname']}", f"add `127.0.1.1 {one['hostname']}` to /etc/hosts", host=host, fatal=False
+                "dns",
+                f"it does not know its own name {one['hostname']}",
+                f"add `127.0.1.1 {one['hostname']}` to /etc/hosts",
+                host=host,
+                fatal=False,
             )
         lost = [name for name in one["package_hosts"] if isinstance(one["names"].get(name), str)]
         if lost and not one["proxies"]:
@@ -532,13 +596,18 @@ def judge_names(facts: Mapping[str, Facts], hosts: Mapping[str, str], further: C
             )
 
 
-def judge_reach(facts: Mapping[str, Facts], networks: Mapping[str, Mapping[str, str]], bridges: Mapping[str, str]) -> Iterator[Finding]:
+def judge_reach(
+    facts: Mapping[str, Facts], networks: Mapping[str, Mapping[str, str]], bridges: Mapping[str, str]
+) -> Iterator[Finding]:
     """Hosts that do not reach one another on a network, or not with packets of the size that the network claims.
 
     :param networks: by network, the hosts' own addresses in it; ``bridges`` the network's bridge.
     """
     facts = {name: one for name, one in facts.items() if one["links"]}
-    have = {name: {address for link in one["links"] for address, _prefix in addresses_of(link)} for name, one in facts.items()}
+    have = {
+        name: {address for link in one["links"] for address, _prefix in addresses_of(link)}
+        for name, one in facts.items()
+    }
     for network, addresses in networks.items():
         there = [host for host in facts if addresses.get(host) in have[host]]
         if len(facts) > 1 and len(there) < len(facts):
@@ -553,10 +622,17 @@ def judge_reach(facts: Mapping[str, Facts], networks: Mapping[str, Mapping[str, 
         yield from judge_network(network, addresses, {host: facts[host] for host in there}, bridges[network])
 
 
-def judge_network(network: str, addresses: Mapping[str, str], facts: Mapping[str, Facts], bridge: str) -> Iterator[Finding]:
+def judge_network(
+    network: str, addresses: Mapping[str, str], facts: Mapping[str, Facts], bridge: str
+) -> Iterator[Finding]:
     """One network, on which these hosts have their addresses. A host tells of those only that it did not reach, or not with large packets."""
     hosts = {addresses[host]: host for host in facts}
-    pings = {(host, hosts[one["address"]]): one for host, told in facts.items() for one in told["pings"] if one["address"] in hosts}
+    pings = {
+        (host, hosts[one["address"]]): one
+        for host, told in facts.items()
+        for one in told["pings"]
+        if one["address"] in hosts
+    }
     lost = {pair: one["why"] or "no answer" for pair, one in pings.items() if not one["small"]}
     short = {pair: one["why"] or "no answer" for pair, one in pings.items() if one["small"]}
 
@@ -570,7 +646,11 @@ def judge_network(network: str, addresses: Mapping[str, str], facts: Mapping[str
         yield cut_off(facts, "no host reaches any other", next(iter(lost.values())))
         return
     for host, others, every in in_common(lost, list(facts)):
-        what = f"{addresses[host]} and {names(others)} do not reach one another" if every else f"{addresses[host]} does not answer {names(others)}"
+        what = (
+            f"{addresses[host]} and {names(others)} do not reach one another"
+            if every
+            else f"{addresses[host]} does not answer {names(others)}"
+        )
         yield cut_off([host, *(others if not every or len(facts) == 2 else [])], what, lost[others[0], host], host)
     for host, others, _every in in_common(short, list(facts)):
         size = pings[others[0], host]["mtu"]
@@ -598,10 +678,16 @@ def in_common(pairs: Collection[tuple[str, str]], hosts: list[str]) -> Iterator[
 
 def uplinks(facts: Facts, bridge: str) -> list[str]:
     """The ports of a bridge that are no zone's."""
-    return [link["ifname"] for link in facts["links"] if link.get("master") == bridge and not ZONE_PORT.fullmatch(link["ifname"])]
+    return [
+        link["ifname"]
+        for link in facts["links"]
+        if link.get("master") == bridge and not ZONE_PORT.fullmatch(link["ifname"])
+    ]
 
 
-def judge_answers(facts: Mapping[str, Facts], owners: Mapping[str, str], macs: Mapping[str, Collection[str]]) -> Iterator[Finding]:
+def judge_answers(
+    facts: Mapping[str, Facts], owners: Mapping[str, str], macs: Mapping[str, Collection[str]]
+) -> Iterator[Finding]:
     """Addresses that the deployment gives away, and that somebody else has.
 
     :param owners: whose each address is, in words.
@@ -611,7 +697,11 @@ def judge_answers(facts: Mapping[str, Facts], owners: Mapping[str, str], macs: M
     for host, one in facts.items():
         for address, mac in one["answers"].items():
             right = macs.get(address, ())
-            if address in owners and mac not in right and not any(one.endswith(":") and mac.startswith(one) for one in right):
+            if (
+                address in owners
+                and mac not in right
+                and not any(one.endswith(":") and mac.startswith(one) for one in right)
+            ):
                 heard.setdefault((address, mac), []).append(host)
     for (address, mac), hosts in sorted(heard.items()):
         yield Finding(
@@ -644,11 +734,31 @@ NO_PYTHON, NO_SUDO = 81, 82
 """Exit codes with which the command that starts facts.py says that it could not."""
 
 REFUSALS = (
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key is another than known_hosts has", "find out why; then ssh-keygen -R {at}, and log in once by hand"),
-    ("Host key verification failed", "its host key is not known here", "log in once by hand, ssh {to}, and compare the key with that of the machine"),
-    ("Permission denied", "it does not let us in with the keys that there are here", "ssh-copy-id {to}, or name the right user and key (ssh_config(5))"),
-    ("Could not resolve hostname", "nobody knows the name {at}", "give the right address in topology.yml, or name it in /etc/hosts"),
-    ("Connection refused", "nothing listens there at the port of SSH", "start sshd on it, or give the right port in topology.yml"),
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "its host key is another than known_hosts has",
+        "find out why; then ssh-keygen -R {at}, and log in once by hand",
+    ),
+    (
+        "Host key verification failed",
+        "its host key is not known here",
+        "log in once by hand, ssh {to}, and compare the key with that of the machine",
+    ),
+    (
+        "Permission denied",
+        "it does not let us in with the keys that there are here",
+        "ssh-copy-id {to}, or name the right user and key (ssh_config(5))",
+    ),
+    (
+        "Could not resolve hostname",
+        "nobody knows the name {at}",
+        "give the right address in topology.yml, or name it in /etc/hosts",
+    ),
+    (
+        "Connection refused",
+        "nothing listens there at the port of SSH",
+        "start sshd on it, or give the right port in topology.yml",
+    ),
     ("timed out", "it does not answer", "is it on, is {at} its address, and does no firewall drop SSH?"),
     ("No route to host", "there is no way to it", "is it on, and is {at} its address?"),
     ("Network is unreachable", "there is no way to it", "is {at} its address, and has this machine a route there?"),
@@ -660,12 +770,26 @@ def judge_silence(rc: int, said: str, at: str, to: str) -> Finding:
     """Why a host told nothing: what its SSH, its sudo or its Python said."""
     last = (said.strip().splitlines() or ["no message"])[-1]
     if rc < 0:
-        return Finding("ssh", "it let us in, and then told nothing until the time was up", f"look at its load and its disks: ssh {to} uptime")
+        return Finding(
+            "ssh",
+            "it let us in, and then told nothing until the time was up",
+            f"look at its load and its disks: ssh {to} uptime",
+        )
     if rc == NO_PYTHON:
-        return Finding("python", "there is no /usr/bin/python3, so nothing else could be looked at", "apt-get install python3")
+        return Finding(
+            "python", "there is no /usr/bin/python3, so nothing else could be looked at", "apt-get install python3"
+        )
     if rc == NO_SUDO:
-        return Finding("sudo", f"it asks for a password, or is not there ({last})", "let that user become root without one (NOPASSWD in sudoers(5))")
+        return Finding(
+            "sudo",
+            f"it asks for a password, or is not there ({last})",
+            "let that user become root without one (NOPASSWD in sudoers(5))",
+        )
     for words, what, fix in REFUSALS:
         if words in said:
             return Finding("ssh", what.format(at=at, to=to), fix.format(at=at, to=to))
-    return Finding("ssh" if rc == 255 else "facts", f"the program that asks it did not come to its end ({last})", f"try by hand: ssh {to} python3 --version")
+    return Finding(
+        "ssh" if rc == 255 else "facts",
+        f"the program that asks it did not come to its end ({last})",
+        f"try by hand: ssh {to} python3 --version",
+    )

@@ -168,4 +168,3 @@ def draw() -> Scene:
         scene.add(*(Text(x + 28, y + 18 + 16 * at, line, "soft small") for at, line in enumerate(lines)))
     scene.height = LEGEND + 44 + 72 + 60
     return scene
-

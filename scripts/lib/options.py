@@ -24,7 +24,9 @@ STEPS = {
 """The steps in their order, each the playbook of its name, and what it makes so."""
 
 
-def command(name: str, description: str, epilog: str, usage: str | None = None, one: bool = True) -> argparse.ArgumentParser:
+def command(
+    name: str, description: str, epilog: str, usage: str | None = None, one: bool = True
+) -> argparse.ArgumentParser:
     """The beginning of every command: its name, its words, and, where it is about one, which deployment."""
     made = argparse.ArgumentParser(
         prog=f"scripts/{name}.sh",
@@ -67,7 +69,9 @@ exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupte
     made.add_argument("--check", action="store_true", help="say what would change, change nothing")
     made.add_argument("--diff", action="store_true", help="show the changes (secrets never)")
     made.add_argument(
-        "--plan", action="store_true", help="say by host and zone what would be created, rebuilt, changed and restarted; change nothing"
+        "--plan",
+        action="store_true",
+        help="say by host and zone what would be created, rebuilt, changed and restarted; change nothing",
     )
     made.add_argument("--json", action="store_true", help="with --plan: print it as JSON")
     made.add_argument(
@@ -126,12 +130,19 @@ exit code: 0 when nothing of it is left, Ansible's (1, 2, 4) when not, 130 when 
     made.add_argument("host", metavar="HOST", help="its name in topology.yml")
     made.add_argument("--dead", action="store_true", help="it does not answer and never will again")
     made.add_argument(
-        "--lose", action="append", default=[], metavar="COMPONENT",
+        "--lose",
+        action="append",
+        default=[],
+        metavar="COMPONENT",
         help="let the data of this component go that is nowhere else, such as glance's images; repeatable",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
-    made.add_argument("--check", action="store_true", help="see that it can go, say what would be done on it, change nothing")
-    made.add_argument("--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it")
+    made.add_argument(
+        "--check", action="store_true", help="see that it can go, say what would be done on it, change nothing"
+    )
+    made.add_argument(
+        "--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it"
+    )
     return made
 
 
@@ -236,7 +247,14 @@ exit code: 0 without drift, 1 with drift, 2 when they cannot be compared
     made.add_argument("theirs", metavar="OTHER", help="likewise; its machines, names and sizes are those to compare on")
     made.add_argument("--all", action="store_true", help="print every difference by itself, with both values")
     made.add_argument("--json", action="store_true", help="print all differences as JSON instead, and write no page")
-    made.add_argument("--rules", action="append", default=[], type=Path, metavar="FILE", help="further rules, which come first; repeatable")
+    made.add_argument(
+        "--rules",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="further rules, which come first; repeatable",
+    )
     made.add_argument("--output", type=Path, metavar="DIR", help="where parity.html goes (default: logs/DEPLOYMENT)")
     return made
 
@@ -280,7 +298,9 @@ exit code: 0 without problems, warnings or not; 1 with problems; 2 when topology
 """,
         one=False,
     )
-    made.add_argument("deployment", nargs="?", default="aio", metavar="DEPLOYMENT", help="folder below inventory/ (default: aio)")
+    made.add_argument(
+        "deployment", nargs="?", default="aio", metavar="DEPLOYMENT", help="folder below inventory/ (default: aio)"
+    )
     made.add_argument("--json", action="store_true", help="print the findings as JSON")
     return made
 

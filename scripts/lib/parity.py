@@ -79,10 +79,20 @@ class Rules:
             raise DeploymentError(f"--rules {path}: must be a mapping with these keys: {', '.join(known)}")
         for name, pattern in (("topology", "path"), ("keys", "key"), ("backends", "key"), ("features", "feature")):
             for index, rule in enumerate(data.get(name) or []):
-                if not isinstance(rule, dict) or not {pattern, "class", "why"} <= set(rule) <= {pattern, "class", "why", "file", "component"}:
-                    raise DeploymentError(f"--rules {path}: {name}[{index}]: write {{{pattern}: .., class: .., why: ..}}")
+                if not isinstance(rule, dict) or not {pattern, "class", "why"} <= set(rule) <= {
+                    pattern,
+                    "class",
+                    "why",
+                    "file",
+                    "component",
+                }:
+                    raise DeploymentError(
+                        f"--rules {path}: {name}[{index}]: write {{{pattern}: .., class: .., why: ..}}"
+                    )
                 if rule["class"] not in CLASSES:
-                    raise DeploymentError(f"--rules {path}: {name}[{index}].class: {rule['class']!r} is none of {', '.join(CLASSES)}")
+                    raise DeploymentError(
+                        f"--rules {path}: {name}[{index}].class: {rule['class']!r} is none of {', '.join(CLASSES)}"
+                    )
             getattr(self, name).extend(data.get(name) or [])
         self.identity = {**(data.get("identity") or {}), **self.identity}
         self.consequence = self.consequence or data.get("consequence") or {}
@@ -106,7 +116,11 @@ class Rules:
     @staticmethod
     def _of_file(rules: Iterable[Raw], component: str, file: str, key: str) -> Raw | None:
         for rule in rules:
-            if fnmatchcase(component, rule.get("component", "*")) and fnmatchcase(file, rule.get("file", "*")) and fnmatchcase(key, rule["key"]):
+            if (
+                fnmatchcase(component, rule.get("component", "*"))
+                and fnmatchcase(file, rule.get("file", "*"))
+                and fnmatchcase(key, rule["key"])
+            ):
                 return rule
         return None
 
@@ -144,7 +158,9 @@ class Side:
         self.computed = computed
         self.secrets = secrets
         # Nor does it read those of deployments that share a Keystone.
-        siblings = dict.fromkeys(computed.stack["identity"]["secrets"], {**secrets, "keystone": {"admin_password": "of another deployment"}})
+        siblings = dict.fromkeys(
+            computed.stack["identity"]["secrets"], {**secrets, "keystone": {"admin_password": "of another deployment"}}
+        )
         self.rendering = Rendering(topology, {"secrets": secrets, "__siblings": siblings})
 
     @cached_property
@@ -160,7 +176,9 @@ class Side:
         tree = self.rendering.tree(variables)
         found: Files = {}
         for entry in tree["directories"]:
-            found[entry["path"] + "/"] = _single({"(owner and mode)": f"{entry['owner']}:{entry['group']} {entry['mode']}"}, symbols)
+            found[entry["path"] + "/"] = _single(
+                {"(owner and mode)": f"{entry['owner']}:{entry['group']} {entry['mode']}"}, symbols
+            )
         for entry in tree["files"]:
             own = _single({"(owner and mode)": f"{entry['owner']}:{entry['group']} {entry['mode']}"}, symbols)
             found[entry["path"]] = {**own, **settings(entry["content"], symbols, entry["secret"])}
@@ -170,7 +188,10 @@ class Side:
         service = variables["service"]
         for name, facts in (
             ("(daemons)", daemons),
-            ("(zone)", {**{key: zone[key] for key in OF_A_ZONE}, "networks": dict(enumerate(map(_network, zone["networks"])))}),
+            (
+                "(zone)",
+                {**{key: zone[key] for key in OF_A_ZONE}, "networks": dict(enumerate(map(_network, zone["networks"])))},
+            ),
             ("(service)", {key: templar.template(service.get(key)) for key in OF_A_SERVICE}),
         ):
             found[name] = _single(dict(leaves(facts)), symbols)
@@ -180,7 +201,11 @@ class Side:
 def _network(network: Raw) -> Raw:
     """An interface of a zone with the range of its network, which has a meaning, in place of the range's length."""
     facts = {key: value for key, value in network.items() if key != "prefix"}
-    return {**facts, "range": str(ip_interface(f"{network['address']}/{network['prefix']}").network)} if network.get("address") else facts
+    return (
+        {**facts, "range": str(ip_interface(f"{network['address']}/{network['prefix']}").network)}
+        if network.get("address")
+        else facts
+    )
 
 
 def _single(facts: Mapping[str, Any], symbols: Symbols) -> Settings:
@@ -205,7 +230,10 @@ def symbols_of(computed: Any, secrets: Raw) -> dict[str, tuple[str, str]]:
             found |= dict.fromkeys((zone.name, zone.uuid, zone.mac), ("zone", f"{component}·{number}"))
             found[zone.address] = ("address", f"{component}·{number}")
             for name, one in (zone.networks or {}).items():
-                found |= {one["address"]: ("address", f"{component}·{number}·{name}"), one["mac"]: ("zone", f"{component}·{number}")}
+                found |= {
+                    one["address"]: ("address", f"{component}·{number}·{name}"),
+                    one["mac"]: ("zone", f"{component}·{number}"),
+                }
             found |= dict.fromkeys((zone.provider or {}).values(), ("zone", f"{component}·{number}"))
     found |= dict.fromkeys(stack["vip"].values(), ("entry", ""))
     return found
@@ -257,7 +285,10 @@ def moved(mine: Path, theirs: Path, other: Any, rules: Rules) -> Iterator[Path]:
     # A region is compared as if it were alone: the others' folders are not beside it there.
     data.pop("identity", None)
     # Service files stay where they are, because recipes name the files beside them by their paths.
-    folders = [mine.parent / "services", *(mine.parent / Path(path).expanduser() for path in written.get("services_path") or [])]
+    folders = [
+        mine.parent / "services",
+        *(mine.parent / Path(path).expanduser() for path in written.get("services_path") or []),
+    ]
     data["services_path"] = [str(folder.resolve()) for folder in folders if folder.is_dir()]
     with tempfile.TemporaryDirectory(prefix="zonestack-parity-") as folder:
         path = Path(folder, "topology.yml")
@@ -280,7 +311,9 @@ class Comparison:
                 between = compute(path)
             except DeploymentError as why:
                 text = str(why).replace(str(path), "topology.yml")
-                raise DeploymentError(f"{mine.name} as it would be on the machines of {theirs.name} is refused: {text}") from None
+                raise DeploymentError(
+                    f"{mine.name} as it would be on the machines of {theirs.name} is refused: {text}"
+                ) from None
             secrets = throw_away(other, between)
             self.theirs = Side(theirs.topology, other, secrets)
             # The same deployment twice has the same secrets.
@@ -290,7 +323,13 @@ class Comparison:
             self.both = Symbols({**symbols_of(computed, self.mine.secrets), **symbols_of(other, secrets)})
             self.differences = sorted(
                 {*self._topology(), *self._deployed(), *self._configuration(), *self._features()},
-                key=lambda one: (CLASSES.index(one.kind), list(QUESTIONS).index(one.question), one.where, one.file, one.key),
+                key=lambda one: (
+                    CLASSES.index(one.kind),
+                    list(QUESTIONS).index(one.question),
+                    one.where,
+                    one.file,
+                    one.key,
+                ),
             )
 
     @property
@@ -305,7 +344,9 @@ class Comparison:
         for computed in (self.mine.computed, self.theirs.computed):
             data = encode(computed.topology)
             data["deployment"] = computed.stack["deployment"]
-            sides.append({key: item for key, item in data.items() if key not in ("plugin", "services", "services_path")})
+            sides.append(
+                {key: item for key, item in data.items() if key not in ("plugin", "services", "services_path")}
+            )
         yield from self._inputs(sides[0], sides[1], ())
 
     def _inputs(self, mine: Raw, theirs: Raw, path: tuple[str, ...]) -> Iterator[Difference]:
@@ -318,7 +359,9 @@ class Comparison:
                 yield from self._inputs(one, other, here)
                 continue
             known = explained(rule, key in mine and key in theirs)
-            kind, why = (rule["class"], rule["why"]) if rule and (known or rule["class"] == "drift") else ("drift", UNEXPLAINED)
+            kind, why = (
+                (rule["class"], rule["why"]) if rule and (known or rule["class"] == "drift") else ("drift", UNEXPLAINED)
+            )
             yield Difference("deployed", kind, "", "topology.yml", ".".join(here), brief(one), brief(other), why)
 
     def _deployed(self) -> Iterator[Difference]:
@@ -327,8 +370,18 @@ class Comparison:
         for component in {**mine.services, **theirs.services}:
             if component not in mine.services or component not in theirs.services:
                 known = self.rules.input(("services", component))
-                kind, why = (known["class"], known["why"]) if known and explained(known, False) else ("drift", UNEXPLAINED)
-                yield Difference("deployed", kind, component, "", "component", *presence(component, mine.services, theirs.services), why)
+                kind, why = (
+                    (known["class"], known["why"]) if known and explained(known, False) else ("drift", UNEXPLAINED)
+                )
+                yield Difference(
+                    "deployed",
+                    kind,
+                    component,
+                    "",
+                    "component",
+                    *presence(component, mine.services, theirs.services),
+                    why,
+                )
                 continue
             rule = self.rules.input(("services", component)) or {"class": "drift", "why": UNEXPLAINED}
             one, other = (side.services[component] for side in (mine, theirs))
@@ -341,7 +394,16 @@ class Comparison:
             if images[1] != images[2]:
                 yield Difference("deployed", "drift", component, "", "image", images[1], images[2], UNEXPLAINED)
             elif images[0] != images[2]:
-                yield Difference("deployed", "identity", component, "", "image", images[0], images[2], "certificates that the site trusts")
+                yield Difference(
+                    "deployed",
+                    "identity",
+                    component,
+                    "",
+                    "image",
+                    images[0],
+                    images[2],
+                    "certificates that the site trusts",
+                )
             placed = [", ".join(zone.name for zone in side.zones[component]) for side in (between, theirs)]
             if placed[0] != placed[1]:
                 yield Difference("deployed", "drift", component, "", "zones", placed[0], placed[1], UNEXPLAINED)
@@ -354,7 +416,9 @@ class Comparison:
             locks.append(dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)))
         for name in sorted({*locks[0], *locks[1]}):
             if locks[0].get(name) != locks[1].get(name):
-                yield Difference("deployed", "drift", "", "lock", name, locks[0].get(name), locks[1].get(name), "another release")
+                yield Difference(
+                    "deployed", "drift", "", "lock", name, locks[0].get(name), locks[1].get(name), "another release"
+                )
 
     def _configuration(self) -> Iterator[Difference]:
         for component in self.mine.computed.zones:
@@ -370,12 +434,18 @@ class Comparison:
         own, there = self.mine.members(component), self.between.members(component)
         variables = self.between.rendering.variables(there[min(number, len(there) - 1)])
         of_the_place = {key: variables[key] for key in NOUNS}
-        return {**self.mine.rendering.variables(own[min(number, len(own) - 1)]), **of_the_place, "secrets": self.theirs.secrets}
+        return {
+            **self.mine.rendering.variables(own[min(number, len(own) - 1)]),
+            **of_the_place,
+            "secrets": self.theirs.secrets,
+        }
 
     def _consequences(self, component: str, after: Files) -> Iterator[Difference]:
         """What names, addresses, secrets, numbers and sizes alone make different, by the component's first zone."""
         before = self.mine.files(self.mine.rendering.variables(self.mine.members(component)[0]), self.mine.symbols)
-        backends = {side.computed.hosts[side.computed.zones[component][0].host]["backend"] for side in (self.mine, self.between)}
+        backends = {
+            side.computed.hosts[side.computed.zones[component][0].host]["backend"] for side in (self.mine, self.between)
+        }
         for file, key, mine, theirs in differing(before, after):
             meanings = [[value.meaning for value in values] for values in (mine, theirs)]
             if meanings[0] == meanings[1]:
@@ -383,7 +453,9 @@ class Comparison:
                 yield Difference("configuration", "identity", component, file, key, shown(mine), shown(theirs), why)
             else:
                 rule = (len(backends) > 1 and self.rules.backend(component, file, key)) or self.rules.consequence
-                yield Difference("configuration", rule["class"], component, file, key, shown(mine), shown(theirs), rule["why"])
+                yield Difference(
+                    "configuration", rule["class"], component, file, key, shown(mine), shown(theirs), rule["why"]
+                )
 
     def _drifted(self, component: str, between: list[Files]) -> Iterator[Difference]:
         """What differs although the machines are the same, in any zone."""
@@ -460,7 +532,10 @@ def differing(mine: Files, theirs: Files) -> Iterator[tuple[str, str, list[Value
 def only(mine: list[Value], theirs: list[Value]) -> tuple[list[Value], list[Value]]:
     """Two lists without what both have; as they are when that leaves nothing but another order."""
     texts = [{value.text for value in values} for values in (theirs, mine)]
-    left = [value for value in mine if value.text not in texts[0]], [value for value in theirs if value.text not in texts[1]]
+    left = (
+        [value for value in mine if value.text not in texts[0]],
+        [value for value in theirs if value.text not in texts[1]],
+    )
     return left if left[0] or left[1] else (mine, theirs)
 
 
@@ -474,7 +549,10 @@ def shown(values: list[Value]) -> str | None:
 
 def presence(name: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Something in one only, with what there is to say of it."""
-    texts = [None if name not in side else str(side[name]) if isinstance(side[name], str) else "deployed" for side in (mine, theirs)]
+    texts = [
+        None if name not in side else str(side[name]) if isinstance(side[name], str) else "deployed"
+        for side in (mine, theirs)
+    ]
     return texts[0], texts[1]
 
 
@@ -550,7 +628,11 @@ def report(console: Console, mine: str, theirs: str, differences: list[Differenc
             grouped.setdefault((number,) if alone else (one.kind, one.why), []).append(one)
         for group in grouped.values():
             one, alone = group[0], len(group) == 1
-            what = f"{one.file} {one.key or '(the file)'}" if alone else several(other.file or other.key for other in group)
+            what = (
+                f"{one.file} {one.key or '(the file)'}"
+                if alone
+                else several(other.file or other.key for other in group)
+            )
             values = [absent(one.mine), absent(one.theirs)] if alone else [f"{len(group)} differences", ""]
             cells = [one.kind, several(other.where for other in group), what.strip(), *values, one.why]
             made.add_row(*map(Text, cells), style="bold red" if one.kind == "drift" else "")

@@ -59,7 +59,13 @@ def way_to(host: Any, script: str, *ssh: str) -> list[str]:
     # Nobody is there to answer a question, and known_hosts is not to learn anything by this.
     options = ["BatchMode=yes", f"ConnectTimeout={CONNECT_SECONDS}", "UpdateHostKeys=no", "ControlPath=none"]
     given = [*ssh, *(["-p", str(host.port)] if host.port else []), *(["-l", host.user] if host.user else [])]
-    return ["ssh", *(word for option in options for word in ("-o", option)), *given, host.address, shlex.join(["sh", "-c", script])]
+    return [
+        "ssh",
+        *(word for option in options for word in ("-o", option)),
+        *given,
+        host.address,
+        shlex.join(["sh", "-c", script]),
+    ]
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,9 @@ def ask_global_zone(host: Any, way: Way) -> Answer:
     except (ValueError, KeyError):
         at = host.address or "localhost"
         return Answer(silence=judge.judge_silence(rc, said, at, f"{host.user}@{at}" if host.user else at))
-    return Answer(found, found["now"] + 0.5 - arrived)  # it tells whole seconds: of the last one half is over, on average
+    return Answer(
+        found, found["now"] + 0.5 - arrived
+    )  # it tells whole seconds: of the last one half is over, on average
 
 
 def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
@@ -99,12 +107,16 @@ def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
     program = PROGRAM.read_bytes()
     bootstrap = f"import sys; exec(compile(sys.stdin.buffer.read({len(program)}), 'facts.py', 'exec')); main()"
     start = START.format(
-        program=shlex.join(["/usr/bin/python3", "-I", "-c", bootstrap]), no_python=judge.NO_PYTHON, no_sudo=judge.NO_SUDO
+        program=shlex.join(["/usr/bin/python3", "-I", "-c", bootstrap]),
+        no_python=judge.NO_PYTHON,
+        no_sudo=judge.NO_SUDO,
     )
     environment = {**os.environ, "LC_ALL": "C"}  # what ssh and sudo say is read
     first, out, arrived = b"", b"", 0.0
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(way(host, start), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment)
+        process = subprocess.Popen(
+            way(host, start), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
+        )
         if not (process.stdin and process.stdout):
             raise AssertionError("Popen gives the pipes that it is asked for")
         guard = threading.Timer(facts.LIMIT + 2 * CONNECT_SECONDS, process.kill)
@@ -121,7 +133,9 @@ def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
         return Answer(json.loads(out), json.loads(first)["now"] - arrived)
     except ValueError:
         at = host.address or "localhost"
-        return Answer(silence=judge.judge_silence(process.returncode, said, at, f"{host.user}@{at}" if host.user else at))
+        return Answer(
+            silence=judge.judge_silence(process.returncode, said, at, f"{host.user}@{at}" if host.user else at)
+        )
 
 
 # What the topology wants -------------------------------------------------------------------------------------------------
@@ -160,7 +174,12 @@ def addresses_of(computed: Any) -> Addresses:
             given.give(zone.address, f"the address of {zone.name}", [zone.mac])
             for network, one in (zone.networks or {}).items():
                 given.give(one["address"], f"the address of {zone.name} in network {network}", [one["mac"]])
-    ways_in = [zone.mac for component, every in computed.zones.items() if computed.services[component]["role"] == "haproxy" for zone in every]
+    ways_in = [
+        zone.mac
+        for component, every in computed.zones.items()
+        if computed.services[component]["role"] == "haproxy"
+        for zone in every
+    ]
     given.give(stack["vip"]["internal"], "the virtual address", ways_in)
     for name, host in computed.hosts.items():
         for network, address in host["addresses"].items():
@@ -186,7 +205,9 @@ def front_ends(stack: Mapping[str, Any]) -> dict[int, str]:
         for component, part in service["components"].items():
             found |= {part["api"]["port"]: component} if part["api"] else {}
             found |= {listen["port"]: listened for listened, listen in part["listen"].items()}
-            found |= {opening["port"]: f"{name} {opened}" for opened, opening in part["ports"].items() if name == "haproxy"}
+            found |= {
+                opening["port"]: f"{name} {opened}" for opened, opening in part["ports"].items() if name == "haproxy"
+            }
     return found
 
 
@@ -211,9 +232,16 @@ def probes_of(computed: Any, name: str, bridges: list[Bridge], zones: list[Any],
         if provider := stack["cloud"]["networks"].get(bridge.network):
             mine = [*(pool(provider) if pools else []), provider["gateway"]]
         elif bridge.network == "zone":
-            mine = [*(zone.address for zone in zones), host["addresses"]["zone"], stack["vip"]["internal"], *host["builders"]]
+            mine = [
+                *(zone.address for zone in zones),
+                host["addresses"]["zone"],
+                stack["vip"]["internal"],
+                *host["builders"],
+            ]
         else:
-            further = [zone.networks[bridge.network]["address"] for zone in zones if bridge.network in (zone.networks or {})]
+            further = [
+                zone.networks[bridge.network]["address"] for zone in zones if bridge.network in (zone.networks or {})
+            ]
             mine = [*further, host["addresses"][bridge.network]]
         found.append({"device": bridge.interface or bridge.name, "addresses": mine})
     return found
@@ -227,17 +255,22 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
         for zone in every:
             placed[zone.host].append((zone, computed.services[component]))
     hypervisors = [name for name, zones in placed.items() if any(service["provider"] for _zone, service in zones)]
-    names = sorted({*filter(is_name, (host.address for host in hosts.values())), *filter(is_name, [stack["vip"]["external"]])})
+    names = sorted(
+        {*filter(is_name, (host.address for host in hosts.values())), *filter(is_name, [stack["vip"]["external"]])}
+    )
     ports = front_ends(stack)
     # The same list for all: of a thousand hosts it would otherwise be a million rows. A host answers itself.
     pings = [
-        {"address": host["addresses"][network], "mtu": one["mtu"]} for network, one in stack["networks"].items() for host in computed.hosts.values()
+        {"address": host["addresses"][network], "mtu": one["mtu"]}
+        for network, one in stack["networks"].items()
+        for host in computed.hosts.values()
     ]
     found = {}
     for name, zones in placed.items():
         bridges = bridges_of(computed, name)
         sizes = tuple(
-            Place(zone.name, service["zone"]["memory"], service["zone"]["vcpus"], service["zone"]["quota"]) for zone, service in zones
+            Place(zone.name, service["zone"]["memory"], service["zone"]["vcpus"], service["zone"]["quota"])
+            for zone, service in zones
         )
         devices = tuple(sorted({device for _zone, service in zones for device in service["zone"]["devices"]}))
         needs = Needs(
@@ -263,7 +296,9 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
 # What the answers mean ---------------------------------------------------------------------------------------------------
 
 
-def judged(computed: Any, given: Addresses, wants: Mapping[str, Wanted], answers: Mapping[str, Answer]) -> Iterator[Finding]:
+def judged(
+    computed: Any, given: Addresses, wants: Mapping[str, Wanted], answers: Mapping[str, Answer]
+) -> Iterator[Finding]:
     """Everything that is not as the topology wants it, host by host and then between them."""
     told = {name: answer.facts for name, answer in answers.items() if answer.facts is not None}
     for name, answer in answers.items():
@@ -281,11 +316,16 @@ def judged(computed: Any, given: Addresses, wants: Mapping[str, Wanted], answers
                 yield of_host(name, finding)
     stack, hosts = computed.stack, computed.topology.hosts
     yield from judge.judge_identities(told)
-    yield from judge.judge_clocks({name: answers[name].ahead for name in told}, {name: one["synchronised"] for name, one in told.items()})
+    yield from judge.judge_clocks(
+        {name: answers[name].ahead for name in told}, {name: one["synchronised"] for name, one in told.items()}
+    )
     external = stack["vip"]["external"]
     names = {name: host.address for name, host in hosts.items() if is_name(host.address)}
     yield from judge.judge_names(told, names, [external] if is_name(external) else [])
-    own = {network: {name: host["addresses"][network] for name, host in computed.hosts.items()} for network in stack["networks"]}
+    own = {
+        network: {name: host["addresses"][network] for name, host in computed.hosts.items()}
+        for network in stack["networks"]
+    }
     yield from judge.judge_reach(told, own, {network: one["bridge"] for network, one in stack["networks"].items()})
     for name, one in told.items():
         macs = [link["address"] for link in one["links"] if link.get("address")]
@@ -331,7 +371,13 @@ def main() -> int:
     hosts = list(computed.topology.hosts)
     if options.json:
         rows = [
-            {"kind": "problem" if one.fatal else "warning", "host": one.host or None, "check": one.check, "what": one.what, "fix": one.fix}
+            {
+                "kind": "problem" if one.fatal else "warning",
+                "host": one.host or None,
+                "check": one.check,
+                "what": one.what,
+                "fix": one.fix,
+            }
             for one in found
         ]
         print(json.dumps({"deployment": computed.stack["deployment"], "hosts": hosts, "findings": rows}, indent=2))

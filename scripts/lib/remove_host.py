@@ -46,7 +46,9 @@ def check_life(name: str, host: Any, dead: bool, way: Way = way_to) -> None:
     """Two machines that both believe to be a member are worse than one that is missing, so what is said must be so."""
     alive = answers(host, way)
     if dead and alive:
-        raise DeploymentError(f"--dead: {name} answers at {host.address or 'localhost'}: leave --dead out, or switch it off first")
+        raise DeploymentError(
+            f"--dead: {name} answers at {host.address or 'localhost'}: leave --dead out, or switch it off first"
+        )
     if not dead and not alive:
         raise DeploymentError(
             f"{name} does not answer at {host.address or 'localhost'}: scripts/preflight.sh says why. If it is lost for good, give --dead"
@@ -67,7 +69,11 @@ def playbooks_for(check: bool, verify: bool) -> list[str]:
 
 
 def consequence(name: str, deployment: str, dead: bool) -> str:
-    lost = "Its zones AND THEIR DATA are gone with it" if dead else "This removes all its zones of the deployment AND THEIR DATA"
+    lost = (
+        "Its zones AND THEIR DATA are gone with it"
+        if dead
+        else "This removes all its zones of the deployment AND THEIR DATA"
+    )
     return f"Host '{name}' leaves deployment '{deployment}'. {lost}."
 
 
@@ -77,7 +83,9 @@ def main() -> int:
     host = leaving(compute(deployment.topology), options.host)
     cloud = load(deployment)
     check_life(options.host, host, options.dead)
-    if not (options.yes or options.check) and not confirmed(consequence(options.host, cloud.deployment, options.dead), options.host):
+    if not (options.yes or options.check) and not confirmed(
+        consequence(options.host, cloud.deployment, options.dead), options.host
+    ):
         print("Nothing was changed.")
         return 1
     with locked(deployment):
@@ -88,11 +96,15 @@ def main() -> int:
         rc = run.execute()
     if rc:
         run.report_failures(rc)
-        run.say(f"  next  scripts/remove-host.sh{run.option()} {options.host}{' --dead' if options.dead else ''}, when that is mended")
+        run.say(
+            f"  next  scripts/remove-host.sh{run.option()} {options.host}{' --dead' if options.dead else ''}, when that is mended"
+        )
         return rc
     run.summary(options.check)
     if not options.check:
-        run.say(f"Nothing is left of {options.host}; {names(cloud.hosts)} go on. Now delete hosts.{options.host} in topology.yml, which changes nothing.")
+        run.say(
+            f"Nothing is left of {options.host}; {names(cloud.hosts)} go on. Now delete hosts.{options.host} in topology.yml, which changes nothing."
+        )
     return 0
 
 

@@ -136,7 +136,13 @@ def with_zones(limit: str | None, cloud: Cloud) -> str | None:
 
 def ensure_secrets(deployment: Deployment) -> None:
     """Generate the secrets of services that were added to the topology since the last run, and say which."""
-    program = [sys.executable, str(ROOT / "scripts/deployment-secrets.py"), "ensure", "--deployment", str(deployment.folder)]
+    program = [
+        sys.executable,
+        str(ROOT / "scripts/deployment-secrets.py"),
+        "ensure",
+        "--deployment",
+        str(deployment.folder),
+    ]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise DeploymentError(done.stderr.strip().removeprefix("error: "))
@@ -283,7 +289,9 @@ class Run:
         for name, url in self.cloud.endpoints.items():
             self.say(f"  {name:<14}{url}")
         self.say(f"  log in        scripts/zone-shell.sh{self.option()} utility, then: openstack user list")
-        self.say(f"  password      {self.cloud.password.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)")
+        self.say(
+            f"  password      {self.cloud.password.relative_to(ROOT)}, at secrets.keystone.admin_password (user admin)"
+        )
 
     def option(self) -> str:
         """What a command must say to mean this deployment."""
@@ -315,7 +323,14 @@ def plan(deployment: Deployment, cloud: Cloud, options: argparse.Namespace, step
         def attempt(these: list[str], within: str | None) -> int:
             playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in these]
             console = Console(stderr=True, highlight=False)
-            return Run(deployment, cloud, playbooks, [*arguments, *limit_arguments(within, folder)], record=record, console=console).execute()
+            return Run(
+                deployment,
+                cloud,
+                playbooks,
+                [*arguments, *limit_arguments(within, folder)],
+                record=record,
+                console=console,
+            ).execute()
 
         foresee(cloud, record, steps, limit, attempt)
     found = assemble(cloud, record, added)

@@ -34,7 +34,17 @@ MECHANICS = ("zonestack.openstack.haproxy_server", "ansible.builtin.add_host", "
 TREE = "zonestack.openstack.zone_tree"
 ZONES = "zonestack.openstack.zones"
 
-COLOURS = {"remove": "red", "create": "green", "rebuild": "red", "start": "green", "restart": "red", "change": "yellow", "+": "green", "-": "red", "@": "cyan"}
+COLOURS = {
+    "remove": "red",
+    "create": "green",
+    "rebuild": "red",
+    "start": "green",
+    "restart": "red",
+    "change": "yellow",
+    "+": "green",
+    "-": "red",
+    "@": "cyan",
+}
 
 
 @dataclass
@@ -107,11 +117,18 @@ def what_happens(result: dict[str, Any], before: dict[str, Any], after: dict[str
         words = [after.get("image"), f"{after['memory']} MiB" if after.get("memory") else None, *addresses]
         return "create", [str(word) for word in words if word]
     # `update (image, memory)`; and, of what waits for a stop, `image: a -> b; needs the zone to stop`
-    fields = [name for action in result.get("actions", []) for name in action.partition("(")[2].rstrip(")").split(", ") if name]
+    fields = [
+        name
+        for action in result.get("actions", [])
+        for name in action.partition("(")[2].rstrip(")").split(", ")
+        if name
+    ]
     simple = (str, int, type(None))
     told = [
         f"{name}: {before.get(name)} -> {after.get(name)}"
-        if before.get(name) != after.get(name) and isinstance(before.get(name), simple) and isinstance(after.get(name), simple)
+        if before.get(name) != after.get(name)
+        and isinstance(before.get(name), simple)
+        and isinstance(after.get(name), simple)
         else name
         for name in fields
     ]
@@ -152,7 +169,9 @@ class Foreseen(Record):
             return
         one = self.planned.setdefault(host, Planned())
         if action == ZONES:
-            shown: dict[str, Any] = next((one for one in data["res"].get("diff") or [] if one.get("after_header") == host), {})
+            shown: dict[str, Any] = next(
+                (one for one in data["res"].get("diff") or [] if one.get("after_header") == host), {}
+            )
             what, reasons = what_happens(result, shown.get("before") or {}, shown.get("after") or {})
             if what:
                 one.raise_to(what)
@@ -181,7 +200,9 @@ class Foreseen(Record):
         elif isinstance(result.get("changes"), list):
             one.reasons += [self.mask(str(change)) for change in result["changes"]]
         else:
-            one.tasks[name] = one.tasks.get(name, "") + self.mask("".join(text for _name, text in unified(result.get("diff"))))
+            one.tasks[name] = one.tasks.get(name, "") + self.mask(
+                "".join(text for _name, text in unified(result.get("diff")))
+            )
 
 
 @dataclass
@@ -213,7 +234,13 @@ class Plan:
                 del host[key]
             for zone in host["zones"].values():
                 del zone["images"], zone["fetched"]
-        return {"deployment": self.deployment, "counts": self.counts(), "secrets": self.secrets, "hosts": hosts, "unknown": self.unknown}
+        return {
+            "deployment": self.deployment,
+            "counts": self.counts(),
+            "secrets": self.secrets,
+            "hosts": hosts,
+            "unknown": self.unknown,
+        }
 
 
 def assemble(cloud: Cloud, record: Foreseen, secrets: list[str]) -> Plan:
@@ -231,9 +258,15 @@ def assemble(cloud: Cloud, record: Foreseen, secrets: list[str]) -> Plan:
         order = [*cloud.zones, *(name for name in host["zones"] if name not in cloud.zones)]
         host["zones"] = {name: host["zones"][name] for name in order if name in host["zones"]}
     unknown = [
-        {"host": failure.host, "step": failure.step, "task": failure.task, "why": record.mask(failure.message)} for failure in record.failures
+        {"host": failure.host, "step": failure.step, "task": failure.task, "why": record.mask(failure.message)}
+        for failure in record.failures
     ]
-    return Plan(cloud.deployment, {name: host for name, host in hosts.items() if host["itself"] or host["zones"]}, secrets, unknown)
+    return Plan(
+        cloud.deployment,
+        {name: host for name, host in hosts.items() if host["itself"] or host["zones"]},
+        secrets,
+        unknown,
+    )
 
 
 Attempt = Callable[[list[str], str | None], int]
@@ -260,7 +293,10 @@ def foresee(cloud: Cloud, record: Foreseen, steps: list[str], limit: str | None,
                 raise DeploymentError("\n".join(record.last_words) or "Ansible ended before any task")
             steps = steps[steps.index(str(record.step)) + 1 :]
 
-    through([step for step in STEPS if step in steps and step in FIRST or step == "zones" and set(steps) - set(FIRST)], limit)
+    through(
+        [step for step in STEPS if step in steps and step in FIRST or step == "zones" and set(steps) - set(FIRST)],
+        limit,
+    )
     later = [step for step in steps if step not in FIRST]
     if later and record.running:
         away = [f"!{name}" for name in cloud.zones if name not in record.running]
@@ -286,7 +322,9 @@ def show(console: Console, plan: Plan, everything: int) -> None:
         show_details(console, itself, "  ")
         for zone, one in host["zones"].items():
             words = [", ".join(one.reasons)] if one.reasons else []
-            console.print(Text.assemble("  ", f"{zone:<34} ", (f"{one.action:<8}", COLOURS[one.action]), " " + "; ".join(words)))
+            console.print(
+                Text.assemble("  ", f"{zone:<34} ", (f"{one.action:<8}", COLOURS[one.action]), " " + "; ".join(words))
+            )
             show_details(console, one, "      ")
     if plan.secrets:
         console.print(Text(f"secrets to be generated: {', '.join(plan.secrets)}", style="green"))
@@ -298,7 +336,9 @@ def show(console: Console, plan: Plan, everything: int) -> None:
     counts = plan.counts()
     said = ", ".join(f"{counts[action]} {action}" for action in ACTIONS if counts[action])
     stay = everything - sum(counts[action] for action in ACTIONS if action != "remove")
-    console.print(f"zones: {said + ', ' if said else ''}{stay} stay as they are; daemons restarted: {counts['daemons']}. Nothing was changed.")
+    console.print(
+        f"zones: {said + ', ' if said else ''}{stay} stay as they are; daemons restarted: {counts['daemons']}. Nothing was changed."
+    )
 
 
 def show_details(console: Console, one: Planned, indent: str) -> None:

@@ -184,7 +184,9 @@ def run_playbooks(
 
     def handle(event: Event) -> bool:
         event["stdout"] = mask(str(event.get("stdout") or ""))
-        event.setdefault("event", "verbose")  # ansible-runner could not read what else belongs to these lines; they are shown as such
+        event.setdefault(
+            "event", "verbose"
+        )  # ansible-runner could not read what else belongs to these lines; they are shown as such
         on_event(event)
         return False  # do not write the event to a file
 

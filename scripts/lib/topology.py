@@ -39,7 +39,9 @@ class Answers:
             if "zones" in result:
                 self.zones[data["host"]] = result["zones"]
             for server, status in (result.get("servers") or {}).items():
-                if self.servers.get(server, "UP").startswith("UP"):  # of several HAProxies, the one that misses it is heard
+                if self.servers.get(server, "UP").startswith(
+                    "UP"
+                ):  # of several HAProxies, the one that misses it is heard
                     self.servers[server] = status
         elif event["event"] in ("runner_on_failed", "runner_on_unreachable"):
             words = str(result.get("msg") or "no answer").strip().splitlines()

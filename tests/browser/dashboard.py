@@ -46,7 +46,10 @@ class Visit:
         """Note what the page's scripts and the servers behind it call an error."""
         page.on("console", lambda message: self.note(message.type == "error", f"console: {message.text}"))
         page.on("pageerror", lambda error: self.note(True, f"script: {error}"))
-        page.on("response", lambda answer: self.note(answer.status >= 500, f"HTTP {answer.status}: {answer.url.split('?')[0]}"))
+        page.on(
+            "response",
+            lambda answer: self.note(answer.status >= 500, f"HTTP {answer.status}: {answer.url.split('?')[0]}"),
+        )
 
     def note(self, bad: bool, text: str) -> None:
         if bad and not HARMLESS.search(text):
@@ -77,7 +80,9 @@ class Visit:
         self.page.click("#loginBtn")
         expect(self.page.locator(".user-name")).to_contain_text(user)
         cookies = {cookie["name"]: cookie for cookie in self.page.context.cookies()}
-        assert cookies["sessionid"]["secure"] and cookies["sessionid"]["httpOnly"], "the session's cookie is not protected"
+        assert cookies["sessionid"]["secure"] and cookies["sessionid"]["httpOnly"], (
+            "the session's cookie is not protected"
+        )
         self.done("login")
 
     def see_identity(self) -> None:
@@ -134,14 +139,20 @@ def program(home: Path, chromium: str, namespace: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Use the dashboard with a real browser. The password comes on standard input.")
+    parser = argparse.ArgumentParser(
+        description="Use the dashboard with a real browser. The password comes on standard input."
+    )
     parser.add_argument("url")
     parser.add_argument("--ca", type=Path, required=True, help="the CA that the dashboard's certificate must come from")
     parser.add_argument("--user", default="admin")
     parser.add_argument("--instance", help="a running instance to look at, in the user's project")
-    parser.add_argument("--then", metavar="COMMAND", help="shell command to run once logged in, such as one that stops a server")
+    parser.add_argument(
+        "--then", metavar="COMMAND", help="shell command to run once logged in, such as one that stops a server"
+    )
     parser.add_argument("--pictures", type=Path, required=True, help="folder for a picture of each step")
-    parser.add_argument("--namespace", metavar="PID", type=int, default=0, help="process whose network the browser is to use")
+    parser.add_argument(
+        "--namespace", metavar="PID", type=int, default=0, help="process whose network the browser is to use"
+    )
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     options = parser.parse_args()
     password = sys.stdin.readline().rstrip("\n")
@@ -151,7 +162,9 @@ def main() -> None:
         trust(Path(home), options.ca)
         # Root needs --no-sandbox; only the deployment under test is visited.
         path = program(Path(home), options.chromium, options.namespace)
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], env={"HOME": home, "PATH": os.environ["PATH"]})
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox"], env={"HOME": home, "PATH": os.environ["PATH"]}
+        )
         visit = Visit(browser, options.url, options.pictures)
         try:
             visit.log_in(options.user, password)

@@ -114,7 +114,9 @@ def _run(argv: t.Sequence[str], *, timeout: float = 60, check: bool = True, **op
     except FileNotFoundError:
         raise HostError(f"{argv[0]} is not installed on this machine (wanted: lxc, mmdebstrap, nftables)") from None
     except subprocess.TimeoutExpired as late:
-        streams = [(s or b"").decode(errors="replace") if not isinstance(s, str) else s for s in (late.stdout, late.stderr)]
+        streams = [
+            (s or b"").decode(errors="replace") if not isinstance(s, str) else s for s in (late.stdout, late.stderr)
+        ]
         result = Done(124, streams[0], f"{streams[1]}\nstill running after {timeout:g} s, killed")
     if check and result.rc:
         raise HostError(f"`{shlex.join(argv)}` ended with {result.rc}: {(result.err or result.out).strip()[-2000:]}")
@@ -132,7 +134,9 @@ def _locked() -> t.Iterator[None]:
 
 # -- what the owner of a machine gives to it ---------------------------------------------------------------------------
 
-_VARIABLES = re.compile(r"(?i)^(https?_proxy|no_proxy|all_proxy|pip_.*|uv_.*|\w*_ca_(bundle|certs|file)\w*|\w*ssl_\w*|\w*_cert)$")
+_VARIABLES = re.compile(
+    r"(?i)^(https?_proxy|no_proxy|all_proxy|pip_.*|uv_.*|\w*_ca_(bundle|certs|file)\w*|\w*ssl_\w*|\w*_cert)$"
+)
 
 
 def inherited_environment() -> dict[str, str]:
@@ -215,7 +219,13 @@ def root_of(suite: str) -> Path:
                 f'cp {given}/99proxy "$1/etc/apt/apt.conf.d/"',
                 f'mkdir -p "$1{LOCAL_CAS}"; cp {given}/cas/* "$1{LOCAL_CAS}/" 2>/dev/null || true',
             ]
-            argv = ["mmdebstrap", "--mode=root", "--format=directory", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            argv = [
+                "mmdebstrap",
+                "--mode=root",
+                "--format=directory",
+                "--variant=minbase",
+                f"--include={','.join(PACKAGES)}",
+            ]
             argv += [f"--aptopt={line.rstrip(';')}" for line in proxies]
             argv += [f"--customize-hook={copy}" for copy in copies]
             argv += [f'--customize-hook=chroot "$1" sh -c {shlex.quote(hook)}' for hook in hooks]
@@ -268,7 +278,9 @@ class Host:
 
     def __init__(self, name: str) -> None:
         if not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", name):
-            raise HostError(f"host name {name!r}: must be a DNS label of at most 30 characters, beginning with a letter")
+            raise HostError(
+                f"host name {name!r}: must be a DNS label of at most 30 characters, beginning with a letter"
+            )
         self.name = name
         self.home = HOSTS / name
 
@@ -314,7 +326,9 @@ class Host:
             for part in ("upper", "lxc"):
                 (self.home / part).mkdir(parents=True)
             octet = former or _free_octet()
-            further = "".join(FURTHER.format(number=n, bridge=bridge, octet=octet) for n, bridge in enumerate(SEGMENTS, 1))
+            further = "".join(
+                FURTHER.format(number=n, bridge=bridge, octet=octet) for n, bridge in enumerate(SEGMENTS, 1)
+            )
             config = CONFIG.format(
                 name=self.name, root=root, home=self.home, bridge=BRIDGE, subnet=SUBNET, octet=octet, further=further
             )
@@ -418,7 +432,9 @@ class Host:
 
     def copy_tree(self, source: Path, target: str) -> None:
         """Copy the contents of a directory of this machine into ``target`` in the host, as root's files."""
-        pack = subprocess.Popen(["tar", "-C", str(source), "--owner=0", "--group=0", "-cf", "-", "."], stdout=subprocess.PIPE)
+        pack = subprocess.Popen(
+            ["tar", "-C", str(source), "--owner=0", "--group=0", "-cf", "-", "."], stdout=subprocess.PIPE
+        )
         unpack = f"mkdir -p {shlex.quote(target)} && tar -C {shlex.quote(target)} -xf -"
         try:
             _run(self.argv(unpack), timeout=120, stdin=pack.stdout)
@@ -432,7 +448,10 @@ class Host:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile() as archive:
             subprocess.run(
-                self.argv(f"tar -cf - --ignore-failed-read {pattern} 2>/dev/null"), stdout=archive, check=False, timeout=120
+                self.argv(f"tar -cf - --ignore-failed-read {pattern} 2>/dev/null"),
+                stdout=archive,
+                check=False,
+                timeout=120,
             )
             archive.seek(0)
             return subprocess.run(["tar", "-C", str(target), "-xf", "-"], stdin=archive, check=False).returncode == 0
@@ -456,7 +475,9 @@ def _main(argv: t.Sequence[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     create = verbs.add_parser("create", help="make and start a fresh host, in place of any of that name")
     create.add_argument("--suite", choices=SUITES, default="trixie")
-    create.add_argument("--worktree", action="store_true", help="copy the working tree's files instead of a clone of HEAD")
+    create.add_argument(
+        "--worktree", action="store_true", help="copy the working tree's files instead of a clone of HEAD"
+    )
     copy = verbs.add_parser("copy", help=f"put the project at {CHECKOUT} (again)")
     copy.add_argument("--worktree", action="store_true", help="the working tree's files instead of a clone of HEAD")
     execute = verbs.add_parser("exec", help="run a command in a host; without one, a shell")
@@ -472,12 +493,16 @@ def _main(argv: t.Sequence[str]) -> int:
             started = time.monotonic()
             host = Host(options.name).create(options.suite)
             host.copy_project(worktree=options.worktree)
-            print(f"{host.name}: {options.suite} at {host.address}, project in {CHECKOUT}, {time.monotonic() - started:.1f} s")
+            print(
+                f"{host.name}: {options.suite} at {host.address}, project in {CHECKOUT}, {time.monotonic() - started:.1f} s"
+            )
         elif options.verb == "copy":
             Host(options.name).copy_project(worktree=options.worktree)
         elif options.verb == "exec":
             command = options.command[1:] if options.command[:1] == ["--"] else options.command
-            return subprocess.run(Host(options.name).argv(command or ["/bin/bash", "-l"]), cwd="/", check=False).returncode
+            return subprocess.run(
+                Host(options.name).argv(command or ["/bin/bash", "-l"]), cwd="/", check=False
+            ).returncode
         elif options.verb == "destroy":
             if not options.all and not options.name:
                 parser.error("destroy: give --name NAME or --all")

@@ -91,6 +91,9 @@ def make_control(host: Host, name: str, topology: str) -> None:
     folder = f"{CHECKOUT}/inventory/{name}"
     host.exec(f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=topology)
     # YAML as JSON, as this is used without any package
-    host.exec(f"cat >{folder}/group_vars/smartos_hosts.yml", input=json.dumps({"zone_image_seed": {"uuid": base_image(host, "lx", "trixie")}}))
+    host.exec(
+        f"cat >{folder}/group_vars/smartos_hosts.yml",
+        input=json.dumps({"zone_image_seed": {"uuid": base_image(host, "lx", "trixie")}}),
+    )
     host.exec(KEY)
     host.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", name], timeout=900)

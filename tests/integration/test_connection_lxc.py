@@ -172,7 +172,25 @@ def test_exec_command_killed_is_128_plus_signal(connection: t.Any) -> None:
 
 
 def test_exec_command_keeps_quoting(connection: t.Any) -> None:
-    words = ["'", '"', "$HOME", "`id`", "$(id)", "a  b", "new\nline", "tab\t", "*", "~", "\\", "!", "ä€𝄞", "", "-n", "; exit 3", "#"]
+    words = [
+        "'",
+        '"',
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "a  b",
+        "new\nline",
+        "tab\t",
+        "*",
+        "~",
+        "\\",
+        "!",
+        "ä€𝄞",
+        "",
+        "-n",
+        "; exit 3",
+        "#",
+    ]
     rc, out, err = connection.exec_command("printf '<%s>' " + shlex.join(words))
     assert (rc, out.decode(), err) == (0, "".join(f"<{word}>" for word in words), b"")
 
@@ -291,7 +309,9 @@ def test_fetch_file_error_names_path_and_zone(connection: t.Any, zone: str, tmp_
 
 def test_missing_zone_is_unreachable_and_says_what_to_look_at(connection: t.Any) -> None:
     connection.set_option("zone_name", "conn-nonesuch")
-    with pytest.raises(AnsibleConnectionFailure, match="(?s)conn-nonesuch .*Failed to get init pid.*`lxc-info -n conn-nonesuch`"):
+    with pytest.raises(
+        AnsibleConnectionFailure, match="(?s)conn-nonesuch .*Failed to get init pid.*`lxc-info -n conn-nonesuch`"
+    ):
         connection.exec_command("true")
 
 
@@ -317,7 +337,9 @@ def test_zone_stopped_under_a_command_is_unreachable() -> None:
             )
         )
         stopper.start()
-        with pytest.raises(AnsibleConnectionFailure, match=f"{doomed} on this machine did not run the command to its end"):
+        with pytest.raises(
+            AnsibleConnectionFailure, match=f"{doomed} on this machine did not run the command to its end"
+        ):
             connect(doomed).exec_command("sleep 4715")
         stopper.join()
         with pytest.raises(AnsibleConnectionFailure, match="Failed to get init pid"):
@@ -335,12 +357,23 @@ def test_unreachable_ssh_host(zone: str) -> None:
 
 def play(tmp_path: pathlib.Path, zone: str, variables: Options, tasks: str, hosts: str | None = None) -> None:
     """Run ``tasks`` with ansible-playbook: on the zone, or on ``hosts`` beside it (``other`` is this machine)."""
-    names = {"ansible_connection": PLUGIN, "zone_transport": "local", "ansible_python_interpreter": "/usr/bin/python3", **variables}
+    names = {
+        "ansible_connection": PLUGIN,
+        "zone_transport": "local",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        **variables,
+    }
     here = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
     (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": {zone: names, "other": here}}}))
     (tmp_path / "empty.cfg").touch()
-    (tmp_path / "play.yml").write_text(f"- hosts: {hosts or zone}\n  gather_facts: false\n  tasks:\n" + textwrap.indent(textwrap.dedent(tasks), "    "))
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(tmp_path / "empty.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(pathlib.Path(openstack.__path__[0]).parents[2])}
+    (tmp_path / "play.yml").write_text(
+        f"- hosts: {hosts or zone}\n  gather_facts: false\n  tasks:\n" + textwrap.indent(textwrap.dedent(tasks), "    ")
+    )
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(tmp_path / "empty.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(pathlib.Path(openstack.__path__[0]).parents[2]),
+    }
     done = subprocess.run(
         [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "inventory.json", tmp_path / "play.yml"],
         capture_output=True, text=True, env=environment, timeout=120, check=False,
@@ -416,8 +449,13 @@ def tree(connection: t.Any, **variables: t.Any) -> t.Any:
     """The action, ready to have the zone behind ``connection`` apply a tree."""
     loader = DataLoader()
     action = action_loader.get(
-        "zonestack.openstack.zone_tree", task=Task(), connection=connection, play_context=PlayContext(), loader=loader,
-        templar=Templar(loader=loader, variables=variables), shared_loader_obj=None,
+        "zonestack.openstack.zone_tree",
+        task=Task(),
+        connection=connection,
+        play_context=PlayContext(),
+        loader=loader,
+        templar=Templar(loader=loader, variables=variables),
+        shared_loader_obj=None,
     )
     action.vars, action.zone = variables, {"name": connection.get_option("zone_name")}
     return action
@@ -426,20 +464,40 @@ def tree(connection: t.Any, **variables: t.Any) -> t.Any:
 def files(**contents: str) -> dict[str, t.Any]:
     """A request for files of root; one whose name begins with ``secret`` is one."""
     entries = [
-        {"path": f"/root/tree/{name}", "content": content, "mode": "0600", "owner": "root", "group": "root", "validate": [],
-         "secret": name.startswith("secret")}
+        {
+            "path": f"/root/tree/{name}",
+            "content": content,
+            "mode": "0600",
+            "owner": "root",
+            "group": "root",
+            "validate": [],
+            "secret": name.startswith("secret"),
+        }
         for name, content in contents.items()
     ]
-    return {"check": False, "directories": [], "files": entries, "exclusive": ["/root/tree"], "daemons": [], "start": True,
-            "restart": False, "wait": 5}
+    return {
+        "check": False,
+        "directories": [],
+        "files": entries,
+        "exclusive": ["/root/tree"],
+        "daemons": [],
+        "start": True,
+        "restart": False,
+        "wait": 5,
+    }
 
 
 def test_zone_tree_writes_and_then_finds_nothing_to_do(connection: t.Any) -> None:
-    wanted = files(plain="it's \u20ac \\ \0 \"\n", secret="hunter2\n", **{f"n{index}": "x" * 50000 for index in range(10)})
+    wanted = files(
+        plain="it's \u20ac \\ \0 \"\n", secret="hunter2\n", **{f"n{index}": "x" * 50000 for index in range(10)}
+    )
     first = tree(connection).apply(wanted)
     assert "failed" not in first and len(first["written"]) == 12
     assert "hunter2" not in str(first)
-    assert connection.exec_command("cat /root/tree/plain /root/tree/secret")[1] == wanted["files"][0]["content"].encode() + b"hunter2\n"
+    assert (
+        connection.exec_command("cat /root/tree/plain /root/tree/secret")[1]
+        == wanted["files"][0]["content"].encode() + b"hunter2\n"
+    )
     assert tree(connection).apply(wanted)["changed"] is False
     assert len(tree(connection).apply(files())["written"]) == 12
     assert connection.exec_command("ls -A /root/tree")[1] == b""

@@ -22,7 +22,9 @@ from smartos import a_node, base_image
 
 pytestmark = [
     pytest.mark.lxc,
-    pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"
+    ),
 ]
 
 WAY = "--address 10.88.0.9/24 --gateway 10.88.0.1 --certificates /usr/local/share/ca-certificates"
@@ -53,7 +55,9 @@ def node() -> t.Iterator[Node]:
     with a_node("control-zone", "--hostname", "gz1") as host:
         base_image(host, "lx", "trixie")
         # What the owner of a machine has: other lines in these files, the last of them without an end.
-        host.exec("printf 'ssh-ed25519 AAAA owner' >/usbkey/config.inc/authorized_keys; mkdir -p -m 0700 ~/.ssh; cp /usbkey/config.inc/authorized_keys ~/.ssh/")
+        host.exec(
+            "printf 'ssh-ed25519 AAAA owner' >/usbkey/config.inc/authorized_keys; mkdir -p -m 0700 ~/.ssh; cp /usbkey/config.inc/authorized_keys ~/.ssh/"
+        )
         yield Node(host)
 
 
@@ -64,7 +68,9 @@ def test_the_control_zone_is_made_and_reaches_the_global_zone(node: Node) -> Non
     assert node.host.exec("grep -c . /usbkey/config.inc/authorized_keys").out.strip() == "2"
     topology = node.inside(f"cat {CHECKOUT}/inventory/aio/topology.yml")
     assert "address: 10.88.0.1," in topology and "192.0.2.11" not in topology
-    assert not node.host.exec(f"ls -d {CHECKOUT}/.venv {CHECKOUT}/inventory/aio", check=False).out, "nothing of it is in the global zone"
+    assert not node.host.exec(f"ls -d {CHECKOUT}/.venv {CHECKOUT}/inventory/aio", check=False).out, (
+        "nothing of it is in the global zone"
+    )
 
 
 def test_a_second_time_changes_nothing(node: Node) -> None:

@@ -112,7 +112,9 @@ lxc.net.0.name = eth0
 lxc.net.0.ipv4.address = {member["address"]}/24
 """
         )
-        (pki / "ext").write_text(f"subjectAltName=IP:{member['address']},DNS:{name}\nextendedKeyUsage=serverAuth,clientAuth\n")
+        (pki / "ext").write_text(
+            f"subjectAltName=IP:{member['address']},DNS:{name}\nextendedKeyUsage=serverAuth,clientAuth\n"
+        )
         run("openssl", "req", *ec, "-subj", f"/CN={name}", "-keyout", pki / f"{name}.key", "-out", pki / "csr")
         run("openssl", "x509", "-req", "-in", pki / "csr", "-CA", pki / "ca.crt", "-CAkey", pki / "ca.key",
             "-CAcreateserial", "-extfile", pki / "ext", "-out", pki / f"{name}.crt")  # fmt: skip
@@ -139,12 +141,18 @@ lxc.net.0.ipv4.address = {member["address"]}/24
         ):
             text = (ROOT / "roles/galera/templates" / template).read_text()
             self.put(name, path, environment.from_string(text).render(nouns))
-        self.put(name, "/usr/local/sbin/zonestack-galera", (ROOT / "roles/galera/files/zonestack-galera").read_text(), 0o755)
+        self.put(
+            name, "/usr/local/sbin/zonestack-galera", (ROOT / "roles/galera/files/zonestack-galera").read_text(), 0o755
+        )
         self.put(name, "/etc/zonestack/tls/ca.crt", (pki / "ca.crt").read_text())
         self.put(name, "/etc/zonestack/tls/zone.crt", (pki / f"{name}.crt").read_text())
         self.put(name, "/etc/zonestack/tls/zone.key", (pki / f"{name}.key").read_text(), 0o640, group)
         agent, server = self.daemons["zonestack-galera"], "\n".join(self.daemons["mariadb"]["drop_in"])
-        self.put(name, "/etc/systemd/system/mariadb.service.d/zonestack.conf", f"[Unit]\nWants=zonestack-galera.service\n[Service]\n{server}\n")
+        self.put(
+            name,
+            "/etc/systemd/system/mariadb.service.d/zonestack.conf",
+            f"[Unit]\nWants=zonestack-galera.service\n[Service]\n{server}\n",
+        )
         lines = "\n".join(agent.get("drop_in", []))
         unit = f"[Service]\nType=notify\nUser={agent['user']}\nExecStart={agent['command']}\n{lines}\n"
         self.put(name, "/etc/systemd/system/zonestack-galera.service", unit)
@@ -171,14 +179,29 @@ lxc.net.0.ipv4.address = {member["address"]}/24
         good = []
         for member in self.members:
             url = f"https://{member['address']}:9200/"
-            code = run("curl", "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", self.pki / "ca.crt", url, check=False)
+            code = run(
+                "curl",
+                "-s",
+                "-m",
+                "2",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "--cacert",
+                self.pki / "ca.crt",
+                url,
+                check=False,
+            )
             good += [member["name"]] if code == "200" else []
         return good
 
     def until_healthy(self, *names):
         end = time.monotonic() + SYNC_SECONDS
         while set(self.healthy()) != set(names):
-            assert time.monotonic() < end, f"{self.healthy()} instead of {names} after {SYNC_SECONDS} s\n{self.journals()}"
+            assert time.monotonic() < end, (
+                f"{self.healthy()} instead of {names} after {SYNC_SECONDS} s\n{self.journals()}"
+            )
             time.sleep(0.2)
 
     def journals(self):

@@ -76,7 +76,7 @@ class Machine:
         for name, text in (("systemctl", SYSTEMCTL), ("systemd-run", SYSTEMD_RUN)):
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
-        package = work / "ansible_collections"    # as Ansible packs it for a host
+        package = work / "ansible_collections"  # as Ansible packs it for a host
         (package / "zonestack").mkdir(parents=True)
         for folder in (package, package / "zonestack"):
             (folder / "__init__.py").touch()
@@ -89,8 +89,30 @@ class Machine:
         self.host = subprocess.Popen([*unshare, "bash", "-c", SETUP], env=self.environment)
         self.here = subprocess.Popen(["unshare", "--net", "sleep", "600"])
         until((work / "ready").exists, "the namespaces of the machine")
-        until(lambda: os.readlink(f"/proc/{self.here.pid}/ns/net") != os.readlink("/proc/self/ns/net"), "the namespace of the other end")
-        subprocess.run(["nsenter", "-t", str(self.host.pid), "-n", "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far", "netns", str(self.here.pid)], check=True)
+        until(
+            lambda: os.readlink(f"/proc/{self.here.pid}/ns/net") != os.readlink("/proc/self/ns/net"),
+            "the namespace of the other end",
+        )
+        subprocess.run(
+            [
+                "nsenter",
+                "-t",
+                str(self.host.pid),
+                "-n",
+                "ip",
+                "link",
+                "add",
+                "eth0",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "far",
+                "netns",
+                str(self.here.pid),
+            ],
+            check=True,
+        )
         self.exec("ip link add eth1 type veth peer name nowhere; ip link set nowhere up")
         self.there("ip address add 192.0.2.1/24 dev far; ip link set far up")
 
@@ -120,14 +142,21 @@ class Machine:
 
     def there(self, script: str) -> None:
         """Run a shell script at the other end."""
-        subprocess.run(["nsenter", "-t", str(self.here.pid), "-n", "bash", "-ec", script], check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            ["nsenter", "-t", str(self.here.pid), "-n", "bash", "-ec", script],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
     def answers(self) -> bool:
         """Whether it can be reached at its address."""
         ping = ["nsenter", "-t", str(self.here.pid), "-n", "ping", "-c", "1", "-W", "1", "192.0.2.11"]
         return subprocess.run(ping, check=False, capture_output=True).returncode == 0
 
-    def module(self, links: list[dict[str, t.Any]], step: str = "apply", check: bool = False, limit: int = LIMIT) -> dict[str, t.Any]:
+    def module(
+        self, links: list[dict[str, t.Any]], step: str = "apply", check: bool = False, limit: int = LIMIT
+    ) -> dict[str, t.Any]:
         """One call of the module, as Ansible makes it on a host."""
         files = ROOT / "roles/zone_host/files"
         arguments = {
@@ -196,7 +225,10 @@ def link(name: str, kind: str = "physical", **keys: t.Any) -> dict[str, t.Any]:
 
 
 ADDRESS = {"address": "192.0.2.11/24", "gateway": "192.0.2.1"}
-BRIDGED = [link("eth0", master="br-mgmt"), link("br-mgmt", "bridge", **ADDRESS, routes={"198.51.100.0/24": "192.0.2.254"})]
+BRIDGED = [
+    link("eth0", master="br-mgmt"),
+    link("br-mgmt", "bridge", **ADDRESS, routes={"198.51.100.0/24": "192.0.2.254"}),
+]
 WRONG_CABLE = [link("eth0"), link("eth1", master="br-mgmt"), link("br-mgmt", "bridge", **ADDRESS)]
 WRONG_VLAN = [link("eth0"), link("mgmt", "vlan", parent="eth0", id=10, **ADDRESS)]
 WRONG_BOND = [link("eth0", master="bond0"), link("bond0", "bond", mode="802.3ad", address="192.0.3.11/24")]
@@ -213,12 +245,18 @@ def test_what_is_right_stays_once_it_is_confirmed(machine: Machine) -> None:
     assert "192.0.2.11/24" in machine.exec("ip -br -4 address show br-mgmt")
     after = machine.module(BRIDGED)
     assert not after["changed"] and after["lacks"] == []
-    machine.exec("timeout 20 sh -c 'while kill -0 $(cat $WORK/trial.pid) 2>/dev/null; do sleep 0.2; done'")  # nobody is left to take it back
+    machine.exec(
+        "timeout 20 sh -c 'while kill -0 $(cat $WORK/trial.pid) 2>/dev/null; do sleep 0.2; done'"
+    )  # nobody is left to take it back
 
 
 # Whether a bond or a VLAN that nobody else knows cuts the host off at once depends on kernel and manager, whether it can be confirmed does not.
-@pytest.mark.parametrize(("wrong", "at_once"), [(WRONG_CABLE, True), (WRONG_VLAN, False), (WRONG_BOND, False)], ids=["cable", "VLAN", "bond"])
-def test_what_cuts_the_host_off_is_taken_back_in_time(machine: Machine, wrong: list[dict[str, t.Any]], at_once: bool) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "at_once"), [(WRONG_CABLE, True), (WRONG_VLAN, False), (WRONG_BOND, False)], ids=["cable", "VLAN", "bond"]
+)
+def test_what_cuts_the_host_off_is_taken_back_in_time(
+    machine: Machine, wrong: list[dict[str, t.Any]], at_once: bool
+) -> None:
     before = machine.files()
     assert machine.module(wrong, limit=SOON)["phase"] == "waiting"
     if at_once:
@@ -317,9 +355,24 @@ def play(machine: Machine, links: list[dict[str, t.Any]], limit: int = LIMIT) ->
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/zs-{os.getpid()}", "ANSIBLE_TIMEOUT": "3", "LC_ALL": "C.UTF-8",
     }  # fmt: skip
     environment.pop("PYTHONPATH")
-    command = ["ansible-playbook", "-i", "192.0.2.11,", "-e", f"@{work}/links.json", "-e", f"ansible_python_interpreter={sys.executable}", str(work / "play.yml")]
+    command = [
+        "ansible-playbook",
+        "-i",
+        "192.0.2.11,",
+        "-e",
+        f"@{work}/links.json",
+        "-e",
+        f"ansible_python_interpreter={sys.executable}",
+        str(work / "play.yml"),
+    ]
     done = subprocess.run(
-        ["nsenter", "-t", str(machine.here.pid), "-n", *command], env=environment, capture_output=True, text=True, timeout=400, check=False, cwd=work
+        ["nsenter", "-t", str(machine.here.pid), "-n", *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        cwd=work,
     )
     shutil.rmtree(f"/tmp/zs-{os.getpid()}", ignore_errors=True)
     return done.stdout + done.stderr
@@ -331,12 +384,15 @@ def test_over_ssh_what_is_right_is_confirmed_and_what_cuts_it_off_is_told(machin
     machine.exec(SSHD)
     try:
         said = play(machine, WRONG_CABLE, SOON)
-        assert f"the change was taken back, no new connection confirmed it within {SOON} s: nothing reached it with the new ones" in said
+        assert (
+            f"the change was taken back, no new connection confirmed it within {SOON} s: nothing reached it with the new ones"
+            in said
+        )
         assert "The host has its former networks" in said
         said = play(machine, BRIDGED)
         assert "It is tried again now" in said
         assert "ok=2    changed=2" in said and "unreachable=0    failed=0" in said, said
         said = play(machine, BRIDGED)
-        assert "ok=2    changed=1" in said and "unreachable=0    failed=0" in said    # the command alone
+        assert "ok=2    changed=1" in said and "unreachable=0    failed=0" in said  # the command alone
     finally:
         machine.exec("kill $(cat $WORK/sshd.pid)")

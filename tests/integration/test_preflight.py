@@ -48,7 +48,10 @@ class Machines:
     """Network namespaces, each held by a process that sleeps, on the switch ``wire``: a bridge in a namespace of its own."""
 
     def __init__(self, names: t.Iterable[str]) -> None:
-        self.held = {name: subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 120"], stdout=subprocess.PIPE) for name in names}
+        self.held = {
+            name: subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 120"], stdout=subprocess.PIPE)
+            for name in names
+        }
         for process in self.held.values():
             assert process.stdout and process.stdout.readline() == b"\n", "unshare made no namespace"
 
@@ -58,11 +61,16 @@ class Machines:
         return ["nsenter", f"--net=/proc/{self.held[name].pid}/ns/net", "sh", "-c", script]
 
     def run(self, name: str, script: str) -> None:
-        subprocess.run(["nsenter", f"--net=/proc/{self.held[name].pid}/ns/net", "sh", "-ec", script], check=True, timeout=20)
+        subprocess.run(
+            ["nsenter", f"--net=/proc/{self.held[name].pid}/ns/net", "sh", "-ec", script], check=True, timeout=20
+        )
 
     def plug(self, name: str, device: str) -> None:
         """A wire from a device of the machine to the switch."""
-        self.run("wire", f"ip link add {name}-{device} type veth peer name {device} netns {self.held[name].pid}; ip link set {name}-{device} master sw up")
+        self.run(
+            "wire",
+            f"ip link add {name}-{device} type veth peer name {device} netns {self.held[name].pid}; ip link set {name}-{device} master sw up",
+        )
 
     def end(self) -> None:
         for process in self.held.values():
@@ -103,8 +111,12 @@ def said(computed: t.Any, machines: Machines) -> list[str]:
 def test_hosts_that_reach_one_another_are_silent(computed: t.Any, machines: Machines) -> None:
     assert said(computed, machines) == []
     found = [str(one) for one in preflight.look(computed, machines.way) if one.check in ("machine-id", "network")]
-    assert found[0].startswith("problem: machine-id: a, b, c have the same one"), "clones are told from one machine under several names"
-    assert found[1].startswith("warning: network: the gateway of network public, 203.0.113.1, does not answer at eth9 of a, b, c")
+    assert found[0].startswith("problem: machine-id: a, b, c have the same one"), (
+        "clones are told from one machine under several names"
+    )
+    assert found[1].startswith(
+        "warning: network: the gateway of network public, 203.0.113.1, does not answer at eth9 of a, b, c"
+    )
 
 
 def test_small_mtu_on_the_way_is_found_and_its_host_named(computed: t.Any, machines: Machines) -> None:
@@ -121,10 +133,19 @@ def test_router_that_says_what_it_takes_is_quoted(computed: t.Any, machines: Mac
     """Asked of the program: between bridges of one network there is none."""
     machines.run("wire", "ip address add 192.168.250.1/24 dev sw")
     machines.run("a", "ip address add 192.168.250.2/24 dev zs-t; ip route add 192.168.251.0/24 via 192.168.250.1")
-    machines.run("wire", "sysctl -qw net.ipv4.ip_forward=1; ip link add far type veth peer name end netns " + str(machines.held["stranger"].pid))
+    machines.run(
+        "wire",
+        "sysctl -qw net.ipv4.ip_forward=1; ip link add far type veth peer name end netns "
+        + str(machines.held["stranger"].pid),
+    )
     machines.run("wire", "ip address add 192.168.251.1/24 dev far; ip link set far mtu 1400 up")
-    machines.run("stranger", "ip address add 192.168.251.2/24 dev end; ip link set end up; ip route add 192.168.250.0/24 via 192.168.251.1")
-    answer = preflight.ask(computed.topology.hosts["a"], {"pings": [{"address": "192.168.251.2", "mtu": 1500}]}, machines.way)
+    machines.run(
+        "stranger",
+        "ip address add 192.168.251.2/24 dev end; ip link set end up; ip route add 192.168.250.0/24 via 192.168.251.1",
+    )
+    answer = preflight.ask(
+        computed.topology.hosts["a"], {"pings": [{"address": "192.168.251.2", "mtu": 1500}]}, machines.way
+    )
     assert answer.facts and [(one["small"], one["large"], one["why"]) for one in answer.facts["pings"]] == [
         (True, False, "192.168.250.1 says that the next wire takes 1400 bytes")
     ]
@@ -139,18 +160,26 @@ def test_small_mtu_of_a_port_is_named_as_the_cause(computed: t.Any, machines: Ma
 def test_host_that_is_cut_off_is_one_line(computed: t.Any, machines: Machines) -> None:
     machines.run("wire", "ip link set c-eth1 nomaster")
     found = said(computed, machines)
-    assert len(found) == 1 and found[0].startswith("problem: c: network: network zone: 10.98.6.1 and a, b do not reach one another ("), found
+    assert len(found) == 1 and found[0].startswith(
+        "problem: c: network: network zone: 10.98.6.1 and a, b do not reach one another ("
+    ), found
 
 
 def test_bridge_without_a_port_is_named(computed: t.Any, machines: Machines) -> None:
     machines.run("c", "ip link set eth1 nomaster")
     found = said(computed, machines)
-    assert len(found) == 1 and found[0].endswith("Fix: make the interface that leads to the other hosts a port of zs-t on c.")
+    assert len(found) == 1 and found[0].endswith(
+        "Fix: make the interface that leads to the other hosts a port of zs-t on c."
+    )
 
 
 @pytest.mark.parametrize(
     ("address", "whose"),
-    [("10.98.2.33", "the address of a-memcached-1"), ("10.98.0.5", "the virtual address"), ("10.98.4.1", "the address of host b in network zone")],
+    [
+        ("10.98.2.33", "the address of a-memcached-1"),
+        ("10.98.0.5", "the virtual address"),
+        ("10.98.4.1", "the address of host b in network zone"),
+    ],
 )
 def test_address_that_a_stranger_has_is_found(computed: t.Any, machines: Machines, address: str, whose: str) -> None:
     owners = preflight.addresses_of(computed).owners
@@ -166,7 +195,12 @@ def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines
     import judgements as judge
 
     machines.run("stranger", "ip address add 203.0.113.65/24 dev eth0")
-    request = {"probes": [{"device": "eth1", "addresses": ["203.0.113.64", "203.0.113.65"]}, {"device": "nope", "addresses": ["203.0.113.66"]}]}
+    request = {
+        "probes": [
+            {"device": "eth1", "addresses": ["203.0.113.64", "203.0.113.65"]},
+            {"device": "nope", "addresses": ["203.0.113.66"]},
+        ]
+    }
     answer = preflight.ask(computed.topology.hosts["a"], request, machines.way)
     assert answer.facts and answer.facts["answers"] == {"203.0.113.65": STRANGER}
     given = preflight.addresses_of(computed)
@@ -181,15 +215,23 @@ def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines
 def test_program_at_the_virtual_address_is_named(computed: t.Any, machines: Machines) -> None:
     machines.run("a", "ip address add 10.98.0.5/32 dev lo")
     code = "import socket, time; s = socket.create_server(('', 8404)); print(flush=True); time.sleep(60)"
-    argv = machines.way(computed.topology.hosts["a"], f"exec /usr/bin/python3 -c \"{code}\"")
+    argv = machines.way(computed.topology.hosts["a"], f'exec /usr/bin/python3 -c "{code}"')
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as listener:
         try:
             assert listener.stdout and listener.stdout.readline() == b"\n"
             found = said(computed, machines)
         finally:
             listener.kill()
-    assert "problem: a: address: 10.98.0.5, which is the virtual address, is this machine's own on lo. Fix: ip address del 10.98.0.5 dev lo." in found
-    assert any(line.startswith("problem: a: port: 10.98.0.5:8404 (tcp), where haproxy statistics is to be served, is taken by python3") for line in found)
+    assert (
+        "problem: a: address: 10.98.0.5, which is the virtual address, is this machine's own on lo. Fix: ip address del 10.98.0.5 dev lo."
+        in found
+    )
+    assert any(
+        line.startswith(
+            "problem: a: port: 10.98.0.5:8404 (tcp), where haproxy statistics is to be served, is taken by python3"
+        )
+        for line in found
+    )
 
 
 def test_one_machine_under_two_names_is_named_once(computed: t.Any, machines: Machines) -> None:
@@ -207,7 +249,16 @@ def test_one_machine_under_two_names_is_named_once(computed: t.Any, machines: Ma
 
 def over_ssh(sshd: t.Any, *further: str) -> preflight.Way:
     """The way that preflight.sh takes, with the daemon's key and its known_hosts."""
-    options = ["-i", str(sshd.folder / "client"), "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={sshd.folder}/known_hosts", "-F", "none"]
+    options = [
+        "-i",
+        str(sshd.folder / "client"),
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        f"UserKnownHostsFile={sshd.folder}/known_hosts",
+        "-F",
+        "none",
+    ]
     return lambda host, script: preflight.way_to(host, script, *further, *options)
 
 
@@ -226,7 +277,11 @@ def test_host_tells_its_facts_over_ssh_and_nothing_is_left_there(sshd: t.Any) ->
     nearest = min(abs(one.ahead) for one in (answer, ask(sshd), ask(sshd)))  # a busy machine may read one of them late
     assert nearest < 0.5, "it is this machine's own clock"
     after = {path: sorted(os.listdir(path)) for path in before}
-    assert {path: set(after[path]) - set(before[path]) for path in before if "zonestack-preflight" in str(set(after[path]) - set(before[path]))} == {}
+    assert {
+        path: set(after[path]) - set(before[path])
+        for path in before
+        if "zonestack-preflight" in str(set(after[path]) - set(before[path]))
+    } == {}
     assert after[str(sshd.folder)] == before[str(sshd.folder)], "known_hosts has learned nothing"
 
 
@@ -237,7 +292,11 @@ def test_unknown_host_key_is_a_line_and_is_not_taken(sshd: t.Any, tmp_path: Path
         known.write_text("")
         answer = ask(sshd)
         assert answer.silence and answer.silence.what == "its host key is not known here" and known.read_text() == ""
-        known.write_text(text.replace((sshd.folder / "host.pub").read_text().split()[1], (sshd.folder / "client.pub").read_text().split()[1]))
+        known.write_text(
+            text.replace(
+                (sshd.folder / "host.pub").read_text().split()[1], (sshd.folder / "client.pub").read_text().split()[1]
+            )
+        )
         answer = ask(sshd)
         assert answer.silence and answer.silence.what == "its host key is another than known_hosts has"
     finally:
@@ -269,7 +328,17 @@ def test_host_without_sudo_or_python_is_a_line(computed: t.Any, hidden: str, che
 
     def way(_host: t.Any, script: str) -> list[str]:
         script = script.replace("/usr/bin/python3", "/usr/bin/nope") if hidden == "python3" else script
-        return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "PATH=/nowhere:/usr/bin", "sh", "-c", script]
+        return [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "env",
+            "PATH=/nowhere:/usr/bin",
+            "sh",
+            "-c",
+            script,
+        ]
 
     answer = preflight.ask(computed.topology.hosts["a"], {}, way)
     assert answer.silence and answer.silence.check == check, answer

@@ -45,10 +45,17 @@ def machine() -> dict[str, t.Any]:
                 now = os.lstat(os.path.join(parent, name))
                 found[os.path.join(parent, name)] = (now.st_mtime_ns, now.st_size, now.st_mode)
             found[parent] = os.lstat(parent).st_mode
-    for command in (["ip", "-oneline", "link"], ["ip", "-oneline", "-4", "address"], ["nft", "list", "tables"], ["sysctl", "fs.inotify", "net.ipv4.ip_forward"]):
+    for command in (
+        ["ip", "-oneline", "link"],
+        ["ip", "-oneline", "-4", "address"],
+        ["nft", "list", "tables"],
+        ["sysctl", "fs.inotify", "net.ipv4.ip_forward"],
+    ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         # Host containers of scenarios come and go beside this, and with them their interfaces and the address of their bridge.
-        found[" ".join(command)] = [line for line in done.stdout.splitlines() if "veth" not in line and "zstest" not in line]
+        found[" ".join(command)] = [
+            line for line in done.stdout.splitlines() if "veth" not in line and "zstest" not in line
+        ]
     return found
 
 
@@ -74,11 +81,23 @@ def test_plan_of_a_first_run_tells_all_of_it_and_changes_nothing(
 
     assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} == set()
     assert [path.name for path in deployment.folder.iterdir()] == ["topology.yml"], "no secret is generated"
-    assert {path.suffix for path in deployment.logs.iterdir()} == {".log"}, "nothing is remembered of it, for --resume or as a proof"
+    assert {path.suffix for path in deployment.logs.iterdir()} == {".log"}, (
+        "nothing is remembered of it, for --resume or as a proof"
+    )
     assert rc == 0 and found["unknown"] == []
-    assert found["counts"] == {"create": 4, "rebuild": 0, "start": 0, "restart": 0, "change": 0, "daemons": 0, "remove": 0}
+    assert found["counts"] == {
+        "create": 4,
+        "rebuild": 0,
+        "start": 0,
+        "restart": 0,
+        "change": 0,
+        "daemons": 0,
+        "remove": 0,
+    }
     here = found["hosts"]["here"]
-    assert any(reason.startswith("network of plan: bridge zs-plan with 10.97.2.1/21: missing") for reason in here["reasons"])
+    assert any(
+        reason.startswith("network of plan: bridge zs-plan with 10.97.2.1/21: missing") for reason in here["reasons"]
+    )
     assert {image.partition("-")[0] for image in here["images"]} == {"base", "galera", "haproxy", "memcached"}
     assert list(here["zones"]) == ["here-memcached-1", "here-memcached-2", "here-haproxy-1", "here-galera-1"]
     galera = here["zones"]["here-galera-1"]

@@ -31,7 +31,9 @@ from smartos import a_node, base_image
 
 pytestmark = [
     pytest.mark.lxc,
-    pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"
+    ),
 ]
 
 ZONE = "5a7e57ab-0000-4000-8000-0000000000a1"
@@ -141,9 +143,16 @@ class Site:
         self.pythons = {"gz": f"/opt/tools/bin/{version}", "native": f"/opt/local/bin/{version}"}
         ways: dict[str, dict[str, str]] = {
             "gz": {"ansible_connection": "local"},
-            "native": {"ansible_connection": "zonestack.openstack.zlogin", "zone_name": ZONE, "zone_transport": "local"},
+            "native": {
+                "ansible_connection": "zonestack.openstack.zlogin",
+                "zone_name": ZONE,
+                "zone_transport": "local",
+            },
         }
-        hosts = {name: {**ways[name], "ansible_python_interpreter": self.pythons[name], "address": PLACES[name]} for name in PLACES}
+        hosts = {
+            name: {**ways[name], "ansible_python_interpreter": self.pythons[name], "address": PLACES[name]}
+            for name in PLACES
+        }
         self.write("hosts.yml", json.dumps({"all": {"hosts": hosts}}))
         self.write("services.yml", PLAYBOOK)
 
@@ -160,7 +169,9 @@ class Site:
             "ansible-playbook -i hosts.yml -e @given.json services.yml"
         )
         done = self.host.exec(["bash", "-c", line], timeout=600, check=False)
-        changes = {name: int(count) for name, count in re.findall(r"^(\w+)\s*: ok=\d+\s+changed=(\d+)", done.out, re.MULTILINE)}
+        changes = {
+            name: int(count) for name, count in re.findall(r"^(\w+)\s*: ok=\d+\s+changed=(\d+)", done.out, re.MULTILINE)
+        }
         return Play(done.rc, done.out + done.err, changes)
 
     def converge(self, word: str, *, repaired: bool = False) -> Play:
@@ -191,7 +202,10 @@ class Site:
     def states(self) -> dict[str, str]:
         """The service's state in each place, as its own zone says."""
         zones = {"gz": [], "native": ["-z", ZONE]}
-        return {place: self.host.exec(["svcs", *zones[place], "-H", "-o", "state", FMRI], check=False).out.strip() for place in PLACES}
+        return {
+            place: self.host.exec(["svcs", *zones[place], "-H", "-o", "state", FMRI], check=False).out.strip()
+            for place in PLACES
+        }
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +252,11 @@ def test_in_maintenance(site: Site) -> None:
     for place in PLACES:
         assert re.search(rf"^{place}\s.*failed=1", again.out, re.MULTILINE), again.out
     said = " ".join(again.out.split())
-    assert said.count("is in maintenance") >= len(PLACES) and "clear: true" in said and "zonestack-word:default.log" in said
+    assert (
+        said.count("is in maintenance") >= len(PLACES)
+        and "clear: true" in said
+        and "zonestack-word:default.log" in said
+    )
     assert set(site.states().values()) == {"maintenance"}
 
 

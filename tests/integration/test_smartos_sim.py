@@ -25,7 +25,9 @@ from smartos import SIM, a_node, base_image
 pytestmark = [
     pytest.mark.lxc,
     pytest.mark.xdist_group("smartos-sim"),
-    pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="needs root, LXC and mmdebstrap"
+    ),
 ]
 
 ZONE = "5a7e57ab-0000-4000-8000-00000000000{}"
@@ -41,7 +43,9 @@ class Node:
         self.host = host
         self.images: dict[str, str] = {}
 
-    def run(self, command: t.Sequence[str] | str, *, check: bool = True, stdin: str | None = None, timeout: float = 300) -> Done:
+    def run(
+        self, command: t.Sequence[str] | str, *, check: bool = True, stdin: str | None = None, timeout: float = 300
+    ) -> Done:
         return self.host.exec(command, check=check, input=stdin, timeout=timeout)
 
     def out(self, command: t.Sequence[str] | str) -> str:
@@ -108,11 +112,30 @@ def test_the_node_is_there_and_stays_through_a_second_init(node: Node) -> None:
 def test_zfs_speaks_as_on_illumos(node: Node) -> None:
     """What zfs-fuse lacks is translated, and its own texts and exit statuses stay."""
     node.run("zfs destroy -r zones/t 2>/dev/null; zfs create -o compression=lz4 -o quota=1g zones/t")
-    assert node.out("zfs get -Hp -o property,value,source compression,quota zones/t") == "compression\tlz4\tlocal\nquota\t1073741824\tlocal"
+    assert (
+        node.out("zfs get -Hp -o property,value,source compression,quota zones/t")
+        == "compression\tlz4\tlocal\nquota\t1073741824\tlocal"
+    )
     node.run("zfs set filesystem_limit=5 zones/t")
-    assert node.out("zfs list -Hp -o name,filesystem_limit,snapshot_limit,quota zones/t").split() == ["zones/t", "5", str(2**64 - 1), str(1 << 30)]
-    node.run("zfs set compression=off zones/t; zfs create zones/t/data; zfs snapshot -r zones/t@a; zfs rename zones/t/data zones/t/other")
-    assert node.out("zfs list -H -o name,compression -t all -r zones/t").split() == ["zones/t", "off", "zones/t@a", "-", "zones/t/other", "off", "zones/t/other@a", "-"]
+    assert node.out("zfs list -Hp -o name,filesystem_limit,snapshot_limit,quota zones/t").split() == [
+        "zones/t",
+        "5",
+        str(2**64 - 1),
+        str(1 << 30),
+    ]
+    node.run(
+        "zfs set compression=off zones/t; zfs create zones/t/data; zfs snapshot -r zones/t@a; zfs rename zones/t/data zones/t/other"
+    )
+    assert node.out("zfs list -H -o name,compression -t all -r zones/t").split() == [
+        "zones/t",
+        "off",
+        "zones/t@a",
+        "-",
+        "zones/t/other",
+        "off",
+        "zones/t/other@a",
+        "-",
+    ]
     assert node.run("zfs destroy zones/t", check=False).rc == 1
     assert node.run("zfs destroy -r zones/t", check=False).rc == 0
     gone = node.run("zfs list zones/t", check=False)
@@ -124,7 +147,10 @@ def test_zfs_speaks_as_on_illumos(node: Node) -> None:
 
 def test_datasets_that_are_made_at_one_time_are_all_mounted(node: Node) -> None:
     """Several mounts at one time once made zfs-fuse wait for good, and everybody with it who opened a file."""
-    node.run("zfs create zones/t; for round in 1 2 3; do for n in 1 2 3 4 5 6; do zfs create -p zones/t/$round/$n/data & done; wait; done", timeout=120)
+    node.run(
+        "zfs create zones/t; for round in 1 2 3; do for n in 1 2 3 4 5 6; do zfs create -p zones/t/$round/$n/data & done; wait; done",
+        timeout=120,
+    )
     assert len(node.run("ls -d /zones/t/?/?/data", timeout=20).out.split()) == 18
     assert set(node.out("zfs list -H -o mounted -r zones/t").split()) == {"yes"}
     node.run("zfs destroy -r zones/t")
@@ -142,9 +168,14 @@ def test_an_lx_zone_lives(node: Node) -> None:
     assert node.zone(uuid, f"ping -c1 -W5 {GATEWAY}", check=False).rc == 0
     assert "nameserver 192.0.2.53" in node.zone(uuid, "cat /etc/resolv.conf").out
     assert node.zone(uuid, "ls /var/svc").out.split() == ["provision_success"]
-    assert node.out(["zfs", "get", "-H", "-o", "value", "quota,origin", f"zones/{uuid}"]).split() == ["5G", f"zones/{node.images['lx']}@final"]
+    assert node.out(["zfs", "get", "-H", "-o", "value", "quota,origin", f"zones/{uuid}"]).split() == [
+        "5G",
+        f"zones/{node.images['lx']}@final",
+    ]
     node.zone(uuid, f"touch /zones/{uuid}/data/mine")
-    assert node.zone(uuid, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null", check=False).out.split() == [str(512 << 20)]
+    assert node.zone(
+        uuid, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null", check=False
+    ).out.split() == [str(512 << 20)]
 
     assert node.run(["vmadm", "stop", uuid]).rc == 0
     assert node.get(uuid)["state"] == "stopped" and node.get(uuid)["autoboot"] is False
@@ -164,7 +195,9 @@ def test_an_lx_zone_lives(node: Node) -> None:
 
     node.run(["vmadm", "delete", uuid])
     assert node.run(["zfs", "list", f"zones/{uuid}"], check=False).rc == 1
-    assert node.run(f"ls -d /zones/{uuid} /var/zonecontrol/{uuid} /var/lib/smartos-sim/lxc/{uuid}", check=False).out == ""
+    assert (
+        node.run(f"ls -d /zones/{uuid} /var/zonecontrol/{uuid} /var/lib/smartos-sim/lxc/{uuid}", check=False).out == ""
+    )
 
 
 ZLOGIN = [
@@ -184,14 +217,19 @@ ZLOGIN = [
 def web(node: Node) -> t.Iterator[str]:
     """An lx zone for cases that change nothing of it."""
     uuid = node.create(
-        2, tags={"role": "web"}, customer_metadata={"greeting": "hello"}, internal_metadata={"root_pw": "s3", "inner": "x"}
+        2,
+        tags={"role": "web"},
+        customer_metadata={"greeting": "hello"},
+        internal_metadata={"root_pw": "s3", "inner": "x"},
     )
     yield uuid
     node.run(["vmadm", "delete", uuid])
 
 
 @pytest.mark.parametrize(("words", "stdin", "rc", "out"), ZLOGIN, ids=[" ".join(case[0]) for case in ZLOGIN])
-def test_zlogin_hands_over_one_shell_line(node: Node, web: str, words: list[str], stdin: str | None, rc: int, out: str) -> None:
+def test_zlogin_hands_over_one_shell_line(
+    node: Node, web: str, words: list[str], stdin: str | None, rc: int, out: str
+) -> None:
     done = node.host.exec(["zlogin", web, *words], input=stdin, check=False, env={"SECRET": "of the caller"})
     assert (done.rc, done.out) == (rc, out), done.err
 
@@ -201,7 +239,10 @@ def test_zlogin_options_and_refusals(node: Node, web: str) -> None:
     assert loop.out == "a\nb\n"
     assert node.run(["zlogin", "-Q", "-S", web, "id -u"]).out == "0\n"
     assert node.run(["zlogin", "-l", "daemon", web, "id"], check=False).rc == 1  # it has no shell to log in to
-    for name, text in {"nowhere": "zone 'nowhere' unknown", "global": "'zlogin' not applicable to the global zone"}.items():
+    for name, text in {
+        "nowhere": "zone 'nowhere' unknown",
+        "global": "'zlogin' not applicable to the global zone",
+    }.items():
         done = node.run(["zlogin", name, "true"], check=False)
         assert done.rc == 1 and text in done.err
 
@@ -268,7 +309,10 @@ def test_routes_and_a_guest_that_reboots_itself(node: Node) -> None:
 def test_an_etherstub_joins_only_its_own(node: Node) -> None:
     node.run("nictagadm exists stub0 || nictagadm add -l stub0")
     on = [{"nic_tag": "stub0", "ips": [f"10.77.0.{number}/24"]} for number in (1, 2, 3)]
-    uuids = [node.create(number, nics=[{**on[number - 3], **({"vlan_id": 7} if number == 5 else {})}]) for number in (3, 4, 5)]
+    uuids = [
+        node.create(number, nics=[{**on[number - 3], **({"vlan_id": 7} if number == 5 else {})}])
+        for number in (3, 4, 5)
+    ]
     assert node.zone(uuids[0], "ping -c1 -W5 10.77.0.2", check=False).rc == 0
     assert node.zone(uuids[0], "ping -c1 -W1 10.77.0.3", check=False).rc != 0  # another VLAN
     assert node.run("ping -c1 -W1 10.77.0.1", check=False).rc != 0
@@ -341,7 +385,20 @@ def test_reprovision_keeps_the_delegated_data(node: Node, when: str | None) -> N
     node.zone(uuid, f"echo precious >/zones/{uuid}/data/file; touch /lost; /native/usr/sbin/mdata-put own key; sync")
     image = json.dumps({"image_uuid": node.images["lx"]})
     if when:
-        node.run(["smartos-sim", "fault", "add", "vmadm reprovision", "--step", "zone_reprovision", "--when", when, "--do", "kill"])
+        node.run(
+            [
+                "smartos-sim",
+                "fault",
+                "add",
+                "vmadm reprovision",
+                "--step",
+                "zone_reprovision",
+                "--when",
+                when,
+                "--do",
+                "kill",
+            ]
+        )
         assert node.run(["vmadm", "reprovision", uuid], stdin=image, check=False).rc != 0
     node.run(["vmadm", "reprovision", uuid], stdin=image)
     assert node.get(uuid)["state"] == "running"
@@ -355,7 +412,9 @@ def test_an_image_of_a_zone(node: Node) -> None:
     uuid = node.create(4)
     node.zone(uuid, "echo built >/built; sync")
     node.run(["vmadm", "stop", uuid])
-    node.run(f"rm -rf /var/tmp/made; mkdir /var/tmp/made; cd /var/tmp/made && imgadm create -i -c gzip -o made {uuid} name=made version=1")
+    node.run(
+        f"rm -rf /var/tmp/made; mkdir /var/tmp/made; cd /var/tmp/made && imgadm create -i -c gzip -o made {uuid} name=made version=1"
+    )
     node.run(["vmadm", "delete", uuid])
     made = json.loads(node.out(["cat", "/var/tmp/made/made.imgmanifest"]))
     assert made["origin"] == node.images["lx"]
@@ -368,7 +427,9 @@ def test_an_image_of_a_zone(node: Node) -> None:
     assert node.run(["zfs", "list", f"zones/{made['uuid']}"], check=False).rc == 1
 
 
-@pytest.mark.parametrize(("step", "when"), [("zone_create", "after"), ("zone_boot", "after"), ("zone_destroy", "after")])
+@pytest.mark.parametrize(
+    ("step", "when"), [("zone_create", "after"), ("zone_boot", "after"), ("zone_destroy", "after")]
+)
 def test_a_killed_command_leaves_what_can_be_deleted(node: Node, step: str, when: str) -> None:
     call = "vmadm delete" if step == "zone_destroy" else "vmadm create"
     node.run(["smartos-sim", "fault", "clear"])
@@ -395,10 +456,17 @@ def _two(node: Node) -> tuple[str, str]:
 def test_a_reboot_forgets_the_ramdisk(node: Node) -> None:
     first, second = _two(node)
     manifest = SIM / "smartos_sim" / "smf" / "seeds" / "milestones.xml"
-    own = manifest.read_text().replace("smartos-sim:milestones", "site").replace('"milestone/network"', '"site/own"').split("<service ")
+    own = (
+        manifest.read_text()
+        .replace("smartos-sim:milestones", "site")
+        .replace('"milestone/network"', '"site/own"')
+        .split("<service ")
+    )
     text = own[0] + "<service " + next(part for part in own if '"site/own"' in part) + "</service_bundle>\n"
     node.run(["tee", "/opt/custom/smf/own.xml"], stdin=text)
-    node.run("touch /root/lost /etc/lost; mkdir -p /etc/lost.d; echo changed >>/etc/motd; touch /opt/kept /var/kept /etc/zones/kept")
+    node.run(
+        "touch /root/lost /etc/lost; mkdir -p /etc/lost.d; echo changed >>/etc/motd; touch /opt/kept /var/kept /etc/zones/kept"
+    )
     node.run("echo 'ssh-ed25519 AAAA me' >/usbkey/config.inc/authorized_keys")
     node.run("svcadm disable -s svc:/milestone/network:default")
     pid = node.get(first)["pid"]
@@ -407,7 +475,10 @@ def test_a_reboot_forgets_the_ramdisk(node: Node) -> None:
     assert "changed" not in node.out("cat /etc/motd")
     node.run("ls /opt/kept /var/kept /etc/zones/kept")
     assert node.out("cat /root/.ssh/authorized_keys") == "ssh-ed25519 AAAA me"
-    assert node.out("svcs -H -o state svc:/milestone/network:default svc:/site/own:default").split() == ["online", "online"]
+    assert node.out("svcs -H -o state svc:/milestone/network:default svc:/site/own:default").split() == [
+        "online",
+        "online",
+    ]
     assert node.get(first)["state"] == "running" and node.get(first)["pid"] != pid
     assert node.get(second)["state"] == "stopped" and node.get(second)["autoboot"] is False
     node.until(first, f"ping -c1 -W5 {GATEWAY}")

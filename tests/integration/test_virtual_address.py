@@ -40,8 +40,14 @@ sys.path.insert(0, str(ROOT / "scripts/lib"))
 
 pytestmark = [
     pytest.mark.lxc,
-    pytest.mark.skipif(not os.environ.get("ZONESTACK_TEST_FAILOVER"), reason="measures failovers on an idle machine: ZONESTACK_TEST_FAILOVER=1"),
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mmdebstrap") or not shutil.which("lxc-start"), reason="needs root, LXC and mmdebstrap"),
+    pytest.mark.skipif(
+        not os.environ.get("ZONESTACK_TEST_FAILOVER"),
+        reason="measures failovers on an idle machine: ZONESTACK_TEST_FAILOVER=1",
+    ),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not shutil.which("mmdebstrap") or not shutil.which("lxc-start"),
+        reason="needs root, LXC and mmdebstrap",
+    ),
 ]
 
 IMAGE = "vipztest-000000000000"
@@ -59,7 +65,9 @@ BRIDGES = {"vipztest0": ("198.18.66.1/21", "198.18.68.1/21"), "vipztest1": ("198
 
 
 def sh(*argv: object, check: bool = True, **options: t.Any) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=120, check=False, **options)
+    done = subprocess.run(
+        [str(word) for word in argv], capture_output=True, text=True, timeout=120, check=False, **options
+    )
     assert not check or done.returncode == 0, f"{argv}: {done.returncode}: {done.stderr}{done.stdout}"
     return done
 
@@ -82,7 +90,11 @@ class Zone:
 
     def describe(self, rendering: t.Any) -> None:
         variables = rendering.variables(self.name)
-        self.options = {**rendering.templar(variables).template(variables["__zone_wanted"]), "image": IMAGE, "autostart": False}
+        self.options = {
+            **rendering.templar(variables).template(variables["__zone_wanted"]),
+            "image": IMAGE,
+            "autostart": False,
+        }
         self.address = variables["zone"]["address"]
         self.tree = rendering.tree(variables)
 
@@ -90,13 +102,26 @@ class Zone:
         return converge(LxcBackend(start_timeout=60, stop_timeout=30), ZoneSpec.from_dict(self.options), state)
 
     def inside(self, *argv: object, check: bool = True, **options: t.Any) -> str:
-        return sh("lxc-attach", "-n", self.name, "--clear-env", "-v", "PATH=/usr/sbin:/usr/bin", "--", *argv, check=check, **options).stdout
+        return sh(
+            "lxc-attach",
+            "-n",
+            self.name,
+            "--clear-env",
+            "-v",
+            "PATH=/usr/sbin:/usr/bin",
+            "--",
+            *argv,
+            check=check,
+            **options,
+        ).stdout
 
     def apply(self, restart: bool = False) -> dict[str, t.Any]:
         """What the action zone_tree has a zone do, with its own program."""
         request = {"check": False, "start": True, "restart": restart, "wait": 60, **self.tree}
         program = PROGRAM.read_text()
-        done = self.inside("python3", "-IS", "-c", BOOTSTRAP.format(size=len(program.encode())), input=program + json.dumps(request))
+        done = self.inside(
+            "python3", "-IS", "-c", BOOTSTRAP.format(size=len(program.encode())), input=program + json.dumps(request)
+        )
         result = json.loads(done)
         assert not result.get("failed"), result["msg"]
         return result
@@ -132,7 +157,10 @@ class Questions(threading.Thread):
         self.context, self.ended = ssl.create_default_context(cadata=ca), threading.Event()
 
     def ask(self) -> None:
-        with socket.create_connection(self.target, timeout=0.5) as link, self.context.wrap_socket(link, server_hostname=self.target[0]):
+        with (
+            socket.create_connection(self.target, timeout=0.5) as link,
+            self.context.wrap_socket(link, server_hostname=self.target[0]),
+        ):
             self.answers.append(time.monotonic())
 
     def run(self) -> None:
@@ -220,7 +248,9 @@ class Lab:
 
     def moved(self, since: float, what: str, limit: float) -> None:
         """Both addresses answer again; how long they did not is printed, and held to a limit in seconds."""
-        until(lambda: all(one.answers[-1] > since + 0.2 and one.gap(time.monotonic() - 1) < 0.5 for one in self.questions))
+        until(
+            lambda: all(one.answers[-1] > since + 0.2 and one.gap(time.monotonic() - 1) < 0.5 for one in self.questions)
+        )
         internal, external = (one.gap(since) for one in self.questions)
         print(f"{what}: internal address silent for {internal:.2f} s, external for {external:.2f} s")
         assert max(internal, external) < limit
@@ -230,7 +260,9 @@ def build_image(lab: Lab) -> None:
     """One image from what base image and HAProxy declare; made once for this test."""
     base, own = (yaml.safe_load((ROOT / "services" / f"{name}.yml").read_text()) for name in ("_base", "haproxy"))
     packages, commands = ([*base[key], *own["image"][key]] for key in ("packages", "commands"))
-    recipe = Recipe(id=IMAGE, name="vipztest", suite=base["suite"], packages=packages, commands=commands, files=base["files"])
+    recipe = Recipe(
+        id=IMAGE, name="vipztest", suite=base["suite"], packages=packages, commands=commands, files=base["files"]
+    )
     store = Store(str(LXC_PATH / "zonestack"))
     store.prepare()
     with store.lock(600):
@@ -267,13 +299,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Lab]:
 def test_the_only_zone_takes_the_addresses(lab: Lab) -> None:
     lab.a.make()
     begun = time.monotonic()
-    lab.a.apply()    # waits until the address answers
+    lab.a.apply()  # waits until the address answers
     print(f"first start of the daemons to an answer at the address: {time.monotonic() - begun:.1f} s")
     assert lab.a.held == [INTERNAL, EXTERNAL]
     assert lab.a.apply()["changed"] is False
-    status = lab.a.inside("cat", f"/proc/{lab.a.inside('systemctl', 'show', '--value', '-P', 'MainPID', 'keepalived').strip()}/status")
+    status = lab.a.inside(
+        "cat", f"/proc/{lab.a.inside('systemctl', 'show', '--value', '-P', 'MainPID', 'keepalived').strip()}/status"
+    )
     bounding = next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd"))
-    names = {5: "kill", 6: "setgid", 7: "setuid", 12: "net_admin", 13: "net_raw"}    # linux/capability.h
+    names = {5: "kill", 6: "setgid", 7: "setuid", 12: "net_admin", 13: "net_raw"}  # linux/capability.h
     assert int(bounding, 16) == sum(1 << bit for bit in names)
     assert lab.a.inside("cat", "/proc/sys/net/ipv4/tcp_retries2").strip() == "8"
     for address, port in ((INTERNAL, 8404), (EXTERNAL, 5000)):
@@ -288,7 +322,7 @@ def test_a_second_zone_comes_without_a_stop_of_the_first(lab: Lab) -> None:
     lab.b.run()
     told = lab.a.apply()
     assert told["reloaded"] == ["keepalived.service"] and "haproxy.service" in told["restart"]
-    until(lambda: not lab.b.held, 5)    # from now on, and not only from its turn on
+    until(lambda: not lab.b.held, 5)  # from now on, and not only from its turn on
     lab.a.apply(restart=True)
     lab.moved(begun, "a second zone", 5)
     assert lab.a.make()["pid"] == pid
@@ -297,7 +331,12 @@ def test_a_second_zone_comes_without_a_stop_of_the_first(lab: Lab) -> None:
 
 def test_users_reach_the_public_ports_alone(lab: Lab) -> None:
     """From the outside interface nothing but the external address's public ports, whatever the destination; no VRRP either."""
-    for address, port, answered in ((EXTERNAL, 5000, True), (EXTERNAL, 3306, False), (EXTERNAL, 8404, False), (INTERNAL, 3306, True)):
+    for address, port, answered in (
+        (EXTERNAL, 5000, True),
+        (EXTERNAL, 3306, False),
+        (EXTERNAL, 8404, False),
+        (INTERNAL, 3306, True),
+    ):
         link = socket.socket()
         link.settimeout(1)
         assert (link.connect_ex((address, port)) == 0) is answered, (address, port)
@@ -305,7 +344,9 @@ def test_users_reach_the_public_ports_alone(lab: Lab) -> None:
     holder, _other = lab.pair()
     mac = holder.inside("cat", "/sys/class/net/eth1/address").strip()
     sh("ip", "neighbour", "replace", "198.18.80.77", "lladdr", mac, "dev", "vipztest1")
-    sh("ip", "route", "add", f"{holder.address}/32", "via", "198.18.80.77", "dev", "vipztest1")    # into the zone by its outside
+    sh(
+        "ip", "route", "add", f"{holder.address}/32", "via", "198.18.80.77", "dev", "vipztest1"
+    )  # into the zone by its outside
     link = socket.socket()
     link.settimeout(1)
     assert link.connect_ex((holder.address, 3306)) != 0
@@ -316,7 +357,9 @@ def test_nobody_but_a_peer_is_heard(lab: Lab) -> None:
     """An advertisement of the highest priority, well formed, from an address that is no peer's: the holder does not give way."""
     holder, _other = lab.pair()
     sender = "198.18.66.1"
-    body = struct.pack("!BBBBH", 0x31, 1, 255, 2, 50)    # RFC 5798, 5.2: version and type, VRID, priority, addresses, interval in 1/100 s
+    body = struct.pack(
+        "!BBBBH", 0x31, 1, 255, 2, 50
+    )  # RFC 5798, 5.2: version and type, VRID, priority, addresses, interval in 1/100 s
     addresses = socket.inet_aton(INTERNAL) + socket.inet_aton(EXTERNAL)
     pseudo = socket.inet_aton(sender) + socket.inet_aton(holder.address) + struct.pack("!BBH", 0, 112, 16)
     total = sum(struct.unpack("!14H", pseudo + body + b"\0\0" + addresses))
@@ -361,7 +404,9 @@ def test_a_zone_without_a_cable_is_replaced(lab: Lab) -> None:
         ("HAProxy stopped", ("stop", "haproxy"), ("start", "haproxy"), 6),
     ],
 )
-def test_who_cannot_serve_gives_the_addresses_away(lab: Lab, what: str, verb: tuple[str, ...], repair: tuple[str, ...] | None, limit: float) -> None:
+def test_who_cannot_serve_gives_the_addresses_away(
+    lab: Lab, what: str, verb: tuple[str, ...], repair: tuple[str, ...] | None, limit: float
+) -> None:
     holder, other = lab.pair()
     begun = time.monotonic()
     if verb:
@@ -373,7 +418,7 @@ def test_who_cannot_serve_gives_the_addresses_away(lab: Lab, what: str, verb: tu
     if repair:
         holder.daemon(*repair)
     holder.run()
-    time.sleep(2)    # as long as it takes a zone that preempts
+    time.sleep(2)  # as long as it takes a zone that preempts
     assert lab.pair() == (other, holder)
 
 
@@ -397,7 +442,10 @@ def test_all_clients_of_the_database_have_one_writer(lab: Lab) -> None:
     zones = (lab.a, lab.b)
 
     def seen(zone: Zone, number: int, state: str) -> bool:
-        return any(row.startswith(f"mysql,{members[number].name},") and f",{state}," in row for row in zone.haproxy("show stat").splitlines())
+        return any(
+            row.startswith(f"mysql,{members[number].name},") and f",{state}," in row
+            for row in zone.haproxy("show stat").splitlines()
+        )
 
     until(lambda: all(seen(zone, number, "UP") for zone in zones for number in range(3)))
     assert {writer(zone.address) for zone in zones} == {members[0].name}

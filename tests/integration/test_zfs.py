@@ -22,12 +22,17 @@ from host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "zstest"
-HERE = shutil.which("zpool") is not None and subprocess.run(["zpool", "list"], capture_output=True, check=False).returncode == 0
+HERE = (
+    shutil.which("zpool") is not None
+    and subprocess.run(["zpool", "list"], capture_output=True, check=False).returncode == 0
+)
 CONTAINER = all(map(shutil.which, ("lxc-start", "mmdebstrap", "nft"))) and Path("/dev/fuse").exists()
 
 pytestmark = [
     pytest.mark.lxc,
-    pytest.mark.skipif(os.geteuid() != 0 or not (HERE or CONTAINER), reason="needs root, and ZFS or LXC with /dev/fuse"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not (HERE or CONTAINER), reason="needs root, and ZFS or LXC with /dev/fuse"
+    ),
 ]
 
 
@@ -49,7 +54,9 @@ class Machine:
         name = "ansible_collections.zonestack.openstack.plugins.modules.zfs"
         python = sys.executable if self.host is None else "python3"
         given = json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": self.folder, **options}})
-        return json.loads(self.sh(f"cd / && PYTHONPATH={self.folder}/python {python} -m {name}", check=False, given=given).stdout)
+        return json.loads(
+            self.sh(f"cd / && PYTHONPATH={self.folder}/python {python} -m {name}", check=False, given=given).stdout
+        )
 
     def get(self, name, what):
         return self.sh(f"zfs get -H -p -o value,source {what} {name}").stdout.strip().split("\t")
@@ -62,11 +69,15 @@ def lay_out(folder):
     """What a module needs of Ansible and of the collection, below one directory for PYTHONPATH."""
     (folder / "ansible").mkdir(parents=True)
     # Ansible sends its modules along with such a file too; its own would want all of Ansible.
-    (folder / "ansible/__init__.py").write_text(f"__version__ = {ansible.__version__!r}\n__author__ = 'Ansible, Inc.'\n")
+    (folder / "ansible/__init__.py").write_text(
+        f"__version__ = {ansible.__version__!r}\n__author__ = 'Ansible, Inc.'\n"
+    )
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(ansible.__file__).parent / "module_utils", folder / "ansible/module_utils", ignore=ignored)
     for part in ("modules", "module_utils"):
-        shutil.copytree(ROOT / "plugins" / part, folder / "ansible_collections/zonestack/openstack/plugins" / part, ignore=ignored)
+        shutil.copytree(
+            ROOT / "plugins" / part, folder / "ansible_collections/zonestack/openstack/plugins" / part, ignore=ignored
+        )
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +97,14 @@ def machine():
             host.exec("printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d")
             quiet = {"DEBIAN_FRONTEND": "noninteractive"}
             host.exec(
-                "apt-get update -qq && apt-get install -qq --yes --no-install-recommends zfs-fuse python3", timeout=300, env=quiet
+                "apt-get update -qq && apt-get install -qq --yes --no-install-recommends zfs-fuse python3",
+                timeout=300,
+                env=quiet,
             )
-            host.exec("systemd-run --quiet --unit=zfs-daemon zfs-fuse --no-daemon && until zpool list; do sleep 0.1; done", timeout=30)
+            host.exec(
+                "systemd-run --quiet --unit=zfs-daemon zfs-fuse --no-daemon && until zpool list; do sleep 0.1; done",
+                timeout=30,
+            )
             host.copy_tree(Path(scratch), "/opt/zfs-test")
             yield Machine("/opt/zfs-test", host)
         finally:
@@ -104,7 +120,9 @@ def fs(machine, request):
 
 
 def test_file_system_with_properties(machine, fs, settle):
-    done = settle(machine.module, name=f"{fs}/a", properties={"quota": "10M", "atime": False, "org.example:why": "it's needed"})
+    done = settle(
+        machine.module, name=f"{fs}/a", properties={"quota": "10M", "atime": False, "org.example:why": "it's needed"}
+    )
     assert done["actions"] == [f"zfs create -o quota=10M -o atime=off -o 'org.example:why=it'\"'\"'s needed' {fs}/a"]
     assert done["dataset"]["properties"]["quota"] == {"value": 10 * 1024**2, "source": "local"}
     assert machine.get(f"{fs}/a", "org.example:why") == ["it's needed", "local"]
@@ -149,7 +167,9 @@ def test_quota_and_reservation_move_together(machine, fs, settle):
 
 
 def test_parents(machine, fs, settle, refusal):
-    assert f"{fs}/x/y is not there: create it first, or say parents: true" in refusal(machine.module, name=f"{fs}/x/y/z")
+    assert f"{fs}/x/y is not there: create it first, or say parents: true" in refusal(
+        machine.module, name=f"{fs}/x/y/z"
+    )
     assert settle(machine.module, name=f"{fs}/x/y/z", parents=True)["actions"] == [f"zfs create -p {fs}/x/y/z"]
 
 
@@ -161,11 +181,17 @@ def test_parents(machine, fs, settle, refusal):
         ({"name": f"{POOL}/a", "properties": {"no_such": 1}}, "invalid property 'no_such'"),
         ({"name": POOL, "properties": {"no_such": 1}}, "invalid property 'no_such'"),
         ({"name": POOL, "properties": {"used": "5M"}}, "properties.used: cannot be 5M: it is "),
-        ({"name": POOL, "properties": {"utf8only": True}}, "properties.utf8only: cannot be on: it is off, and not to be changed"),
+        (
+            {"name": POOL, "properties": {"utf8only": True}},
+            "properties.utf8only: cannot be on: it is off, and not to be changed",
+        ),
         ({"name": POOL, "properties": {"volsize": "1M"}}, "exists and is a filesystem, which has no volsize"),
         ({"name": POOL, "state": "absent"}, "is the pool's own and goes only with the pool"),
         ({"name": f"{POOL}/none@s"}, f"{POOL}/none is not there: create it first"),
-        ({"name": f"{POOL}/c", "origin": f"{POOL}@none"}, f"origin: there is no snapshot {POOL}@none (there are: none)"),
+        (
+            {"name": f"{POOL}/c", "origin": f"{POOL}@none"},
+            f"origin: there is no snapshot {POOL}@none (there are: none)",
+        ),
         ({"name": f"{POOL}@s", "send_to": "/no/such/folder/file"}, "send_to: there is no directory /no/such/folder"),
         ({"name": f"{POOL}@s", "receive_from": "/etc/hostname"}, "/etc/hostname: is not a stream of `zfs send`"),
     ],
@@ -187,7 +213,9 @@ def test_33_dependents_are_named_and_live_on(machine, fs, settle, refusal):
     assert refusal(machine.module, name=fs, state="absent").endswith(
         f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one), {fs}/child, {fs}@one"
     )
-    assert f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one)" in refusal(machine.module, name=f"{fs}@one", state="absent")
+    assert f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one)" in refusal(
+        machine.module, name=f"{fs}@one", state="absent"
+    )
     assert machine.names() == before
     for name in (f"{POOL}/clone-of-it", f"{fs}@one", f"{fs}/child", fs):
         assert settle(machine.module, name=name, state="absent")["actions"] == [f"zfs destroy {name}"]
@@ -199,7 +227,9 @@ def test_clone(machine, fs, settle, refusal):
     done = settle(machine.module, name=f"{fs}/clone", origin=f"{fs}@one", properties={"quota": "5M"})
     assert done["actions"] == [f"zfs clone -o quota=5M {fs}@one {fs}/clone"]
     assert done["dataset"]["origin"] == f"{fs}@one"
-    assert f"exists and is a clone of {fs}@one, not a clone of {fs}@two" in refusal(machine.module, name=f"{fs}/clone", origin=f"{fs}@two")
+    assert f"exists and is a clone of {fs}@one, not a clone of {fs}@two" in refusal(
+        machine.module, name=f"{fs}/clone", origin=f"{fs}@two"
+    )
     assert f"exists and is no clone, not a clone of {fs}@two" in refusal(machine.module, name=fs, origin=f"{fs}@two")
 
 
@@ -207,7 +237,9 @@ def test_snapshot_with_properties_of_ones_own(machine, fs, settle, refusal):
     done = settle(machine.module, name=f"{fs}@one", properties={"org.example:by": "test", "org.example:n": "010"})
     assert done["dataset"]["properties"]["org.example:n"] == {"value": "010", "source": "local"}
     assert settle(machine.module, name=f"{fs}@one", properties={"org.example:n": "10"})["changed"], "texts, not numbers"
-    assert "a snapshot can only be given properties of your own" in refusal(machine.module, name=f"{fs}@one", properties={"quota": 0})
+    assert "a snapshot can only be given properties of your own" in refusal(
+        machine.module, name=f"{fs}@one", properties={"quota": 0}
+    )
 
 
 def test_holds(machine, fs, settle, refusal):
@@ -220,7 +252,9 @@ def test_holds(machine, fs, settle, refusal):
     assert machine.get(f"{fs}@one", "userrefs")[0] == "2"
     assert "is held by " in refusal(machine.module, name=f"{fs}@one", state="absent")
     if machine.fuse:
-        assert "has 2 holds, of which this ZFS does not tell the tags: `zfs holds -H " in refusal(machine.module, **held)
+        assert "has 2 holds, of which this ZFS does not tell the tags: `zfs holds -H " in refusal(
+            machine.module, **held
+        )
         assert settle(machine.module, name=f"{fs}@one")["changed"] is False
         machine.sh(f"zfs release keep {fs}@one; zfs release also {fs}@one")
     else:
@@ -248,7 +282,11 @@ def test_volume(machine, fs, settle, refusal):
 
 
 def test_streams_to_and_from_files(machine, fs, settle, refusal):
-    full, more, folder = f"{machine.folder}/full", f"{machine.folder}/more", machine.sh(f"zfs get -H -o value mountpoint {fs}").stdout.strip()
+    full, more, folder = (
+        f"{machine.folder}/full",
+        f"{machine.folder}/more",
+        machine.sh(f"zfs get -H -o value mountpoint {fs}").stdout.strip(),
+    )
     machine.sh(f"echo one > {folder}/file")
     done = settle(machine.module, name=f"{fs}@one", send_to=full)
     assert done["actions"] == [f"zfs snapshot {fs}@one", f"zfs send {fs}@one > {full}"]
@@ -260,7 +298,9 @@ def test_streams_to_and_from_files(machine, fs, settle, refusal):
 
     assert "starts from a snapshot with GUID" in refusal(machine.module, name=f"{fs}/r@two", receive_from=more)
     assert f"{fs}/x/y is not there" in refusal(machine.module, name=f"{fs}/x/y/r@one", receive_from=full)
-    done = settle(machine.module, name=f"{fs}/x/y/r@one", receive_from=full, parents=True, properties={"org.example:a": "b"})
+    done = settle(
+        machine.module, name=f"{fs}/x/y/r@one", receive_from=full, parents=True, properties={"org.example:a": "b"}
+    )
     assert done["actions"] == [
         f"zfs create -p {fs}/x/y",
         f"zfs receive {fs}/x/y/r@one < {full}",
@@ -271,11 +311,17 @@ def test_streams_to_and_from_files(machine, fs, settle, refusal):
     settle(machine.module, name=f"{fs}/x/y/r@two", receive_from=more)
     assert machine.sh(f"cat {folder}/x/y/r/file").stdout == "two\n"
 
-    assert f"is a full stream, which makes a new dataset, but {fs}/x/y/r exists" in refusal(machine.module, name=f"{fs}/x/y/r@new", receive_from=full)
-    assert "another snapshot than the one that is there" in refusal(machine.module, name=f"{fs}/x/y/r@two", receive_from=full)
+    assert f"is a full stream, which makes a new dataset, but {fs}/x/y/r exists" in refusal(
+        machine.module, name=f"{fs}/x/y/r@new", receive_from=full
+    )
+    assert "another snapshot than the one that is there" in refusal(
+        machine.module, name=f"{fs}/x/y/r@two", receive_from=full
+    )
     assert f"holds another stream, of {fs}@two" in refusal(machine.module, name=f"{fs}@one", send_to=more)
     assert "is not a stream" in refusal(machine.module, name=f"{fs}@one", send_to=f"{machine.folder}/pool.img")
-    assert "there is no snapshot" in refusal(machine.module, name=f"{fs}@one", send_to=f"{machine.folder}/new", incremental_from="@zero")
+    assert "there is no snapshot" in refusal(
+        machine.module, name=f"{fs}@one", send_to=f"{machine.folder}/new", incremental_from="@zero"
+    )
 
 
 def test_a_stream_that_is_cut_short_leaves_no_file(machine, fs):
@@ -287,12 +333,16 @@ def test_a_stream_that_is_cut_short_leaves_no_file(machine, fs):
 
 def test_a_replication_stream_is_refused(machine, fs, refusal):
     machine.sh(f"zfs snapshot {fs}@one; zfs send -R {fs}@one > {machine.folder}/package")
-    assert "is a stream of several datasets" in refusal(machine.module, name=f"{fs}/r@one", receive_from=f"{machine.folder}/package")
+    assert "is a stream of several datasets" in refusal(
+        machine.module, name=f"{fs}/r@one", receive_from=f"{machine.folder}/package"
+    )
 
 
 def test_a_zfs_that_does_not_answer_is_no_empty_zfs(machine, fs):
     """Its exit code is the one of a dataset that is not there."""
-    machine.sh(f"mkdir -p {machine.folder}/bin; printf '#!/bin/sh\\necho gone >&2\\nexit 1\\n' > {machine.folder}/bin/zfs; chmod +x {machine.folder}/bin/zfs")
+    machine.sh(
+        f"mkdir -p {machine.folder}/bin; printf '#!/bin/sh\\necho gone >&2\\nexit 1\\n' > {machine.folder}/bin/zfs; chmod +x {machine.folder}/bin/zfs"
+    )
     machine.sh(f"ln -sf $(command -v zpool) {machine.folder}/bin/zpool")
     given = json.dumps({"ANSIBLE_MODULE_ARGS": {"name": fs, "state": "absent"}})
     name = "ansible_collections.zonestack.openstack.plugins.modules.zfs"

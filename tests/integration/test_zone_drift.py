@@ -70,7 +70,14 @@ class Lxc:
         (images / "base-1/rootfs/etc/stays").write_text("stays\n")
         zone = folder / "a-1"
         zone.mkdir()
-        spec = {"name": "a-1", "uuid": UUID, "image": "app-1", "store": store, "privileged": True, "volumes": {"data": {"path": "/srv/data"}}}
+        spec = {
+            "name": "a-1",
+            "uuid": UUID,
+            "image": "app-1",
+            "store": store,
+            "privileged": True,
+            "volumes": {"data": {"path": "/srv/data"}},
+        }
         (zone / "zone.json").write_text(json.dumps(spec))
         (folder / "zonestack/volumes/a-1/data").mkdir(parents=True)
         self.images = Images(images)
@@ -83,7 +90,10 @@ class Lxc:
             lowers = ":".join(str(layer.rootfs) for layer in self.images.chain("app-1"))
             mount = f"mount -t overlay overlay -o userxattr,lowerdir={lowers},upperdir=$1,workdir={self.folder}/a-1/work /mnt"
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-euc", f"{mount}\ncd /mnt\n{script}", "sh", str(self.root)], capture_output=True, text=True, check=False
+            ["unshare", "--mount", "sh", "-euc", f"{mount}\ncd /mnt\n{script}", "sh", str(self.root)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
 
@@ -99,17 +109,23 @@ def zone(request: pytest.FixtureRequest, tmp_path: Path) -> Lxc:
 
 
 def test_a_zone_that_nobody_touched_has_no_findings(zone: Lxc) -> None:
-    zone.run("echo x >var/lib/keeps; mkdir -p var/log run tmp; echo x >var/log/app; echo x >etc/resolv.conf; touch etc/.pwd.lock")
+    zone.run(
+        "echo x >var/lib/keeps; mkdir -p var/log run tmp; echo x >var/log/app; echo x >etc/resolv.conf; touch etc/.pwd.lock"
+    )
     zone.run(f"mkdir .{SITE}/app/__pycache__; echo x >.{SITE}/app/__pycache__/main.pyc")
     zone.run("chmod 0600 etc/same; chmod 0644 etc/same; touch -r etc/passwd etc/stays")
-    zone.run("mkdir -p etc/systemd/system/multi-user.target.wants; ln -s /x etc/systemd/system/multi-user.target.wants/app.service")
+    zone.run(
+        "mkdir -p etc/systemd/system/multi-user.target.wants; ln -s /x etc/systemd/system/multi-user.target.wants/app.service"
+    )
     (zone.folder / "zonestack/volumes/a-1/data/rows").write_text("data")
     assert zone.found() == []
 
 
 def test_what_somebody_changed_is_listed_with_the_one_it_belongs_to(zone: Lxc) -> None:
     zone.run(f"echo a = 2 >etc/app.conf; chmod u+s usr/bin/tool; chown 7:8 etc/same; echo x >>.{SITE}/app/main.py")
-    zone.run("mkdir -p opt/own/deep; echo 1 >opt/own/deep/file; echo 1 >etc/added; rm etc/stays; ln -s /etc/added etc/stays")
+    zone.run(
+        "mkdir -p opt/own/deep; echo 1 >opt/own/deep/file; echo 1 >etc/added; rm etc/stays; ln -s /etc/added etc/stays"
+    )
     assert zone.found() == [
         ("/etc/added", "added", "nobody", ""),
         ("/etc/app.conf", "changed", "package app", "content"),
@@ -133,7 +149,9 @@ def test_what_somebody_removed_is_listed_also_when_something_took_its_place(zone
 
 
 def test_a_package_that_somebody_installed_is_told_as_such(zone: Lxc) -> None:
-    zone.run("echo Package: strace >>var/lib/dpkg/status; echo x >usr/bin/strace; echo /usr/bin/strace >var/lib/dpkg/info/strace.list")
+    zone.run(
+        "echo Package: strace >>var/lib/dpkg/status; echo x >usr/bin/strace; echo /usr/bin/strace >var/lib/dpkg/info/strace.list"
+    )
     assert zone.found() == [
         ("/usr/bin/strace", "added", "package strace, installed by hand", ""),
         ("/var/lib/dpkg/status", "changed", "nobody", "content"),
@@ -141,11 +159,27 @@ def test_a_package_that_somebody_installed_is_told_as_such(zone: Lxc) -> None:
 
 
 def test_what_a_run_wrote_is_compared_with_what_it_would_write(zone: Lxc) -> None:
-    zone.run("mkdir -p etc/app.d var/lib/app; for name in right wrong mode; do echo 1 >etc/app.d/$name; done; echo 1 >var/lib/app/cookie")
+    zone.run(
+        "mkdir -p etc/app.d var/lib/app; for name in right wrong mode; do echo 1 >etc/app.d/$name; done; echo 1 >var/lib/app/cookie"
+    )
     zone.run("chmod 0640 etc/app.d/mode; chgrp 8 etc/app.d/mode; chmod 0700 etc/app.d")
     (zone.folder / "zonestack/volumes/a-1/data/key").write_text("2\n")
-    files = {f"/etc/app.d/{name}": file("1\n", **more) for name, more in {"right": {}, "wrong": {"mode": "0600"}, "mode": {"mode": "0640", "group": "app"}, "missing": {}}.items()}
-    files |= {"/var/lib/app/cookie": file("2\n"), "/srv/data/key": file("1\n"), "/etc/same": file("same\n"), "/etc/gone": file("gone\n"), "/etc/app.conf": file("other\n")}
+    files = {
+        f"/etc/app.d/{name}": file("1\n", **more)
+        for name, more in {
+            "right": {},
+            "wrong": {"mode": "0600"},
+            "mode": {"mode": "0640", "group": "app"},
+            "missing": {},
+        }.items()
+    }
+    files |= {
+        "/var/lib/app/cookie": file("2\n"),
+        "/srv/data/key": file("1\n"),
+        "/etc/same": file("same\n"),
+        "/etc/gone": file("gone\n"),
+        "/etc/app.conf": file("other\n"),
+    }
     want = rendered(files=files, directories={"/etc/app.d": {"mode": "0750", "owner": "root", "group": "root"}})
     zone.run("rm etc/gone")
     owner = "a run, then changed by hand"
@@ -160,9 +194,13 @@ def test_what_a_run_wrote_is_compared_with_what_it_would_write(zone: Lxc) -> Non
     ]
     found = zone.found(want)
     assert [one[:3] for one in found] == [one[:3] for one in expected]
-    assert dict.fromkeys(one[3] for one in found if one[0] != "/etc/gone") == dict.fromkeys(one[3] for one in expected if one[0] != "/etc/gone")
+    assert dict.fromkeys(one[3] for one in found if one[0] != "/etc/gone") == dict.fromkeys(
+        one[3] for one in expected if one[0] != "/etc/gone"
+    )
     # The deployment has changed since: nobody's hand can be told from the run that is to come.
-    assert {one[2] for one in zone.found({**want, "units": {"app.service": "4567"}})} == {"a run; the next one writes it anew"}
+    assert {one[2] for one in zone.found({**want, "units": {"app.service": "4567"}})} == {
+        "a run; the next one writes it anew"
+    }
 
 
 def test_a_zone_that_cannot_be_compared_is_refused(zone: Lxc) -> None:

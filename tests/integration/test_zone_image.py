@@ -232,9 +232,20 @@ def snapshot(root: pathlib.Path) -> dict[str, tuple[object, ...]]:
             path = pathlib.Path(directory, name)
             info = path.lstat()
             content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-            attributes = {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)}
+            attributes = {
+                key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)
+            }
             same = first.setdefault(info.st_ino, str(path.relative_to(root)))
-            found[str(path.relative_to(root))] = (info.st_mode, info.st_uid, info.st_gid, info.st_rdev, info.st_mtime_ns, same, content, attributes)
+            found[str(path.relative_to(root))] = (
+                info.st_mode,
+                info.st_uid,
+                info.st_gid,
+                info.st_rdev,
+                info.st_mtime_ns,
+                same,
+                content,
+                attributes,
+            )
     return found
 
 
@@ -288,7 +299,9 @@ def test_an_image_arrives_at_another_host_as_it_was(tmp_path):
     for image in ids:
         assert snapshot(two.store / "images" / image / "rootfs") == snapshot(one.store / "images" / image / "rootfs")
     assert list((tmp_path / "two/archives").iterdir()) == [], "nobody fetches from this host"
-    assert not two.call("base", "good", archives=fetch, network=None)["changed"], "an origin that is away is not asked in vain"
+    assert not two.call("base", "good", archives=fetch, network=None)["changed"], (
+        "an origin that is away is not asked in vain"
+    )
 
     removed = one.call(state="pruned", keep=[BASE], archives={"path": str(served)})
     assert sorted(removed["cleaned"]) == ["good-000000000000"]

@@ -292,7 +292,9 @@ def test_zones_are_made_side_by_side(together):
     assert made["diff"] == foretold["diff"] and [one["after_header"] for one in made["diff"]] == [NAME, SECOND]
     again = together(wanted, wanted)
     assert (again["changed"], again["diff"]) == (False, [])
-    assert {name: one["pid"] for name, one in again["zones"].items()} == {name: one["pid"] for name, one in made["zones"].items()}
+    assert {name: one["pid"] for name, one in again["zones"].items()} == {
+        name: one["pid"] for name, one in made["zones"].items()
+    }
 
 
 def test_a_zone_that_fails_stops_no_other(together):

@@ -25,7 +25,13 @@ def inside(folder: Path, script: str) -> str:
         "zs-p 10.98.9.1/24 1500 10.98.9.0/24 eth9 provider\nzs-q - 1500 - - provider\n"
     )
     done = subprocess.run(
-        ["unshare", "--net", "bash", "-ec", f'net() {{ bash {PROGRAM} "$@"; }}\nip link add eth9 type veth peer name other\n{script}'],
+        [
+            "unshare",
+            "--net",
+            "bash",
+            "-ec",
+            f'net() {{ bash {PROGRAM} "$@"; }}\nip link add eth9 type veth peer name other\n{script}',
+        ],
         env={**os.environ, "ZONESTACK_NETWORK": str(folder)},
         capture_output=True,
         text=True,

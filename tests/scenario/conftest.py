@@ -25,9 +25,15 @@ OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
-    parser.addoption("--long", action="store_true", help="also Tempest, every zone rebuilt in turn, and every Debian; hours")
+    parser.addoption(
+        "--long", action="store_true", help="also Tempest, every zone rebuilt in turn, and every Debian; hours"
+    )
     parser.addoption("--reuse-hosts", action="store_true", help="go on with host containers that --keep-hosts left")
-    parser.addoption("--keep-hosts", action="store_true", help="leave the host containers for a look (tests/host/host.py) or for --reuse-hosts")
+    parser.addoption(
+        "--keep-hosts",
+        action="store_true",
+        help="leave the host containers for a look (tests/host/host.py) or for --reuse-hosts",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,7 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
-        suites = metafunc.config.getoption("--suite") or list(SUITES if metafunc.config.getoption("--long") else SUITES[:1])
+        suites = metafunc.config.getoption("--suite") or list(
+            SUITES if metafunc.config.getoption("--long") else SUITES[:1]
+        )
         if not metafunc.definition.get_closest_marker("every_suite"):
             suites = suites[:1]
         # One worker for all: a host's scenarios share it, and two deployments at once would only wait for one another.

@@ -45,6 +45,7 @@ def serves(servers: str, zone: str) -> bool:
     states = [row["status"] for row in csv.DictReader(servers.lstrip("# ").splitlines()) if row["svname"] == zone]
     return bool(states) and all(state.startswith("UP") for state in states)
 
+
 ZONES = frozenset({
     "aio1-galera-1", "aio1-galera-2", "aio1-galera-3",
     "aio1-rabbit-mq-1", "aio1-rabbit-mq-2", "aio1-rabbit-mq-3",
@@ -168,14 +169,18 @@ class Run:
     @property
     def verified(self) -> set[str]:
         """The hypervisors' zones whose instances the summary calls verified: one was reached from outside, the others from it."""
-        said = re.search(r"verified: instance on (\S+) reached by floating IP in [\d.]+ s(?:, and from it those on (.+))?", self.out)
+        said = re.search(
+            r"verified: instance on (\S+) reached by floating IP in [\d.]+ s(?:, and from it those on (.+))?", self.out
+        )
         return {said[1], *(said[2] or "").split(", ")} - {""} if said else set()
 
     @property
     def diff(self) -> list[str]:
         """The lines that ``--diff`` shows as added or removed, without file headers, the origins' comments and repeats."""
         lines = re.findall(r"^\S+ \s*([+-](?![+-]{2}).*)$", self.log, re.MULTILINE)
-        return list(dict.fromkeys(line.rstrip() for line in lines if not re.match(r"[+-]\s*#", line) and line.strip("+- ")))
+        return list(
+            dict.fromkeys(line.rstrip() for line in lines if not re.match(r"[+-]\s*#", line) and line.strip("+- "))
+        )
 
 
 @dataclass
@@ -199,7 +204,9 @@ class Deployed:
         started, finished = time.monotonic(), self.latest_log()
         done = self.script("run-playbooks.sh", *arguments)
         log = self.latest_log()
-        text = log.read_text(errors="replace") if log and log != finished else ""  # one that is refused at once writes none
+        text = (
+            log.read_text(errors="replace") if log and log != finished else ""
+        )  # one that is refused at once writes none
         run = Run(done.rc, done.out + done.err, text, time.monotonic() - started)
         self.outputs += [run.out, run.log]
         return run
@@ -217,7 +224,9 @@ class Deployed:
 
     def openstack(self, *arguments: str) -> t.Any:
         """Run the client in the utility zone the way the README says; return its JSON."""
-        done = self.script("zone-shell.sh", "utility", "--", "openstack", "--os-cloud", "aio", *arguments, "-f", "json", timeout=60)
+        done = self.script(
+            "zone-shell.sh", "utility", "--", "openstack", "--os-cloud", "aio", *arguments, "-f", "json", timeout=60
+        )
         assert done.rc == 0, f"openstack {' '.join(arguments)}: {done.out}{done.err}"
         return json.loads(done.out)
 
@@ -228,7 +237,15 @@ class Deployed:
 
     def answers(self) -> bool:
         """Whether Keystone, its database and HAProxy together can issue a token."""
-        line = ["lxc-attach", "-n", "aio1-utility-1", "--", "/bin/bash", "-lc", "openstack --os-cloud aio token issue -f value -c id"]
+        line = [
+            "lxc-attach",
+            "-n",
+            "aio1-utility-1",
+            "--",
+            "/bin/bash",
+            "-lc",
+            "openstack --os-cloud aio token issue -f value -c id",
+        ]
         return self.host.exec(line, timeout=60, check=False).rc == 0
 
     def up(self, zone: str) -> bool:
@@ -246,7 +263,14 @@ class Deployed:
             ca.flush()
             line = [sys.executable, str(TESTS / "browser/dashboard.py"), "https://10.77.0.5/", "--ca", ca.name]
             line += ["--namespace", str(self.host.pid), "--pictures", str(TESTS / "output/dashboard"), *arguments]
-            done = subprocess.run(line, input=secrets["keystone"]["admin_password"], text=True, capture_output=True, timeout=300, check=False)
+            done = subprocess.run(
+                line,
+                input=secrets["keystone"]["admin_password"],
+                text=True,
+                capture_output=True,
+                timeout=300,
+                check=False,
+            )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -256,9 +280,20 @@ class Deployed:
         """Return the names of the containers on the host."""
         return set(self.host.exec(["lxc-ls", "-1", *(["--running"] if running else [])]).out.split())
 
-    def inside(self, zone: str, command: str, *, timeout: float = 60, check: bool = True, input: str | None = None) -> Done:
+    def inside(
+        self, zone: str, command: str, *, timeout: float = 60, check: bool = True, input: str | None = None
+    ) -> Done:
         """Run a shell command as root in a zone."""
-        argv = ["lxc-attach", "-n", zone, "--clear-env", "--set-var=PATH=/usr/sbin:/usr/bin:/sbin:/bin", "--", "/bin/sh", "-c"]
+        argv = [
+            "lxc-attach",
+            "-n",
+            zone,
+            "--clear-env",
+            "--set-var=PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "--",
+            "/bin/sh",
+            "-c",
+        ]
         return self.host.exec([*argv, command], timeout=timeout, check=check, input=input)
 
     def starts(self) -> Starts:
@@ -274,12 +309,19 @@ class Deployed:
 
         Of the files those below /etc count that the image did not bring, except those a machine makes for itself.
         """
-        address = self.inside(zone, "cat /sys/class/net/eth0/address; ip -brief address show dev eth0 scope global | awk '{$1 = $2 = \"\"; print}'").out
+        address = self.inside(
+            zone,
+            "cat /sys/class/net/eth0/address; ip -brief address show dev eth0 scope global | awk '{$1 = $2 = \"\"; print}'",
+        ).out
         upper = self.host.home / "lxc" / zone / "upper" / "etc"
         sums = {}
         for path in sorted(upper.rglob("*")):
             name = str(path.relative_to(upper))
-            if path.is_file() and not path.is_symlink() and not re.search(r"\.updated$|-$|^ld\.so\.cache|^mtab|^ssl/", name):
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and not re.search(r"\.updated$|-$|^ld\.so\.cache|^mtab|^ssl/", name)
+            ):
                 sums[f"/etc/{name}"] = self.inside(zone, f"sha256sum < {shlex.quote(f'/etc/{name}')}").out
         config = (self.host.home / "lxc" / zone / "config").read_text()
         return {"address": " ".join(address.split()), "config": config, **sums}
@@ -299,7 +341,9 @@ class Deployed:
         """Return the number of running nodes as each RabbitMQ node sees it; 0 for one that does not answer."""
         sizes = []
         for number in (1, 2, 3):
-            done = self.inside(f"aio1-rabbit-mq-{number}", "rabbitmqctl -q cluster_status --formatter json", check=False)
+            done = self.inside(
+                f"aio1-rabbit-mq-{number}", "rabbitmqctl -q cluster_status --formatter json", check=False
+            )
             sizes.append(len(json.loads(done.out)["running_nodes"]) if done.rc == 0 else 0)
         return sizes
 
@@ -310,7 +354,11 @@ class Deployed:
             for number in (1, 2, 3):
                 command = f"ovs-appctl -t /run/ovn/{socket}.ctl cluster/status {database}"
                 done = self.inside(f"aio1-ovn-{number}", command, check=False)
-                member = done.rc == 0 and "Status: cluster member" in done.out and re.search(r"^Leader: (?!unknown)", done.out, re.MULTILINE)
+                member = (
+                    done.rc == 0
+                    and "Status: cluster member" in done.out
+                    and re.search(r"^Leader: (?!unknown)", done.out, re.MULTILINE)
+                )
                 servers = re.findall(r"^    \w+ \(\w+ at ", done.out, re.MULTILINE)
                 sizes.setdefault(database, []).append(len(servers) if member else 0)
         return sizes
@@ -365,7 +413,13 @@ def holding(texts: str, paths: t.Iterable[Path]) -> list[str]:
         patterns.write(texts)
         patterns.flush()
         argv = ["xargs", "-0", "--no-run-if-empty", "grep", "-lsF", "-f", patterns.name, "--"]
-        done = subprocess.run(argv, input="\0".join(map(str, paths)).encode(errors="surrogateescape"), capture_output=True, timeout=300, check=False)
+        done = subprocess.run(
+            argv,
+            input="\0".join(map(str, paths)).encode(errors="surrogateescape"),
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
     assert done.returncode in (0, 1, 123), done.stderr  # 123: some grep found nothing
     return done.stdout.decode(errors="surrogateescape").splitlines()
 

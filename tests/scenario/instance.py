@@ -66,7 +66,12 @@ class Instance:
         """
         cloud.host.exec(f"rm -f {KEY} {KEY}.pub; ssh-keygen -q -t ed25519 -N '' -f {KEY}")
         public = cloud.host.exec(["cat", f"{KEY}.pub"]).out
-        words = {"cloud": cloud.name, "name": name, "flavor": flavor, "place": f"--host {hypervisor}" if hypervisor else ""}
+        words = {
+            "cloud": cloud.name,
+            "name": name,
+            "flavor": flavor,
+            "place": f"--host {hypervisor}" if hypervisor else "",
+        }
         done = cloud.utility(MAKE.format(**words), input=public, timeout=300)
         assert done.rc == 0, done.out + done.err
         instance = cls(cloud, name, cloud.utility(f"cat /root/{name}.ip").out.strip())
@@ -75,7 +80,16 @@ class Instance:
 
     def ssh(self, command: str, *, check: bool = True) -> str:
         """Run a command in the instance, from the host."""
-        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=3"]
+        options = [
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+            "-o",
+            "ConnectTimeout=3",
+        ]
         line = ["ssh", "-n", "-i", KEY, *options, f"zonestack@{self.address}", command]
         done = self.cloud.host.exec(shlex.join(line), timeout=30, check=False)
         assert not check or done.rc == 0, f"ssh to {self.name}: {done.err}"
@@ -100,5 +114,7 @@ class Instance:
 
     def delete(self) -> None:
         """Remove the server; its network and address may stay for as long as the test's cloud does."""
-        done = self.cloud.utility(f"openstack --os-cloud {self.cloud.name} server delete --wait {self.name}", timeout=120)
+        done = self.cloud.utility(
+            f"openstack --os-cloud {self.cloud.name} server delete --wait {self.name}", timeout=120
+        )
         assert done.rc == 0, done.out + done.err

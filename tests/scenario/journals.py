@@ -10,7 +10,9 @@ import typing as t
 
 from deployed import ZONES, Deployed
 
-ERROR = re.compile(r"\b(?:ERROR|CRITICAL|FATAL|EMER)\b|Traceback \(most recent call last|Out of memory|oom-kill", re.ASCII)
+ERROR = re.compile(
+    r"\b(?:ERROR|CRITICAL|FATAL|EMER)\b|Traceback \(most recent call last|Out of memory|oom-kill", re.ASCII
+)
 """Lines that somebody should know about."""
 
 EXPLAINED: dict[str, str] = {
@@ -86,7 +88,10 @@ def findings(cloud: Deployed) -> list[str]:
         command = "systemctl list-units --type=service --plain --no-legend | cut -d ' ' -f 1 | xargs systemctl show --property=Id,NRestarts"
         shown = cloud.inside(zone, command).out
         found += [f"{zone}: {unit} was started {count} times anew" for unit, count in loops(shown)]
-        found += [f"{zone}: failed: {line}" for line in cloud.inside(zone, "systemctl --failed --plain --no-legend").out.splitlines()]
+        found += [
+            f"{zone}: failed: {line}"
+            for line in cloud.inside(zone, "systemctl --failed --plain --no-legend").out.splitlines()
+        ]
     return found
 
 

@@ -51,7 +51,9 @@ while time.time() < end:
 401 is the answer that HAProxy, Keystone, its cache and its database have to agree on.
 """
 ANSWER = "401"
-PROVIDERS = 'import openstack, sys; print(openstack.connect(cloud=sys.argv[1]).placement.get("/resource_providers").text)'
+PROVIDERS = (
+    'import openstack, sys; print(openstack.connect(cloud=sys.argv[1]).placement.get("/resource_providers").text)'
+)
 
 
 class Gap(t.NamedTuple):
@@ -97,7 +99,9 @@ class Site:
 
     def script(self, name: str, *arguments: str, timeout: float | None = None, input: str | None = None) -> Done:
         """Run one of the project's commands on the control machine."""
-        return self.control.exec([f"{CHECKOUT}/scripts/{name}", *arguments], timeout=timeout or self.limit, check=False, input=input)
+        return self.control.exec(
+            [f"{CHECKOUT}/scripts/{name}", *arguments], timeout=timeout or self.limit, check=False, input=input
+        )
 
     def latest_log(self) -> str:
         """Path of the newest run's log on the control machine; empty where there is none yet."""
@@ -132,20 +136,35 @@ class Site:
                 vms = json.loads(host.exec(["vmadm", "lookup", "-j", "state=running"], timeout=120).out)
                 found.update({vm["alias"]: str(vm["pid"]) for vm in vms})
                 continue
-            for line in host.exec("for z in $(lxc-ls -1 --running); do echo $z $(stat -c %Y /proc/$(lxc-info -n $z -pH)); done").out.splitlines():
+            for line in host.exec(
+                "for z in $(lxc-ls -1 --running); do echo $z $(stat -c %Y /proc/$(lxc-info -n $z -pH)); done"
+            ).out.splitlines():
                 zone, began = line.split()
                 found[zone] = began
         return found
 
     def inside(self, zone: str, command: str, *, check: bool = True, timeout: float = 60) -> Done:
         """Run a shell command as root in a zone, the way its operator would."""
-        done = self.script("zone-shell.sh", "--deployment", self.name, zone, "--", "/bin/sh", "-c", command, timeout=timeout)
+        done = self.script(
+            "zone-shell.sh", "--deployment", self.name, zone, "--", "/bin/sh", "-c", command, timeout=timeout
+        )
         assert not check or done.rc == 0, f"{zone}: {command}: {done.out}{done.err}"
         return done
 
     def utility(self, command: str, *, timeout: float = 60, input: str | None = None) -> Done:
         """Run a shell command in the utility zone, whatever comes of it."""
-        return self.script("zone-shell.sh", "--deployment", self.name, "utility", "--", "/bin/bash", "-c", command, timeout=timeout, input=input)
+        return self.script(
+            "zone-shell.sh",
+            "--deployment",
+            self.name,
+            "utility",
+            "--",
+            "/bin/bash",
+            "-c",
+            command,
+            timeout=timeout,
+            input=input,
+        )
 
     def openstack(self, *arguments: str) -> t.Any:
         """Run the client in the utility zone; return its JSON."""
@@ -157,8 +176,12 @@ class Site:
         query = "SHOW STATUS WHERE Variable_name IN ('wsrep_cluster_size', 'wsrep_local_state_comment')"
         sizes = []
         for zone in sorted(zone for zone in self.starts() if "-galera-" in zone):
-            status = dict(line.split("\t") for line in self.inside(zone, f'mariadb -NBe "{query}"', check=False).out.splitlines())
-            sizes.append(int(status["wsrep_cluster_size"]) if status.get("wsrep_local_state_comment") == "Synced" else 0)
+            status = dict(
+                line.split("\t") for line in self.inside(zone, f'mariadb -NBe "{query}"', check=False).out.splitlines()
+            )
+            sizes.append(
+                int(status["wsrep_cluster_size"]) if status.get("wsrep_local_state_comment") == "Synced" else 0
+            )
         return sizes
 
     def all_up(self) -> bool:
@@ -185,7 +208,10 @@ class Site:
         found["Placement"] = self.utility(f"/opt/utility/bin/python -c '{PROVIDERS}' {self.name}").out
         assert "-nova-compute-" in found["Placement"], "Placement has no resource providers at all"
         for component, commands in {
-            "rabbit-mq": ("rabbitmqctl -q cluster_status --formatter json", "rabbitmqctl -q eval '[rabbit_misc:rs(amqqueue:get_name(Q)) || Q <- rabbit_amqqueue:list()].'"),
+            "rabbit-mq": (
+                "rabbitmqctl -q cluster_status --formatter json",
+                "rabbitmqctl -q eval '[rabbit_misc:rs(amqqueue:get_name(Q)) || Q <- rabbit_amqqueue:list()].'",
+            ),
             "galera": (
                 "mariadb -NBe \"SHOW STATUS LIKE 'wsrep_incoming_addresses'\"",
                 # Rows of APIs are Nova's own notes, which it shows and deletes nowhere (docs/operating.md).
@@ -202,8 +228,12 @@ class Site:
             member = next(one for one in sorted(self.starts()) if f"-{component}-" in one)
             found.update({f"{member}: {command}": self.inside(member, command).out for command in commands})
         for one in sorted(self.starts()):
-            found[f"files of {one}"] = self.inside(one, f"grep -rhoEw '{zone}' /etc 2>/dev/null | sort -u", check=False).out
-        matches = {system: sorted(set(re.findall(rf"(?<![\w-])(?:{zone})(?![\w-])", said))) for system, said in found.items()}
+            found[f"files of {one}"] = self.inside(
+                one, f"grep -rhoEw '{zone}' /etc 2>/dev/null | sort -u", check=False
+            ).out
+        matches = {
+            system: sorted(set(re.findall(rf"(?<![\w-])(?:{zone})(?![\w-])", said))) for system, said in found.items()
+        }
         return {system: names for system, names in matches.items() if names}
 
     def leftovers(self, name: str) -> str:
@@ -246,7 +276,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def a_site(config: pytest.Config, name: str, example: str, change: t.Callable[[str], str], gateway: str, builder: str) -> t.Iterator[Site]:
+def a_site(
+    config: pytest.Config, name: str, example: str, change: t.Callable[[str], str], gateway: str, builder: str
+) -> t.Iterator[Site]:
     """A control machine with the checkout and the keys, and fresh hosts with nothing but SSH, for each that an example names.
 
     What leads from one to the other are eth1 (the zones' network) and eth2 (the provider network, of which one host is the
@@ -255,7 +287,10 @@ def a_site(config: pytest.Config, name: str, example: str, change: t.Callable[[s
     reuse = config.getoption("--reuse-hosts")
     text = change((PROJECT / f"inventory/examples/{example}/topology.yml").read_text())
     text = text.replace("203.0.113", PUBLIC).replace("interface: eth2}", f"gateway_host: {gateway}, interface: eth2}}")
-    control, hosts = Host(f"scenario-{name}-control"), {one: Host(f"scenario-{one}") for one in yaml.safe_load(text)["hosts"]}
+    control, hosts = (
+        Host(f"scenario-{name}-control"),
+        {one: Host(f"scenario-{one}") for one in yaml.safe_load(text)["hosts"]},
+    )
     for host in (control, *hosts.values()):
         if not reuse or host.state != "RUNNING":
             host.create()
@@ -265,7 +300,9 @@ def a_site(config: pytest.Config, name: str, example: str, change: t.Callable[[s
     trust(control, hosts.values())
     give_images(hosts[builder])
     site = Site(name, control, hosts, gateway=gateway)
-    control.exec(f"test -e {site.topology} || {CHECKOUT}/scripts/bootstrap-control.sh {name} --from {example}", timeout=600)
+    control.exec(
+        f"test -e {site.topology} || {CHECKOUT}/scripts/bootstrap-control.sh {name} --from {example}", timeout=600
+    )
     control.exec(f"cat >{site.topology}", input=text)
     yield site
     if not config.getoption("--keep-hosts"):

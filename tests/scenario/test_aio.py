@@ -40,7 +40,9 @@ OVERRIDES = {
     # seconds; services/keystone.yml has 43200
     "keystone": Override("keystone.conf", "token", "expiration", "3601", ("aio1-keystone-1", "aio1-keystone-2")),
     "nova_scheduler": Override("nova.conf", "filter_scheduler", "host_subset_size", "3", ("aio1-nova-scheduler-1",)),
-    "neutron_api": Override("ml2_conf.ini", "ml2_type_geneve", "vni_ranges", "1:4000", ("aio1-neutron-api-1", "aio1-neutron-api-2")),
+    "neutron_api": Override(
+        "ml2_conf.ini", "ml2_type_geneve", "vni_ranges", "1:4000", ("aio1-neutron-api-1", "aio1-neutron-api-2")
+    ),
 }
 """Overrides by the group that they are given to."""
 
@@ -89,7 +91,10 @@ def test_plan_names_what_a_run_would_do(cloud: Deployed) -> None:
     done = cloud.script("run-playbooks.sh", "--plan", "--json")
     assert done.rc == 0, done.out + done.err
     zones = json.loads(done.out)["hosts"]["aio1"]["zones"]
-    assert {name: zone["action"] for name, zone in zones.items()} == {"aio1-keystone-1": "change", "aio1-keystone-2": "create"}
+    assert {name: zone["action"] for name, zone in zones.items()} == {
+        "aio1-keystone-1": "change",
+        "aio1-keystone-2": "create",
+    }
     (diff,) = zones["aio1-keystone-1"]["files"].values()
     assert "-expiration = 43200\n" in diff and "+expiration = 3601\n" in diff
     assert zones["aio1-keystone-1"]["restarts"] == ["keystone-api.service"]
@@ -113,14 +118,24 @@ def test_overrides_reach_their_services(cloud: Deployed) -> None:
     cloud.converge("--no-verify")
     for group, override in OVERRIDES.items():
         for zone in override.zones:
-            written = cloud.inside(zone, f"find /etc/{group.partition('_')[0]} -name {override.file} -exec cat {{}} +").out
-            assert re.search(rf"^{override.key} = {re.escape(override.value)}$", written, re.MULTILINE), f"{zone}: {written}"
+            written = cloud.inside(
+                zone, f"find /etc/{group.partition('_')[0]} -name {override.file} -exec cat {{}} +"
+            ).out
+            assert re.search(rf"^{override.key} = {re.escape(override.value)}$", written, re.MULTILINE), (
+                f"{zone}: {written}"
+            )
     issued = cloud.openstack("token", "issue")
-    left = datetime.datetime.fromisoformat(issued["expires"].replace("+0000", "+00:00")) - datetime.datetime.now(datetime.UTC)
+    left = datetime.datetime.fromisoformat(issued["expires"].replace("+0000", "+00:00")) - datetime.datetime.now(
+        datetime.UTC
+    )
     assert 3400 < left.total_seconds() <= 3601
     after = cloud.starts()
-    restarted = {(zone, unit) for zone in before for unit in before[zone] if after[zone].get(unit) != before[zone][unit]}
-    assert {zone for zone, _unit in restarted} == {zone for override in OVERRIDES.values() for zone in override.zones}, restarted
+    restarted = {
+        (zone, unit) for zone in before for unit in before[zone] if after[zone].get(unit) != before[zone][unit]
+    }
+    assert {zone for zone, _unit in restarted} == {
+        zone for override in OVERRIDES.values() for zone in override.zones
+    }, restarted
     assert not {unit for _zone, unit in restarted} & {"init"}
 
 
@@ -198,7 +213,9 @@ def test_isolation_files(cloud: Deployed) -> None:
         "leave a program for the control group's end": "mkdir -p /tmp/c; mount -t cgroup -o memory none /tmp/c && echo /tmp/x > /tmp/c/release_agent",
         "clear the kernel's log": "dmesg --clear",
     }
-    succeeded = [what for what, command in attempts.items() if cloud.inside("aio1-keystone-1", command, check=False).rc == 0]
+    succeeded = [
+        what for what, command in attempts.items() if cloud.inside("aio1-keystone-1", command, check=False).rc == 0
+    ]
     assert succeeded == []
     found = cloud.inside(
         "aio1-keystone-1",
@@ -211,7 +228,13 @@ def test_isolation_processes(cloud: Deployed) -> None:
     """Root in a zone neither sees nor can signal a process of the host."""
     with cloud.host.popen(["sleep", "86399"]) as bystander:
         try:
-            pid = int(until(lambda: cloud.host.exec(["pgrep", "-x", "-f", "sleep 86399"], check=False).out, "the process runs", 60))
+            pid = int(
+                until(
+                    lambda: cloud.host.exec(["pgrep", "-x", "-f", "sleep 86399"], check=False).out,
+                    "the process runs",
+                    60,
+                )
+            )
             assert cloud.host.exec(["kill", "-0", str(pid)]).rc == 0
             seen = cloud.inside("aio1-keystone-1", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").out
             assert "systemd" in seen
@@ -359,7 +382,10 @@ def test_schema_cut_short(cloud: Deployed) -> None:
     finally:
         cloud.inside("aio1-galera-1", "mariadb", input="DROP DATABASE scratch; DROP USER scratch@'%'")
     said = done.out.splitlines()
-    assert said[0] == "cut short: half zonestack_first_schema | scratch: its first schema is being made, or its making was cut short"
+    assert (
+        said[0]
+        == "cut short: half zonestack_first_schema | scratch: its first schema is being made, or its making was cut short"
+    )
     assert said[1] == "scratch: the making of its first schema was cut short; dropping 1 tables"
     assert [line.split(" |")[0] for line in said[2:]] == ["waited: whole", "upgraded in vain: whole"]
 
@@ -381,7 +407,11 @@ def test_power_loss_of_the_host(cloud: Deployed) -> None:
 def progress_of(cloud: Deployed) -> list[str]:
     """Return the lines of the newest log that show progress: tasks begun, and their results zone by zone."""
     log = cloud.latest_log()
-    return re.findall(r"^\S+ ((?:TASK \[|ok: |changed: |skipping: ).*)$", log.read_text(errors="replace"), re.MULTILINE) if log else []
+    return (
+        re.findall(r"^\S+ ((?:TASK \[|ok: |changed: |skipping: ).*)$", log.read_text(errors="replace"), re.MULTILINE)
+        if log
+        else []
+    )
 
 
 def _has_reached(cloud: Deployed, process: Popen[bytes], finished: Path | None, point: int) -> bool:
@@ -405,7 +435,9 @@ def test_broken_run(cloud: Deployed, request: pytest.FixtureRequest) -> None:
     for kill in range(1, kills + 1):
         point = whole * kill // (kills + 1)
         finished = cloud.latest_log()
-        with cloud.host.popen([f"{CHECKOUT}/scripts/run-playbooks.sh", "--no-verify"], stdout=DEVNULL, stderr=DEVNULL) as process:
+        with cloud.host.popen(
+            [f"{CHECKOUT}/scripts/run-playbooks.sh", "--no-verify"], stdout=DEVNULL, stderr=DEVNULL
+        ) as process:
             try:
                 until(
                     partial(_has_reached, cloud, process, finished, point),

@@ -62,7 +62,15 @@ def test_second_run_leaves_instances_alone(cloud: Deployed, instance: Instance) 
 def test_the_dashboard_shows_the_instance(cloud: Deployed, instance: Instance) -> None:
     """A person logs in over https, sees the instance, its console and its network, and logs out; nothing says error."""
     said = cloud.browse("--instance", instance.name)
-    assert re.findall(r"^(\w+): ok$", said, re.MULTILINE) == ["login", "projects", "overview", "instances", "console", "topology", "logout"]
+    assert re.findall(r"^(\w+): ok$", said, re.MULTILINE) == [
+        "login",
+        "projects",
+        "overview",
+        "instances",
+        "console",
+        "topology",
+        "logout",
+    ]
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -74,7 +82,11 @@ def test_a_session_outlives_either_zone_of_the_dashboard(cloud: Deployed, number
     finally:
         cloud.host.exec(["lxc-start", "-n", zone], check=False)
     # HAProxy may not have missed it yet: its daemon is asked too.
-    until(lambda: cloud.inside(zone, "systemctl is-active horizon", check=False).rc == 0 and cloud.up(zone), f"HAProxy sees {zone} up", 60)
+    until(
+        lambda: cloud.inside(zone, "systemctl is-active horizon", check=False).rc == 0 and cloud.up(zone),
+        f"HAProxy sees {zone} up",
+        60,
+    )
 
 
 def test_dashboard_setting_that_nobody_reads_is_refused(cloud: Deployed) -> None:
@@ -113,7 +125,11 @@ def test_journals_are_clean(cloud: Deployed) -> None:
 
 
 BAD = {
-    "flavor without RAM": (r"  flavors:.*\n", "  flavors:\n    broken: {vcpus: 1, disk: 1}\n", r"cloud\.flavors\.broken\.ram: the key is missing"),
+    "flavor without RAM": (
+        r"  flavors:.*\n",
+        "  flavors:\n    broken: {vcpus: 1, disk: 1}\n",
+        r"cloud\.flavors\.broken\.ram: the key is missing",
+    ),
     "provider network over the zones'": (
         r"public: \{cidr: [\d./]+",
         "public: {cidr: 10.77.4.0/24",

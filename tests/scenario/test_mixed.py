@@ -84,7 +84,9 @@ def site(request: pytest.FixtureRequest) -> t.Iterator[Site]:
         gz1.exec(f"nictagadm exists zonenet || nictagadm add zonenet {mac}")
         folder = f"{CHECKOUT}/inventory/{NAME}"
         variables = yaml.safe_dump({"zone_image_seed": {"uuid": seed}})
-        lx1.exec(f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=TOPOLOGY.format(address=gz1.address))
+        lx1.exec(
+            f"mkdir -p {folder}/group_vars && cat >{folder}/topology.yml", input=TOPOLOGY.format(address=gz1.address)
+        )
         lx1.exec(f"cat >{folder}/group_vars/smartos_hosts.yml", input=variables)
         lx1.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", NAME], timeout=900)
         made = Site(NAME, lx1, {"gz1": gz1, "lx1": lx1}, limit=LIMIT, gateway="lx1")
@@ -131,7 +133,9 @@ def test_zones_come_back_from_destruction(site: Site) -> None:
     site.converge()
     after = site.starts()
     assert after.keys() == before.keys()
-    assert {zone: start for zone, start in after.items() if zone not in gone} == {zone: start for zone, start in before.items() if zone not in gone}
+    assert {zone: start for zone, start in after.items() if zone not in gone} == {
+        zone: start for zone, start in before.items() if zone not in gone
+    }
     assert site.galera() == [3, 3, 3]
 
 
@@ -160,7 +164,13 @@ def test_runs_that_are_killed_are_followed_by_one_that_ends_well(site: Site) -> 
     done = site.script("destroy.sh", "--deployment", NAME, "--all", "--purge", "--yes")
     assert done.rc == 0, done.out + done.err
     killed: list[str] = []
-    for play in ("Make the zones", "Configure the zones", "Prepare the database", "Set up the first identity", "Start the services"):
+    for play in (
+        "Make the zones",
+        "Configure the zones",
+        "Prepare the database",
+        "Set up the first identity",
+        "Start the services",
+    ):
         finished = site.latest_log()
         command = [f"{CHECKOUT}/scripts/run-playbooks.sh", "--deployment", NAME, "--no-verify"]
         with site.control.popen(command, stdout=DEVNULL, stderr=DEVNULL) as process:

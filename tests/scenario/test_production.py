@@ -45,7 +45,9 @@ def test_one_command_deploys_production(site: Site) -> None:
     assert run.verified == HYPERVISORS, run.said
     zones = site.starts().keys()
     for one in CLUSTERS:
-        assert sorted(zone for zone in zones if zone.endswith(f"-{one}-1")) == [f"ctl{number}-{one}-1" for number in (1, 2, 3)]
+        assert sorted(zone for zone in zones if zone.endswith(f"-{one}-1")) == [
+            f"ctl{number}-{one}-1" for number in (1, 2, 3)
+        ]
     assert site.galera() == [3, 3, 3]
 
 
@@ -55,7 +57,11 @@ def test_a_second_run_changes_nothing(site: Site) -> None:
 
 def holder(site: Site, without: str = "") -> str:
     """The control host that has the virtual address now; one that is lost is not asked."""
-    having = [name for name in ("ctl1", "ctl2") if name != without and "10.64.0.5/" in site.inside(f"{name}-haproxy-1", "ip -4 -brief address").out]
+    having = [
+        name
+        for name in ("ctl1", "ctl2")
+        if name != without and "10.64.0.5/" in site.inside(f"{name}-haproxy-1", "ip -4 -brief address").out
+    ]
     assert len(having) == 1, f"the virtual address is at {having}"
     return having[0]
 
@@ -66,7 +72,9 @@ def test_the_host_with_the_virtual_address_is_lost(site: Site) -> None:
     boot = instance.boot_id()
     name = holder(site)
     gap = site.gap(site.hosts["cmp1"], "https://10.64.0.5:5000/v3", site.hosts[name].stop, 30)
-    print(f"\nKeystone behind the virtual address, {name} lost: no answer for {gap.seconds} s, {gap.failed} requests failed")
+    print(
+        f"\nKeystone behind the virtual address, {name} lost: no answer for {gap.seconds} s, {gap.failed} requests failed"
+    )
     assert holder(site, without=name)
     assert instance.boot_id() == boot
     site.hosts[name].start(timeout=120)
@@ -90,7 +98,9 @@ def test_a_dead_control_host_is_replaced(site: Site) -> None:
     assert site.galera() == [3, 3, 3]
     after = site.starts()
     assert after.keys() == before.keys()
-    assert {zone for zone in before if after[zone] != before[zone]} == {zone for zone in before if zone.startswith("ctl3-")}
+    assert {zone for zone in before if after[zone] != before[zone]} == {
+        zone for zone in before if zone.startswith("ctl3-")
+    }
     site.unchanged()
 
 

@@ -42,14 +42,20 @@ class Regions:
         self.host = host
 
     def command(self, script: str, deployment: str, *arguments: str, check: bool = True) -> Done:
-        return self.host.exec([f"{CHECKOUT}/scripts/{script}", "--deployment", deployment, *arguments], timeout=RUN_LIMIT, check=check)
+        return self.host.exec(
+            [f"{CHECKOUT}/scripts/{script}", "--deployment", deployment, *arguments], timeout=RUN_LIMIT, check=check
+        )
 
     def run(self, deployment: str) -> str:
         return self.command("run-playbooks.sh", deployment).out
 
     def openstack(self, where: str, *words: str) -> t.Any:
         """What the client in a deployment's utility zone says."""
-        return json.loads(self.command("zone-shell.sh", where, "utility", "--", "openstack", "--os-cloud", where, *words, "-f", "json").out)
+        return json.loads(
+            self.command(
+                "zone-shell.sh", where, "utility", "--", "openstack", "--os-cloud", where, *words, "-f", "json"
+            ).out
+        )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,9 @@ def regions() -> t.Iterator[Regions]:
     try:
         for name, (octet, region, identity, services) in DEPLOYMENTS.items():
             host.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", name, "--from", "aio"], timeout=RUN_LIMIT)
-            text = TOPOLOGY.format(name=name, octet=octet, region=region, identity=identity) + "".join(f"  {one}\n" for one in services)
+            text = TOPOLOGY.format(name=name, octet=octet, region=region, identity=identity) + "".join(
+                f"  {one}\n" for one in services
+            )
             folder = f"{CHECKOUT}/inventory/{name}"
             host.exec(f"cat > {folder}/topology.yml", input=text)
         for name in DEPLOYMENTS:

@@ -108,7 +108,9 @@ def test_a_run_that_is_killed_while_it_builds_images_leaves_what_the_next_one_go
     finally:
         kill_tree(process)
     node.converge("--step", "images")
-    assert node.images() == [f"zonestack-{name}" for name in ("base", "galera", "haproxy", "keystone", "memcached", "rabbit-mq")]
+    assert node.images() == [
+        f"zonestack-{name}" for name in ("base", "galera", "haproxy", "keystone", "memcached", "rabbit-mq")
+    ]
     assert json.loads(base)[0]["manifest"]["published_at"] in node.host.exec("imgadm list -j name=zonestack-base").out
     assert node.host.exec("ls /zones/zonestack/build/builders /zones/zonestack/build/drafts").out.split() == [
         "/zones/zonestack/build/builders:", "/zones/zonestack/build/drafts:",

@@ -42,7 +42,16 @@ def test_one_command_deploys_onto_both_hosts(site: Site) -> None:
     """It ends in a verified instance on each of them, with traffic between the two."""
     run = site.converge()
     assert run.verified == HYPERVISORS, run.said
-    here = {"galera-1", "rabbit-mq-1", "ovn-1", "haproxy-1", "keystone-1", "nova-api-1", "neutron-api-1", "nova-compute-1"}
+    here = {
+        "galera-1",
+        "rabbit-mq-1",
+        "ovn-1",
+        "haproxy-1",
+        "keystone-1",
+        "nova-api-1",
+        "neutron-api-1",
+        "nova-compute-1",
+    }
     assert {f"{host}-{zone}" for host in site.hosts for zone in here} <= site.starts().keys()
     assert site.galera() == [3, 3, 3]
 
@@ -115,7 +124,10 @@ def test_a_control_host_is_added(site: Site) -> None:
     run = site.converge()
     assert run.verified == HYPERVISORS, run.said
     assert site.galera() == [3, 3, 3]
-    assert not {"one-galera-3", "one-rabbit-mq-3", "one-ovn-3", "one-haproxy-2", "one-keystone-2", "one-nova-scheduler-2"} & site.starts().keys()
+    assert (
+        not {"one-galera-3", "one-rabbit-mq-3", "one-ovn-3", "one-haproxy-2", "one-keystone-2", "one-nova-scheduler-2"}
+        & site.starts().keys()
+    )
     assert site.all_up()
     site.unchanged()
 
@@ -134,12 +146,17 @@ def test_a_site_without_a_way_out_is_deployed_from_a_bundle(site: Site) -> None:
         for host in (site.control, *site.hosts.values()):
             host.create()
             if host != site.control:
-                host.exec("apt-get update && apt-get install -y --no-install-recommends python3", timeout=300)  # what docs/images.md asks for
+                host.exec(
+                    "apt-get update && apt-get install -y --no-install-recommends python3", timeout=300
+                )  # what docs/images.md asks for
             host.exec(["ip", "route", "delete", "default"])
         for kept in Path(medium).iterdir():
             shutil.move(kept, f"/proc/{site.control.pid}/root/root/")
     trust(site.control, site.hosts.values())
-    site.control.exec(f"cd /root && sha256sum --check {archive}.sha256 && tar --extract --file {archive} --directory /opt && rm {archive}", timeout=300)
+    site.control.exec(
+        f"cd /root && sha256sum --check {archive}.sha256 && tar --extract --file {archive} --directory /opt && rm {archive}",
+        timeout=300,
+    )
     site.control.exec([f"{CHECKOUT}/scripts/bootstrap-control.sh", site.name], timeout=600)
     assert site.control.exec(["cat", site.topology]).out == topology
     run = site.converge()

@@ -46,7 +46,9 @@ class Installed:
         self.folder, self.collections, self.home = folder, folder / "collections", folder / "home"
         self.home.mkdir()
         (self.home / "ansible.cfg").write_text("[defaults]\n")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "ZONESTACK_", "PYTHON"))}
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "ZONESTACK_", "PYTHON"))
+        }
         self.environment = kept | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "ANSIBLE_CONFIG": str(self.home / "ansible.cfg"),
@@ -58,7 +60,9 @@ class Installed:
 
     def run(self, *command: str | Path, where: Path | None = None) -> str:
         """Run a command that must succeed without a word of warning; its stdout."""
-        done = subprocess.run(command, cwd=where or self.home, env=self.environment, text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            command, cwd=where or self.home, env=self.environment, text=True, capture_output=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         return done.stdout
@@ -72,7 +76,9 @@ class Installed:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     made = Installed(tmp_path_factory.mktemp("collection"))
     source = made.folder / "source"
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
+    )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +87,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text("private\n")
     made.run("ansible-galaxy", "collection", "build", "--output-path", made.folder, where=source)
-    made.run("ansible-galaxy", "collection", "install", "--offline", "--collections-path", made.collections, made.archive)
+    made.run(
+        "ansible-galaxy", "collection", "install", "--offline", "--collections-path", made.collections, made.archive
+    )
     return made
 
 
@@ -100,8 +108,22 @@ def test_archive_holds_the_collection_and_nothing_private(installed: Installed) 
         texts = [archive.extractfile(one) for one in archive.getmembers() if one.isfile()]
         assert [text for text in texts if text and text.read() == b"private\n"] == []
     assert names & set(PRIVATE) == set()
-    assert {"inventory/examples/aio/topology.yml", "locks/2026.2.txt", "services/_base.yml", "group_vars/zones.yml"} <= names
-    tests = ("browser", "host", "integration", "scenario", "smartos_sim", "unit/smartos", "unit/smartos_sim", "unit/smartos_sim_smf")
+    assert {
+        "inventory/examples/aio/topology.yml",
+        "locks/2026.2.txt",
+        "services/_base.yml",
+        "group_vars/zones.yml",
+    } <= names
+    tests = (
+        "browser",
+        "host",
+        "integration",
+        "scenario",
+        "smartos_sim",
+        "unit/smartos",
+        "unit/smartos_sim",
+        "unit/smartos_sim_smf",
+    )
     heavy = ("molecule/", "bench/", *(f"tests/{name}/" for name in tests))
     assert sorted(name for name in names if name.startswith(heavy)) == []
 
@@ -131,14 +153,29 @@ def test_inventory_of_a_deployment_elsewhere(installed: Installed, topology: Pat
 
 def test_syntax_of_every_playbook_by_its_name(installed: Installed, topology: Path) -> None:
     names = [f"zonestack.openstack.{name}" for name in PLAYBOOKS]
-    said = installed.run("ansible-playbook", "--inventory", topology, "--syntax-check", "--extra-vars", "destroy=zones", "--extra-vars", "leave_host=aio1 leave_dead=false leave_lose=[]", *names)
+    said = installed.run(
+        "ansible-playbook",
+        "--inventory",
+        topology,
+        "--syntax-check",
+        "--extra-vars",
+        "destroy=zones",
+        "--extra-vars",
+        "leave_host=aio1 leave_dead=false leave_lose=[]",
+        *names,
+    )
     folder = installed.collections / "ansible_collections/zonestack/openstack/playbooks"
     assert said.split() == [word for name in PLAYBOOKS for word in ("playbook:", str(folder / f"{name}.yml"))]
 
 
 def test_who_a_task_is_delegated_to_is_there_in_every_deployment():
     """Ansible asks for that before it asks whether there is a task at all: a group that a deployment may lack needs a default."""
-    lines = [line for file in (ROOT / "playbooks").glob("*.yml") for line in file.read_text().splitlines() if "delegate_to:" in line]
+    lines = [
+        line
+        for file in (ROOT / "playbooks").glob("*.yml")
+        for line in file.read_text().splitlines()
+        if "delegate_to:" in line
+    ]
     assert len(lines) > 10
     groups = [(group, line.strip()) for line in lines for group in re.findall(r"groups\.(\w+(?: \| default\()?)", line)]
     # Every deployment has zones, and hypervisors have conductors.

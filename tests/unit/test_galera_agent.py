@@ -67,16 +67,37 @@ PRIMARY = {"phase": "running", "primary": True, "position": at(9)}
         # All wait: the latest data leads; among equals the first as configured.
         ("a", at(5), [peer("b", position=at(4)), peer("c", position=at(5))], {}, "bootstrap", "seqno 5"),
         ("c", at(5), [peer("a", position=at(5)), peer("b", position=at(4))], {}, "wait", "a is to bootstrap"),
-        ("a", at(5), [peer("b", position=at(6)), peer("c", position=at(4))], {}, "wait", "b is to bootstrap (seqno 6, here 5)"),
+        (
+            "a",
+            at(5),
+            [peer("b", position=at(6)), peer("c", position=at(4))],
+            {},
+            "wait",
+            "b is to bootstrap (seqno 6, here 5)",
+        ),
         # New nodes never lead those with data, and the first of only new ones leads.
         ("a", EMPTY, [peer("b", position=at(0)), peer("c")], {}, "wait", "b is to bootstrap"),
         ("a", EMPTY, [peer("b"), peer("c")], {}, "bootstrap", "no node holds data"),
         ("b", EMPTY, [peer("a"), peer("c")], {}, "wait", "a is to bootstrap"),
         # Who does not take part is waited for, by name.
         ("a", at(5), [peer("b", position=at(4)), "c"], {}, "wait", "c (10.0.0.3): no answer"),
-        ("a", at(5), [peer("b", position=at(4)), peer("c", phase="stopped", position=at(4))], {}, "wait", "c (10.0.0.3): mariadb is not"),
+        (
+            "a",
+            at(5),
+            [peer("b", position=at(4)), peer("c", phase="stopped", position=at(4))],
+            {},
+            "wait",
+            "c (10.0.0.3): mariadb is not",
+        ),
         # Never beside a mariadbd that lives.
-        ("a", at(5), [peer("b", phase="starting", position=at(4)), peer("c")], {}, "wait", "b is up but not yet primary"),
+        (
+            "a",
+            at(5),
+            [peer("b", phase="starting", position=at(4)), peer("c")],
+            {},
+            "wait",
+            "b is up but not yet primary",
+        ),
         ("a", at(5), [peer("b", phase="starting", position=at(4)), "c"], {"force": True}, "wait", "b is up"),
         ("a", at(5), [peer("b", phase="running", position=at(4)), peer("c")], {}, "wait", "b is up"),
         # A survivor without quorum and the last view on disk: Galera puts the component together again.
@@ -130,7 +151,12 @@ def test_a_cluster_of_one_bootstraps_itself():
     assert agent.decide(config(members=MEMBERS[:1]), at(3), {}).action == "bootstrap"
 
 
-GOOD = {"wsrep_cluster_status": "Primary", "wsrep_ready": "ON", "read_only": "OFF", "wsrep_local_state_comment": "Synced"}
+GOOD = {
+    "wsrep_cluster_status": "Primary",
+    "wsrep_ready": "ON",
+    "read_only": "OFF",
+    "wsrep_local_state_comment": "Synced",
+}
 
 
 @pytest.mark.parametrize(
@@ -257,7 +283,9 @@ def test_serve_tells_positions_only_to_the_deployment(served):
 
 
 def test_a_peer_that_is_away_is_described():
-    answer = agent.Peers(config(members=(agent.Member("a", "127.0.0.1"), agent.Member("b", "127.0.0.1")), port=1)).ask()["b"]
+    answer = agent.Peers(
+        config(members=(agent.Member("a", "127.0.0.1"), agent.Member("b", "127.0.0.1")), port=1)
+    ).ask()["b"]
     assert "no answer at port 1" in answer
 
 
@@ -278,7 +306,9 @@ def laid_out(folder, *inside):
         "path = folder / 'galera.cache'; stat = path.exists() and path.stat()\n"
         "print(json.dumps([stat.st_size, stat.st_blocks * 512] if stat else None))\n"
     )
-    done = subprocess.run([*inside, sys.executable, "-B", "-c", code, SCRIPT, folder], check=True, stdout=subprocess.PIPE)
+    done = subprocess.run(
+        [*inside, sys.executable, "-B", "-c", code, SCRIPT, folder], check=True, stdout=subprocess.PIPE
+    )
     return json.loads(done.stdout)
 
 

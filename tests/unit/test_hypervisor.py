@@ -50,7 +50,12 @@ def test_userspace_datapath_takes_over_segmentation(program, config):
     assert ["set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true"] in commands
     assert ["set", "Bridge", "br-public", "datapath_type=netdev", "external_ids:zonestack=provider"] in commands
     assert ["--may-exist", "add-port", "br-public", "eth1"] in commands
-    assert ["set", "Open_vSwitch", ".", 'external_ids:ovn-remote="ssl:10.77.2.161:6642,ssl:10.77.2.162:6642"'] in commands
+    assert [
+        "set",
+        "Open_vSwitch",
+        ".",
+        'external_ids:ovn-remote="ssl:10.77.2.161:6642,ssl:10.77.2.162:6642"',
+    ] in commands
 
 
 def test_kernel_datapath_leaves_nothing_of_the_other(program, config):
@@ -94,7 +99,9 @@ def test_tunnels_leave_by_the_kernels_interface(started, config):
     commands = started(config, "netdev")
     assert ("ip", "address", "replace", "169.254.0.1/32", "dev", "zs-tunnel", "scope", "link") in commands
     *_, last = commands
-    assert ("--may-exist", "add-port", "zs-tunnel", "eth0") == last[2:6], "the first packet comes when the flows are there"
+    assert ("--may-exist", "add-port", "zs-tunnel", "eth0") == last[2:6], (
+        "the first packet comes when the flows are there"
+    )
     assert "ofport_request=1" in last
 
 
@@ -133,7 +140,9 @@ def test_nova_must_not_give_away_what_lies_beyond_the_zone(program):
 def test_the_machine_has_what_its_nodes_have(program, tmp_path):
     for node, kib in enumerate((8 * 2**20, 4 * 2**20)):
         (tmp_path / f"node{node}").mkdir()
-        (tmp_path / f"node{node}" / "meminfo").write_text(f"Node {node} MemTotal:       {kib} kB\nNode {node} MemFree:  1 kB\n")
+        (tmp_path / f"node{node}" / "meminfo").write_text(
+            f"Node {node} MemTotal:       {kib} kB\nNode {node} MemFree:  1 kB\n"
+        )
     assert program.machine_memory(tmp_path) == 12 * 1024
     assert program.machine_memory(tmp_path / "none") > 256
 
@@ -141,7 +150,11 @@ def test_the_machine_has_what_its_nodes_have(program, tmp_path):
 @pytest.mark.parametrize(("virt_type", "model"), [("kvm", "host-model"), ("qemu", "custom")])
 def test_options_for_nova(program, virt_type, model):
     lines = program.options(virt_type, 1024).splitlines()
-    assert f"virt_type = {virt_type}" in lines and f"cpu_mode = {model}" in lines and "reserved_host_memory_mb = 1024" in lines
+    assert (
+        f"virt_type = {virt_type}" in lines
+        and f"cpu_mode = {model}" in lines
+        and "reserved_host_memory_mb = 1024" in lines
+    )
     assert ("skip_cpu_compare_at_startup = true" in lines) is (virt_type == "qemu")
 
 

@@ -21,7 +21,7 @@ def cells():
     sys.dont_write_bytecode = True
     loader = importlib.machinery.SourceFileLoader("nova_cells", str(SCRIPT))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("nova_cells", loader))
-    sys.modules["nova_cells"] = module    # its dataclass looks itself up
+    sys.modules["nova_cells"] = module  # its dataclass looks itself up
     loader.exec_module(module)
     return module
 
@@ -30,7 +30,9 @@ def test_cell1_is_mapped_by_templates_without_a_secret(cells):
     assert cells.transport_template(ONE) == "{scheme}://{username}:{password}@{hostname}:{port}/{path}"
     assert cells.transport_template(THREE).count("{password") == 3
     assert "{username3}:{password3}@{hostname3}:{port3}/{path}" in cells.transport_template(THREE)
-    assert not any("nova:p" in cell.transport_url + cell.database_connection for cell in cells.wanted_cells("c0", THREE)[1:])
+    assert not any(
+        "nova:p" in cell.transport_url + cell.database_connection for cell in cells.wanted_cells("c0", THREE)[1:]
+    )
 
 
 def test_cells_are_mapped_once(cells):

@@ -65,7 +65,11 @@ def test_decide(me, answers, action, reason):
 
 
 def test_of_nodes_without_data_exactly_one_makes_the_cluster():
-    made = [me for me in "abc" if agent.decide(config(me), {name: JOINING for name in "abc" if name != me}).action == "create"]
+    made = [
+        me
+        for me in "abc"
+        if agent.decide(config(me), {name: JOINING for name in "abc" if name != me}).action == "create"
+    ]
     assert made == ["a"]
 
 
@@ -123,7 +127,9 @@ def test_a_server_at_an_address_that_nobody_configured_is_left_alone():
 def test_a_server_at_an_address_that_nobody_configured_is_a_stranger():
     known = [agent.Server("e5e3", "ssl:10.0.0.2:6643"), agent.Server("bf19", "ssl:10.0.0.3:6643")]
     assert agent.strangers(config(), NB, known) == []
-    assert agent.strangers(config(), NB, [*known, agent.Server("1b2c", "ssl:10.0.0.9:6643")]) == [agent.Server("1b2c", "ssl:10.0.0.9:6643")]
+    assert agent.strangers(config(), NB, [*known, agent.Server("1b2c", "ssl:10.0.0.9:6643")]) == [
+        agent.Server("1b2c", "ssl:10.0.0.9:6643")
+    ]
 
 
 class Cluster:
@@ -140,7 +146,11 @@ class Cluster:
                 self.lines = [line for line in self.lines if params[1] not in line]
             return ""
         assert method == "cluster/status"
-        return "x\nServers:\n    e5e3 (e5e3 at ssl:10.0.0.2:6643)\n" + "\n".join(self.lines) + "\n" if params[0] == NB.name else "\nServers:\n"
+        return (
+            "x\nServers:\n    e5e3 (e5e3 at ssl:10.0.0.2:6643)\n" + "\n".join(self.lines) + "\n"
+            if params[0] == NB.name
+            else "\nServers:\n"
+        )
 
 
 @pytest.fixture
@@ -223,6 +233,7 @@ def test_a_database_that_is_not_there_is_no_answer():
 def test_call_finds_its_answer(parts):
     here, there = socket.socketpair()
     with here, there:
+
         def serve():
             assert json.loads(there.recv(65536))["method"] == "transact"
             for part in parts:

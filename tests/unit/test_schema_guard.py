@@ -49,7 +49,9 @@ def test_a_folder_without_revisions_is_never_current(guard):
     assert "holds no revisions" in guard.lacks("mysql://h/d", "no/such/folder")
 
 
-@pytest.mark.parametrize("arguments", [[], ["help"], ["current", "file", "section"], ["current", "f", "s", "v", "more"], ["make", "f", "s"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["help"], ["current", "file", "section"], ["current", "f", "s", "v", "more"], ["make", "f", "s"]]
+)
 def test_called_otherwise_it_tells_how_and_touches_nothing(guard, arguments, capsys):
     assert guard.main(arguments) == 2
     assert "zonestack-schema make FILE SECTION COMMAND" in capsys.readouterr().err

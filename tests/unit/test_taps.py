@@ -34,7 +34,9 @@ def asked(folder: Path, happens: str, status: int = 0) -> list[str]:
     (folder / "ip").write_text(f'#!/bin/sh\necho "$@" >>{folder}/asked\nexit {status}\n')
     (folder / "ip").chmod(0o755)
     command = [str(HOOK), "instance-00000004", happens, "begin", "-"]
-    subprocess.run(command, input=DOMAIN, text=True, check=True, timeout=10, env={"PATH": f"{folder}:{os.environ['PATH']}"})
+    subprocess.run(
+        command, input=DOMAIN, text=True, check=True, timeout=10, env={"PATH": f"{folder}:{os.environ['PATH']}"}
+    )
     found = folder / "asked"
     return found.read_text().splitlines() if found.exists() else []
 
@@ -45,6 +47,8 @@ def test_each_tap_of_a_started_guest_is_set_up_and_nothing_else(tmp_path: Path, 
     assert asked(tmp_path, "started", status) == ["link set dev tap3c4c2140-8d up", "link set dev tapf223900f-b3 up"]
 
 
-@pytest.mark.parametrize("happens", ["prepare", "start", "stopped", "release", "migrate", "restore", "reconnect", "attach"])
+@pytest.mark.parametrize(
+    "happens", ["prepare", "start", "stopped", "release", "migrate", "restore", "reconnect", "attach"]
+)
 def test_at_any_other_time_nothing_is_asked(tmp_path: Path, happens: str) -> None:
     assert asked(tmp_path, happens) == []

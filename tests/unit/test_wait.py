@@ -42,7 +42,9 @@ def api() -> t.Iterator[str]:
 
 
 def wait(seconds: str, *urls: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, str(PROGRAM), seconds, *urls], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), seconds, *urls], capture_output=True, text=True, timeout=60, check=False
+    )
     return done.returncode, done.stderr
 
 

@@ -52,7 +52,9 @@ def make(state: State, brand: str, suite: str, target: Path, include: list[str])
             built = Path(scratch, "root")
             argv = ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
             argv += [f"--include={','.join([*PACKAGES[brand], *include])}", *_apt_options(), suite, str(built), "-"]
-            done = subprocess.run(argv, input=_apt_sources(suite), text=True, capture_output=True, timeout=1800, check=False)
+            done = subprocess.run(
+                argv, input=_apt_sources(suite), text=True, capture_output=True, timeout=1800, check=False
+            )
             if done.returncode:
                 raise ToolError(f"mmdebstrap ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
             (_lx_root if brand == "lx" else _joyent_root)(built)

@@ -17,20 +17,29 @@ from .state import State, load_world
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="smartos-sim", description="Prepare the simulated SmartOS host in $SMARTOS_SIM_STATE (/var/lib/smartos-sim)."
+        prog="smartos-sim",
+        description="Prepare the simulated SmartOS host in $SMARTOS_SIM_STATE (/var/lib/smartos-sim).",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     world = commands.add_parser("load-world", help="replace the whole state by a recorded world")
     world.add_argument("file", type=Path)
     node = commands.add_parser("node", help="change facts of the node, and print them")
-    node.add_argument("facts", nargs="*", metavar="NAME=JSON", help="machine=linux, provision_timeout=5, hostname=gz1, ...")
-    source = commands.add_parser("source", help="answer an image source from a directory of NAME.imgmanifest and stream files")
+    node.add_argument(
+        "facts", nargs="*", metavar="NAME=JSON", help="machine=linux, provision_timeout=5, hostname=gz1, ..."
+    )
+    source = commands.add_parser(
+        "source", help="answer an image source from a directory of NAME.imgmanifest and stream files"
+    )
     source.add_argument("url")
     source.add_argument("directory", type=Path)
     fault = commands.add_parser("fault", help="ask for faults, or list or forget them")
     fault.add_argument("action", choices=("add", "list", "clear"))
-    fault.add_argument("call", nargs="?", default="*", help='shell pattern of "TOOL SUBCOMMAND", such as "vmadm create"')
-    fault.add_argument("--step", default="command", help="command, record, vminfod, or a call of the platform (zone_boot, ...)")
+    fault.add_argument(
+        "call", nargs="?", default="*", help='shell pattern of "TOOL SUBCOMMAND", such as "vmadm create"'
+    )
+    fault.add_argument(
+        "--step", default="command", help="command, record, vminfod, or a call of the platform (zone_boot, ...)"
+    )
     fault.add_argument("--when", choices=("before", "after"), default="before")
     fault.add_argument("--nth", type=int, default=1, help="strike at this meeting; 1 is the first")
     fault.add_argument("--times", type=int, default=1, help="and this many in all")
@@ -41,9 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("boot", help="bring the host up after its power was cut; start the VMs that start with it")
     init = commands.add_parser("init", help="make this Linux system the node: pool, networks, tools, SMF (LINUX.md)")
     init.add_argument("--pool-size", type=int, default=100, metavar="GIB", help="to which the pool's file may grow")
-    init.add_argument("--address", default="10.88.0.1/24", help="of the global zone on the NIC tag admin, with prefix length")
+    init.add_argument(
+        "--address", default="10.88.0.1/24", help="of the global zone on the NIC tag admin, with prefix length"
+    )
     init.add_argument("--hostname", help="of the node; default: this system's")
-    commands.add_parser("reboot", help="reboot the global zone: VMs stop, the ramdisk is as new, VMs with autoboot start")
+    commands.add_parser(
+        "reboot", help="reboot the global zone: VMs stop, the ramdisk is as new, VMs with autoboot start"
+    )
     commands.add_parser("power-off", help="cut the power: everything is killed at once; boot comes next")
     image = commands.add_parser("base-image", help="make a Debian image: manifest and ZFS stream for imgadm install")
     image.add_argument("--brand", choices=("lx", "joyent"), required=True)
@@ -143,5 +156,3 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"smartos-sim {options.command}: {error}\n")
         return 1
     return 0
-
-

@@ -128,8 +128,16 @@ def add(state: Path, **values: t.Any) -> int:
         faults: list[Fault] = read_json(path, [])
         number = max((fault["id"] for fault in faults), default=0) + 1
         defaults: dict[str, t.Any] = {
-            "step": "command", "when": "before", "nth": 1, "times": 1, "do": "fail", "code": 1, "seconds": 1e6,
-            "message": "Command failed: fault injected", "met": 0, "id": number,
+            "step": "command",
+            "when": "before",
+            "nth": 1,
+            "times": 1,
+            "do": "fail",
+            "code": 1,
+            "seconds": 1e6,
+            "message": "Command failed: fault injected",
+            "met": 0,
+            "id": number,
         }
         faults.append(t.cast(Fault, {**defaults, **values}))
         write_json(path, faults)

@@ -52,18 +52,29 @@ def create_vnic(state: State, argv: list[str]) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]{0,29}\d", name):
         raise Refused(f"dladm: invalid link name '{name}'")
     with state.changed_node() as node:
-        tag = next((tag for tag in node["nic_tags"] if link == (tag["name"] if tag["type"] == "etherstub" else tag.get("link"))), None)
+        tag = next(
+            (
+                tag
+                for tag in node["nic_tags"]
+                if link == (tag["name"] if tag["type"] == "etherstub" else tag.get("link"))
+            ),
+            None,
+        )
         if tag is None:
             raise Refused(f"dladm: invalid link name '{link}'")
         nics = node.setdefault("gz_nics", {})
         if name in nics:
             raise Refused(f"dladm: vnic creation over {link} failed: object already exists")
         mtu = int(dict(one.split("=") for one in str(given.get("p") or "mtu=1500").split(",")).get("mtu", 1500))
-        mac = str(given.get("m") or "02:08:20:" + ":".join(re.findall("..", hashlib.sha1(name.encode()).hexdigest()[:6])))
+        mac = str(
+            given.get("m") or "02:08:20:" + ":".join(re.findall("..", hashlib.sha1(name.encode()).hexdigest()[:6]))
+        )
         nics[name] = {"over": link, "mac": mac, "mtu": mtu, "address": None, "plumbed": False}
         if node["machine"] == "linux":
             here, there = _device(name), _device(name, "peer")
-            _linux().run("ip", "link", "add", here, "address", mac, "mtu", str(mtu), "type", "veth", "peer", "name", there)
+            _linux().run(
+                "ip", "link", "add", here, "address", mac, "mtu", str(mtu), "type", "veth", "peer", "name", there
+            )
             _linux().run("ip", "link", "set", there, "mtu", str(mtu), "master", _linux().bridge(tag["name"]), "up")
 
 
@@ -106,7 +117,7 @@ def _ifconfig(state: State, argv: list[str]) -> None:
     with state.changed_node() as node:
         nic = node.get("gz_nics", {}).get(name)
         if nic is None:
-            raise Refused(f"ifconfig: cannot open link \"{name}\": DLPI link does not exist")
+            raise Refused(f'ifconfig: cannot open link "{name}": DLPI link does not exist')
         if words == ["plumb"]:
             nic["plumbed"] = True
         elif words == ["unplumb"]:
@@ -159,7 +170,11 @@ def _route(state: State, argv: list[str]) -> None:
         found = json.loads(_linux().run("ip", "-j", "route", "show", "default"))
     if not found:
         raise Refused("get host default: gateway default: not in table")
-    for key, value in (("route to", "default"), ("gateway", found[0].get("gateway", "-")), ("interface", found[0]["dev"])):
+    for key, value in (
+        ("route to", "default"),
+        ("gateway", found[0].get("gateway", "-")),
+        ("interface", found[0]["dev"]),
+    ):
         print(f"{key:>11}: {value}")
 
 

@@ -457,7 +457,7 @@ def _import(state: State, options: dict[str, t.Any], words: list[str]) -> None:
         source, manifest = found
         _import_origin(state, options, manifest, pool)
         _check_platform(state, manifest)
-        say(f"Importing {uuid} ({_name_at(manifest)}) from \"{source['url']}\"")
+        say(f'Importing {uuid} ({_name_at(manifest)}) from "{source["url"]}"')
         stream = source.get("files", {}).get(uuid)
         _receive(state, manifest, Path(stream) if stream else None, pool, source["url"])
     say(f"Imported image {uuid} ({_name_at(manifest)})")
@@ -509,17 +509,13 @@ def _check_file(entry: dict[str, t.Any], path: str) -> None:
     size = os.path.getsize(path)
     if entry["size"] != size:
         wanted = entry["size"] if isinstance(entry["size"], int) else "NaN"
-        raise ImgError(
-            "DownloadError", f"image file size error: manifest says {wanted} bytes, {path} is {size} bytes"
-        )
+        raise ImgError("DownloadError", f"image file size error: manifest says {wanted} bytes, {path} is {size} bytes")
     import hashlib
 
     with open(path, "rb") as source:
         digest = hashlib.file_digest(source, "sha1").hexdigest()
     if digest != entry["sha1"]:
-        raise ImgError(
-            "DownloadError", f"image file sha1 error: manifest says {entry['sha1']}, {path} is {digest}"
-        )
+        raise ImgError("DownloadError", f"image file sha1 error: manifest says {entry['sha1']}, {path} is {digest}")
 
 
 def validate_manifest(manifest: Manifest) -> None:
@@ -529,7 +525,9 @@ def validate_manifest(manifest: Manifest) -> None:
             "InvalidManifest",
             f'manifest is invalid: old DSAPI manifest does not have a "creator_uuid": {json.dumps(manifest)}',
         )
-    problems = [f"{name} (MissingParameter)" for name in ("name", "version", "type", "os") if manifest.get(name) is None]
+    problems = [
+        f"{name} (MissingParameter)" for name in ("name", "version", "type", "os") if manifest.get(name) is None
+    ]
     problems += _manifest_values(manifest)
     files = _manifest_files(manifest.get("files"))
     if files:
@@ -631,7 +629,9 @@ def _new_manifest(state: State, options: dict[str, t.Any], fields: list[str], vm
     """What the origin says and the caller adds; an image of a joyent zone wants at least this platform."""
     from .payload import NO_UUID, new_uuid
 
-    root = vm.get("image_uuid") or next((disk["image_uuid"] for disk in vm.get("disks", ()) if "image_uuid" in disk), "")
+    root = vm.get("image_uuid") or next(
+        (disk["image_uuid"] for disk in vm.get("disks", ()) if "image_uuid" in disk), ""
+    )
     origin = state.image(root, vm["zpool"]) if root else None
     parent: Manifest = origin["manifest"] if origin else {}
     given: Manifest = json.loads(Path(options["manifest"]).read_text()) if "manifest" in options else {}

@@ -61,9 +61,13 @@ def run(*argv: str, shown: str | None = None, timeout: float = 600) -> str:
     """Run a command and return what it wrote; its failure is told as node tells it, under the name ``shown``."""
     try:
         with turn(*argv):
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+            )
     except subprocess.TimeoutExpired:
-        raise PlatformError(f"Command failed: {shown or shlex.join(argv)}\nstill running after {timeout:g} s, killed") from None
+        raise PlatformError(
+            f"Command failed: {shown or shlex.join(argv)}\nstill running after {timeout:g} s, killed"
+        ) from None
     if done.returncode:
         raise PlatformError(f"Command failed: {shown or shlex.join(argv)}\n{(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -392,7 +396,9 @@ class Linux:
         for entry in vm.get("filesystems", ()):
             if entry["type"] == "lofs":
                 kind = "dir" if os.path.isdir(entry["source"]) else "file"
-                options = ",".join(["bind", *(one for one in entry.get("options", ()) if one == "ro"), f"create={kind}"])
+                options = ",".join(
+                    ["bind", *(one for one in entry.get("options", ()) if one == "ro"), f"create={kind}"]
+                )
                 mounts.append(f"{entry['source']} {entry['target'].lstrip('/')} none {options} 0 0")
         lines += [("mount.entry", mount) for mount in mounts]
         return "".join(f"lxc.{key} = {value}\n" for key, value in lines)
@@ -477,7 +483,9 @@ class Linux:
         until = time.monotonic() + BUSY_LIMIT
         while self._ask_lxc(vm["uuid"]):
             if time.monotonic() > until:
-                raise PlatformError(f"Command failed: /usr/sbin/zoneadm -z {vm['zonename']} halt -X\nzone is still running")
+                raise PlatformError(
+                    f"Command failed: /usr/sbin/zoneadm -z {vm['zonename']} halt -X\nzone is still running"
+                )
             time.sleep(0.05)
         metadata.stop(vm["uuid"])
         Path(vm["zonepath"], "lastexited").write_text(f"{timestamp()}\n")
@@ -544,7 +552,7 @@ class Linux:
         for line in done.stdout.splitlines():
             name, key, value = line.split("\t")
             if name.startswith(prefix):
-                found.setdefault(name[len(prefix):], {})[key] = int(value)
+                found.setdefault(name[len(prefix) :], {})[key] = int(value)
         # Those of one second stand in the order in which ZFS lists them: of creation.
         oldest = sorted(found.items(), key=lambda item: item[1]["creation"])
         return [

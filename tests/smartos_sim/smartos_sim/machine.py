@@ -69,7 +69,9 @@ def init(state: State, *, pool_size: int, address: str, hostname: str | None) ->
     """
     missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
     if missing:
-        raise ToolError(f"not installed here: {', '.join(missing)} (Debian 12: zfs-fuse lxc iproute2 nftables mmdebstrap)")
+        raise ToolError(
+            f"not installed here: {', '.join(missing)} (Debian 12: zfs-fuse lxc iproute2 nftables mmdebstrap)"
+        )
     own = ipaddress.ip_interface(address)
     state.directory.mkdir(parents=True, exist_ok=True)
     _tools()
@@ -107,7 +109,14 @@ def init(state: State, *, pool_size: int, address: str, hostname: str | None) ->
 
 def _files(state: State, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface, mac: str) -> None:
     """What a SmartOS node keeps on its disks and its USB key."""
-    for folder in ("/usbkey/config.inc", "/usbkey/ssh", "/opt/custom/smf", "/opt/tools/bin", "/etc/zones", "/var/zonecontrol"):
+    for folder in (
+        "/usbkey/config.inc",
+        "/usbkey/ssh",
+        "/opt/custom/smf",
+        "/opt/tools/bin",
+        "/etc/zones",
+        "/var/zonecontrol",
+    ):
         Path(folder).mkdir(parents=True, exist_ok=True)
     config = USBKEY / "config"
     if not config.exists():
@@ -203,14 +212,20 @@ def _further_nics() -> dict[str, str]:
     """Interfaces of this system that lead elsewhere than its default route: NICs that a tag may be given to, with their MACs."""
     way_out = json.loads(linux.run("ip", "-json", "route", "show", "default"))
     taken = {route.get("dev") for route in way_out}
-    nics = sorted(path for path in Path("/sys/class/net").iterdir() if path.name.startswith(("eth", "en")) and path.name not in taken)
+    nics = sorted(
+        path
+        for path in Path("/sys/class/net").iterdir()
+        if path.name.startswith(("eth", "en")) and path.name not in taken
+    )
     return {path.name: (path / "address").read_text().strip() for path in nics}
 
 
 def _from_usbkey() -> None:
     """What the global zone takes from its USB key at boot (facts 8): root's keys, shadow, SSH host keys."""
     config = USBKEY / "config"
-    settings = dict(line.split("=", 1) for line in config.read_text().splitlines() if "=" in line) if config.exists() else {}
+    settings = (
+        dict(line.split("=", 1) for line in config.read_text().splitlines() if "=" in line) if config.exists() else {}
+    )
     keys = USBKEY / "config.inc" / settings.get("root_authorized_keys_file", "none")
     if keys.is_file():
         linux.put(Path("/root/.ssh/authorized_keys"), keys.read_text(), 0o600)

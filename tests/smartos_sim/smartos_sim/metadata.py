@@ -164,7 +164,9 @@ def _answer(vm: VM, request: dict[str, t.Any]) -> dict[str, t.Any]:
         namespaces = vm.get("internal_metadata_namespaces", ())
         is_internal = key.endswith("_pw") or key.partition(":")[0] in namespaces
         if call == "list":
-            inner = [one for one in found["internal_metadata"] if one.endswith("_pw") or one.partition(":")[0] in namespaces]
+            inner = [
+                one for one in found["internal_metadata"] if one.endswith("_pw") or one.partition(":")[0] in namespaces
+            ]
             return {"code": OK, "text": "".join(f"{one}\n" for one in [*found["customer_metadata"], *inner])}
         if call == "get":
             value = _sdc(vm, key[4:]) if key.startswith("sdc:") else found[KINDS[is_internal]].get(key)
@@ -203,7 +205,9 @@ def guest(tool: str, argv: list[str]) -> int:
     call = tool.partition("-")[2]
     words = {"get": 1, "put": (1, 2), "list": 0, "delete": 1}[call]
     if len(argv) not in (words if isinstance(words, tuple) else (words,)):
-        sys.stderr.write(f"Usage: {tool}{'' if call == 'list' else ' <keyname>'}{' [ <value> ]' if call == 'put' else ''}\n")
+        sys.stderr.write(
+            f"Usage: {tool}{'' if call == 'list' else ' <keyname>'}{' [ <value> ]' if call == 'put' else ''}\n"
+        )
         return FAILED
     request: dict[str, str] = {"call": call}
     if argv:

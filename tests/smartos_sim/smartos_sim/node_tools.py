@@ -282,7 +282,14 @@ def _zoneadm(state: State, argv: list[str]) -> None:
     if words[:1] != ["list"]:
         raise Refused(f"zoneadm: smartos-sim does not simulate {' '.join(words) or 'no subcommand'}")
     zones = [
-        (str(vm["zoneid"]) if vm["zoneid"] else "-", vm["zonename"], vm["zone_state"], vm["zonepath"], vm["uuid"], vm["brand"])
+        (
+            str(vm["zoneid"]) if vm["zoneid"] else "-",
+            vm["zonename"],
+            vm["zone_state"],
+            vm["zonepath"],
+            vm["uuid"],
+            vm["brand"],
+        )
         for vm in state.views()
     ]
     wanted = options.get("z") or options.get("u")

@@ -738,7 +738,9 @@ _KEY_OF = {"nics": "mac", "disks": "path", "filesystems": "target", "pci_devices
 
 def _apply_list(vm: VM, kind: str, payload: dict[str, t.Any]) -> None:
     key = _KEY_OF[kind]
-    gone = {normal_mac(one) if kind == "nics" and MAC.fullmatch(one) else one for one in payload.get(f"remove_{kind}", ())}
+    gone = {
+        normal_mac(one) if kind == "nics" and MAC.fullmatch(one) else one for one in payload.get(f"remove_{kind}", ())
+    }
     added = copy.deepcopy(payload.get(f"add_{kind}", []))
     changes = {one[key]: one for one in payload.get(f"update_{kind}", ())}
     items = [{**item, **changes.get(item.get(key), {})} for item in vm.get(kind, []) if item.get(key) not in gone]

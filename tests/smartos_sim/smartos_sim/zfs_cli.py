@@ -182,7 +182,10 @@ def _list(options: list[tuple[str, str]], operands: list[str]) -> int:
     for name in names:
         row = [name if key == "name" else found.get((name, key), ("-", "-"))[0] for key in keys]
         if "-p" in given:
-            row = [UNLIMITED if key.endswith("_limit") and cell == "none" else cell for key, cell in zip(keys, row, strict=True)]
+            row = [
+                UNLIMITED if key.endswith("_limit") and cell == "none" else cell
+                for key, cell in zip(keys, row, strict=True)
+            ]
         rows.append(row)
     _print(rows, columns, "-H" in given)
     return 0
@@ -196,7 +199,9 @@ def zpool(argv: list[str]) -> int:
             given = dict(options)
             if "-p" in given:
                 columns = given.get("-o", "name,size,alloc,free,cap,dedup,health,altroot").split(",")
-                rows = [line.split("\t") for line in _ask(linux.ZPOOL, "list", "-H", "-o", ",".join(columns), *operands)]
+                rows = [
+                    line.split("\t") for line in _ask(linux.ZPOOL, "list", "-H", "-o", ",".join(columns), *operands)
+                ]
                 _print([[_bytes(cell) for cell in row] for row in rows], columns, "-H" in given)
                 return 0
     _real(linux.ZPOOL, argv)

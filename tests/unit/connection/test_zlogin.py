@@ -75,7 +75,9 @@ class Plain:
 
 
 def connect(zone: str) -> Any:
-    connection = connection_loader.get("zonestack.openstack.zlogin", PlayContext(), task_uuid="0", ansible_playbook_pid="0")
+    connection = connection_loader.get(
+        "zonestack.openstack.zlogin", PlayContext(), task_uuid="0", ansible_playbook_pid="0"
+    )
     names = {"inventory_hostname": "web", "zone_name": zone, "zone_transport": "local", "zone_host_become": False}
     connection.set_options(var_options=connection._resolve_option_variables(names, Plain()), task_keys={"timeout": 10})
     return connection
@@ -113,7 +115,16 @@ def test_exactly_one_argument_with_a_fresh_environment():
     plugin = Connection.__new__(Connection)
     argv = plugin.enter("z", ["sh", "-c", "echo 'a b'"], {"PATH": "/usr/bin", "HOME": "/root"})
     assert argv[:2] == ["zlogin", "z"] and len(argv) == 3
-    assert shlex.split(argv[2]) == ["exec", "env", "-i", "PATH=/usr/bin:/opt/local/sbin:/opt/local/bin", "HOME=/root", "sh", "-c", "echo 'a b'"]
+    assert shlex.split(argv[2]) == [
+        "exec",
+        "env",
+        "-i",
+        "PATH=/usr/bin:/opt/local/sbin:/opt/local/bin",
+        "HOME=/root",
+        "sh",
+        "-c",
+        "echo 'a b'",
+    ]
     assert plugin.inspect("z") == ["zoneadm", "-z", "z", "list", "-p"]
 
 
@@ -127,7 +138,26 @@ def test_a_killed_command_does_not_look_successful():
 
 
 def test_quoting_survives_also_one_more_shell():
-    words = ["'", '"', "$HOME", "`id`", "$(id)", "a  b", "new\nline", "tab\t", "*", "~", "\\", "!", "ä€𝄞", "", "-n", "; exit 3", "#", "%"]
+    words = [
+        "'",
+        '"',
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "a  b",
+        "new\nline",
+        "tab\t",
+        "*",
+        "~",
+        "\\",
+        "!",
+        "ä€𝄞",
+        "",
+        "-n",
+        "; exit 3",
+        "#",
+        "%",
+    ]
     connection = connect("running")
     expected = "".join(f"<{word}>" for word in words).encode()
     assert connection.exec_command("printf '<%s>' " + shlex.join(words)) == (0, expected, b"")
@@ -160,13 +190,19 @@ def test_files_go_there_and_back(tmp_path):
 def test_a_command_past_its_limit_is_killed_with_what_it_started():
     connection = connect("running")
     connection.set_option("zone_command_timeout", 1)
-    rc, out, err = connection.exec_command("sleep 60 & echo $!; trap '' TERM; while :; do sleep 1; done", in_data=bytes(100_000))
+    rc, out, err = connection.exec_command(
+        "sleep 60 & echo $!; trap '' TERM; while :; do sleep 1; done", in_data=bytes(100_000)
+    )
     assert rc == unit.TIMED_OUT and b"killed after 1 s" in err
     until_gone(int(out))
 
 
 def test_what_the_client_leaves_behind_is_ended(brand):
-    argv = connect("running").enter("running", ["/bin/sh", "-c", unit.SUPERVISOR, "zone-command", "60", "m", "echo $$; sleep 60; :"], unit.ENVIRONMENT)
+    argv = connect("running").enter(
+        "running",
+        ["/bin/sh", "-c", unit.SUPERVISOR, "zone-command", "60", "m", "echo $$; sleep 60; :"],
+        unit.ENVIRONMENT,
+    )
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(b"0\n")
         process.stdin.flush()
@@ -183,7 +219,10 @@ def test_no_clock_is_left_behind(brand):
     connection.set_option("zone_command_timeout", limit)
     assert connection.exec_command("exit 0")[0] == 0
     end = time.monotonic() + 30
-    while subprocess.run(["pgrep", "-f", f"^(sleep|timeout) {limit}"], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+    while (
+        subprocess.run(["pgrep", "-f", f"^(sleep|timeout) {limit}"], stdout=subprocess.DEVNULL, check=False).returncode
+        == 0
+    ):
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -191,13 +230,21 @@ def test_no_clock_is_left_behind(brand):
 @pytest.mark.parametrize(
     ("zone", "message"),
     [
-        ("nonesuch", r"zlogin: zone 'nonesuch' unknown \(`zoneadm -z nonesuch list -p` there: zoneadm: nonesuch: No such zone configured; is zone_name"),
+        (
+            "nonesuch",
+            r"zlogin: zone 'nonesuch' unknown \(`zoneadm -z nonesuch list -p` there: zoneadm: nonesuch: No such zone configured; is zone_name",
+        ),
         ("halted", r"the zone is installed, and only a running one can be entered"),
-        ("broken", r"exit code 0 \(`zoneadm -z broken list -p` there: the zone, of brand joyent, is running, so the way into it broke\)"),
+        (
+            "broken",
+            r"exit code 0 \(`zoneadm -z broken list -p` there: the zone, of brand joyent, is running, so the way into it broke\)",
+        ),
     ],
 )
 def test_a_zone_that_cannot_be_entered_is_unreachable_and_its_state_is_told(zone, message):
-    with pytest.raises(AnsibleConnectionFailure, match=f"zone {zone} on this machine did not run the command to its end: .*{message}"):
+    with pytest.raises(
+        AnsibleConnectionFailure, match=f"zone {zone} on this machine did not run the command to its end: .*{message}"
+    ):
         connect(zone).exec_command("exit 1")
 
 

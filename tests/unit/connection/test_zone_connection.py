@@ -70,7 +70,9 @@ def test_supervisor_ends_at_the_limit_also_while_it_feeds() -> None:
 
 
 def test_supervisor_ends_everything_at_the_limit() -> None:
-    status, out, _err = run("trap '' TERM; sleep 60 & echo $!; (setsid sleep 61 & echo $!); echo $$; while :; do sleep 1; done", limit=1)
+    status, out, _err = run(
+        "trap '' TERM; sleep 60 & echo $!; (setsid sleep 61 & echo $!); echo $$; while :; do sleep 1; done", limit=1
+    )
     background, detached, deaf = map(int, out.split())
     assert status == unit.TIMED_OUT
     until_gone(background, deaf)
@@ -79,7 +81,9 @@ def test_supervisor_ends_everything_at_the_limit() -> None:
 
 
 def test_supervisor_ends_the_command_when_the_client_has_gone() -> None:
-    with subprocess.Popen(supervised("echo $$; sleep 60; :"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        supervised("echo $$; sleep 60; :"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdin and process.stdout
         process.stdin.write(b"0\n")
         process.stdin.flush()

@@ -20,7 +20,9 @@ from ansible_collections.zonestack.openstack.plugins.module_utils import bytecod
 def run(root: Path, cache: Path) -> str:
     """Give the modules below ``root`` their byte code; what the program says."""
     line = [sys.executable, "-", str(root), str(cache)]
-    return subprocess.run(line, input=inspect.getsource(bytecode), text=True, capture_output=True, check=True).stdout.strip()
+    return subprocess.run(
+        line, input=inspect.getsource(bytecode), text=True, capture_output=True, check=True
+    ).stdout.strip()
 
 
 def answer(root: Path) -> str:

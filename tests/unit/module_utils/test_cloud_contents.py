@@ -41,14 +41,30 @@ NETWORK = {
 
 
 def held_image(**changes: t.Any) -> dict[str, t.Any]:
-    image = {"id": "i1", "name": "one", "status": "active", "os_hidden": False, MARK: "sha256:aa", **WISH, "os_distro": "debian"}
+    image = {
+        "id": "i1",
+        "name": "one",
+        "status": "active",
+        "os_hidden": False,
+        MARK: "sha256:aa",
+        **WISH,
+        "os_distro": "debian",
+    }
     for ours in ("checksum", "properties"):
         del image[ours]
     return {**image, **changes}
 
 
 def held_flavor(**changes: t.Any) -> dict[str, t.Any]:
-    flavor = {"id": "7", "name": "tiny", "ram": 128, "vcpus": 1, "disk": 1, "swap": "", "extra_specs": {"left": "alone"}}
+    flavor = {
+        "id": "7",
+        "name": "tiny",
+        "ram": 128,
+        "vcpus": 1,
+        "disk": 1,
+        "swap": "",
+        "extra_specs": {"left": "alone"},
+    }
     return {**flavor, "OS-FLV-EXT-DATA:ephemeral": 0, "os-flavor-access:is_public": True, **changes}
 
 
@@ -76,7 +92,9 @@ def test_a_missing_image_needs_its_file() -> None:
 
 
 def test_properties_change_in_place() -> None:
-    plan = images(held_image(min_ram=5, os_distro="other", user_made="stays"), properties={"os_distro": "debian", "new": "x"})
+    plan = images(
+        held_image(min_ram=5, os_distro="other", user_made="stays"), properties={"os_distro": "debian", "new": "x"}
+    )
     assert labels(plan) == ["change min_ram, new, os_distro of image one"]
     assert plan.before["one"]["properties"] == {"os_distro": "other"}
     changes = image_changes(held_image(), {"os_distro": "x", "a/b": "1"})
@@ -159,7 +177,9 @@ def test_networks(held: tuple[dict[str, t.Any], dict[str, t.Any]], expected: lis
 
 
 def test_the_range_of_a_subnet_cannot_change() -> None:
-    with pytest.raises(Contradiction, match="cloud.networks.public.cidr: 192.0.2.0/24: Neutron's subnet s1 has 198.51.100.0/24"):
+    with pytest.raises(
+        Contradiction, match="cloud.networks.public.cidr: 192.0.2.0/24: Neutron's subnet s1 has 198.51.100.0/24"
+    ):
         plan_networks(*neutron(cidr="198.51.100.0/24"), {"public": NETWORK})
 
 
@@ -173,5 +193,8 @@ def test_quotas_are_set_where_they_differ() -> None:
 
 def test_an_aggregate_of_a_zones_name_that_is_none_is_not_taken_over() -> None:
     aggregate = {"id": 7, "name": "rack-1", "hosts": [], "metadata": {"ssd": "true"}}
-    with pytest.raises(Contradiction, match="availability zone rack-1: host aggregate 7 has this name and does not make the zone: rename it"):
+    with pytest.raises(
+        Contradiction,
+        match="availability zone rack-1: host aggregate 7 has this name and does not make the zone: rename it",
+    ):
         plan_availability_zones([aggregate], {"c1": {"zone": "rack-1", "provider": "u"}}, 1)

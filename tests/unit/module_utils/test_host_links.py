@@ -19,7 +19,15 @@ def link(name: str, kind: str = "physical", **keys: t.Any) -> dict[str, t.Any]:
 LINKS = [
     link("eno1", master="bond0", mtu=9000),
     link("bond0", "bond", mode="802.3ad", mtu=9000),
-    link("mgmt", "vlan", parent="bond0", id=10, address="192.0.2.11/24", gateway="192.0.2.1", routes={"198.18.0.0/16": "192.0.2.254"}),
+    link(
+        "mgmt",
+        "vlan",
+        parent="bond0",
+        id=10,
+        address="192.0.2.11/24",
+        gateway="192.0.2.1",
+        routes={"198.18.0.0/16": "192.0.2.254"},
+    ),
     link("tunnel", "vlan", parent="bond0", id=20, mtu=9000, port=True),
 ]
 NETWORKD = {
@@ -81,7 +89,9 @@ iface eno3 inet dhcp
 
 
 def test_networkd_is_told_of_each_link():
-    assert links_of.networkd_files(LINKS) == {f"/etc/systemd/network/05-zonestack-{name}": HEADER + text for name, text in NETWORKD.items()}
+    assert links_of.networkd_files(LINKS) == {
+        f"/etc/systemd/network/05-zonestack-{name}": HEADER + text for name, text in NETWORKD.items()
+    }
 
 
 def test_ifupdown_is_told_of_each_link():
@@ -90,7 +100,9 @@ def test_ifupdown_is_told_of_each_link():
 
 def test_what_ifupdown_was_told_of_a_link_before_becomes_a_comment():
     files = links_of.ifupdown_files(LINKS, {"/etc/network/interfaces": SITE})
-    assert files["/etc/network/interfaces"] == """\
+    assert (
+        files["/etc/network/interfaces"]
+        == """\
 source /etc/network/interfaces.d/*
 auto lo
 iface lo inet loopback
@@ -102,6 +114,7 @@ auto eno3
     # by the owner
 iface eno3 inet dhcp
 """
+    )
     again = links_of.ifupdown_files(LINKS, files)
     assert again == files
 
@@ -153,14 +166,39 @@ def shown() -> list[dict[str, t.Any]]:
     bond = {"info_kind": "bond", "info_data": {"mode": "802.3ad", "miimon": 100}}
     vlan = {"info_kind": "vlan", "info_data": {"protocol": "802.1Q", "id": 10}}
     return [
-        {"ifname": "eno1", "flags": up, "mtu": 9000, "master": "bond0", "linkinfo": {"info_slave_kind": "bond"}, "addr_info": []},
+        {
+            "ifname": "eno1",
+            "flags": up,
+            "mtu": 9000,
+            "master": "bond0",
+            "linkinfo": {"info_slave_kind": "bond"},
+            "addr_info": [],
+        },
         {"ifname": "bond0", "flags": up, "mtu": 9000, "linkinfo": bond, "addr_info": []},
-        {"ifname": "mgmt", "link": "bond0", "flags": up, "mtu": 1500, "linkinfo": vlan, "addr_info": [{"family": "inet", "local": "192.0.2.11", "prefixlen": 24}]},
-        {"ifname": "tunnel", "link": "bond0", "flags": up, "mtu": 9000, "master": "zs-prod", "linkinfo": {**vlan, "info_data": {"id": 20}}, "addr_info": []},
+        {
+            "ifname": "mgmt",
+            "link": "bond0",
+            "flags": up,
+            "mtu": 1500,
+            "linkinfo": vlan,
+            "addr_info": [{"family": "inet", "local": "192.0.2.11", "prefixlen": 24}],
+        },
+        {
+            "ifname": "tunnel",
+            "link": "bond0",
+            "flags": up,
+            "mtu": 9000,
+            "master": "zs-prod",
+            "linkinfo": {**vlan, "info_data": {"id": 20}},
+            "addr_info": [],
+        },
     ]
 
 
-ROUTES = [{"dst": "default", "gateway": "192.0.2.1", "dev": "mgmt"}, {"dst": "198.18.0.0/16", "gateway": "192.0.2.254", "dev": "mgmt"}]
+ROUTES = [
+    {"dst": "default", "gateway": "192.0.2.1", "dev": "mgmt"},
+    {"dst": "198.18.0.0/16", "gateway": "192.0.2.254", "dev": "mgmt"},
+]
 
 
 def test_what_is_as_described_lacks_nothing():
@@ -174,7 +212,12 @@ def test_what_is_as_described_lacks_nothing():
         (0, "master", None, "eno1: is no member of bond0"),
         (0, "flags", ["BROADCAST"], "eno1: is down"),
         (1, "mtu", 1500, "bond0: mtu is 1500, not 9000"),
-        (1, "linkinfo", {"info_kind": "bond", "info_data": {"mode": "balance-rr"}}, "bond0: mode is balance-rr, not 802.3ad"),
+        (
+            1,
+            "linkinfo",
+            {"info_kind": "bond", "info_data": {"mode": "balance-rr"}},
+            "bond0: mode is balance-rr, not 802.3ad",
+        ),
         (2, "addr_info", [], "mgmt: has not 192.0.2.11/24"),
         (2, "link", "eno1", "mgmt: is VLAN 10 of eno1, not 10 of bond0"),
         (0, "addr_info", [{"family": "inet", "local": "192.0.2.9", "prefixlen": 24}], "eno1: has 192.0.2.9/24 too"),

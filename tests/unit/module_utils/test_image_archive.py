@@ -47,7 +47,9 @@ class Origin:
                 self.send_response(206 if begin else 200)
                 self.send_header("Content-Length", str(len(data) - begin))
                 self.end_headers()
-                self.wfile.write(data[begin : begin + origin.cut] if origin.cut and path.suffix == ".archive" else data[begin:])
+                self.wfile.write(
+                    data[begin : begin + origin.cut] if origin.cut and path.suffix == ".archive" else data[begin:]
+                )
                 self.close_connection = True
 
             def log_message(self, *arguments: t.Any) -> None:
@@ -89,7 +91,9 @@ def here(tmp_path: pathlib.Path, two: tuple[Origin, Origin], authority: pki.Auth
 
 
 def here_again(tmp_path: pathlib.Path, origins: t.Iterable[Origin], authority: pki.Authority) -> Archives:
-    archives = Archives(str(tmp_path / "volumes/zone/images"), [IMAGE], [origin.url for origin in origins], authority.ca_certificate)
+    archives = Archives(
+        str(tmp_path / "volumes/zone/images"), [IMAGE], [origin.url for origin in origins], authority.ca_certificate
+    )
     archives.prepare()
     return archives
 

@@ -26,7 +26,9 @@ def test_wait_returns_what_it_waited_for(monkeypatch):
 
 
 def test_wait_names_what_limit_and_last_state():
-    with pytest.raises(Failed, match="^waited 0 s for instance 7 to become ACTIVE; last state: BUILD, task spawning$") as failed:
+    with pytest.raises(
+        Failed, match="^waited 0 s for instance 7 to become ACTIVE; last state: BUILD, task spawning$"
+    ) as failed:
         wait_for("instance 7 to become ACTIVE", lambda: (None, "BUILD, task spawning"), 0, ["nova_compute"])
     assert failed.value.suspects == ["nova_compute"]
 
@@ -43,12 +45,18 @@ def test_notes_are_roots_own_and_come_back(tmp_path: Path):
 
 
 def test_leftovers_name_kind_name_and_id():
-    things = {"instance": [SimpleNamespace(name="a", id="1")], "floating IP": [SimpleNamespace(name=None, id="2")], "port": []}
+    things = {
+        "instance": [SimpleNamespace(name="a", id="1")],
+        "floating IP": [SimpleNamespace(name=None, id="2")],
+        "port": [],
+    }
     assert leftovers(things) == ["instance a (1)", "floating IP (no name) (2)"]
 
 
 def test_user_data_is_a_script_of_its_mark():
-    assert user_data("abc") == "#!/bin/sh\necho abc >/root/zonestack-verify-abc\necho zonestack-verify abc >/dev/console\n"
+    assert (
+        user_data("abc") == "#!/bin/sh\necho abc >/root/zonestack-verify-abc\necho zonestack-verify abc >/dev/console\n"
+    )
 
 
 def flavor(name: str, ram: int, disk: int) -> SimpleNamespace:
@@ -77,7 +85,10 @@ def test_request_ids_are_what_services_take(tmp_path: Path):
 def test_what_is_gone_is_not_asked_for_by_a_user_who_is_gone(tmp_path: Path):
     """After a removal that broke, the administrator has removed the rest; what comes to clean up says nothing of a login."""
     identity = SimpleNamespace(find_project=lambda *_a, **_k: None, find_user=lambda *_a, **_k: None)
-    made = Life(lambda **_: SimpleNamespace(identity=identity), {"name": "v", "wait": 1, "folder": str(tmp_path / "notes"), "cloud": "aio"})
+    made = Life(
+        lambda **_: SimpleNamespace(identity=identity),
+        {"name": "v", "wait": 1, "folder": str(tmp_path / "notes"), "cloud": "aio"},
+    )
     made.notes.write({"password": "x"})
     assert made.remove() == {}
     assert not made.notes.folder.exists()
@@ -86,7 +97,6 @@ def test_what_is_gone_is_not_asked_for_by_a_user_who_is_gone(tmp_path: Path):
 def test_the_sdk_has_what_is_called():
     """Every ``conn.<service>.<method>`` in the module is there in openstacksdk."""
     import re
-
 
     source = inspect.getsource(instance_life)
     called = set(re.findall(r"\b(?:conn|admin)\.(compute|image|network|identity)\.([a-z_]+)\(", source))
@@ -98,5 +108,9 @@ def test_the_sdk_has_what_is_called():
         "identity": "openstack.identity.v3._proxy",
     }
     assert len(called) > 25
-    missing = [f"{service}.{name}" for service, name in sorted(called) if not hasattr(__import__(proxies[service], fromlist=["Proxy"]).Proxy, name)]
+    missing = [
+        f"{service}.{name}"
+        for service, name in sorted(called)
+        if not hasattr(__import__(proxies[service], fromlist=["Proxy"]).Proxy, name)
+    ]
     assert missing == []

@@ -45,10 +45,16 @@ def proxy() -> Iterator[tuple[str, dict[str, bytes]]]:
                 said["request"] = request
                 key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
                 if "instead" in said or not key:
-                    link.sendall(said.get("instead", b"HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n<title>noVNC</titl"))
+                    link.sendall(
+                        said.get("instead", b"HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n<title>noVNC</titl")
+                    )
                     continue
                 answer = base64.b64encode(hashlib.sha1(key[1] + GUID.encode()).digest())
-                link.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + answer + b"\r\n\r\n")
+                link.sendall(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "
+                    + answer
+                    + b"\r\n\r\n"
+                )
                 link.sendall(said["screen"])
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -99,7 +105,7 @@ def test_what_is_no_screen_is_refused(frames: bytes, message: str):
 
 def test_banner_comes_in_any_frames():
     long = b"\x82\x7e\x00\x8cFB 003.008\n" + b"x" * 129
-    parts = [long, b"\x82\x01R", b"\x89\x00"]    # taken from the end: a ping first
+    parts = [long, b"\x82\x01R", b"\x89\x00"]  # taken from the end: a ping first
     assert banner(Frames(lambda _count: parts.pop())) == "RFB 003.008"
 
 

@@ -52,7 +52,11 @@ def test_actions(now, wish, expected):
 
 @pytest.mark.parametrize(
     ("now", "wish"),
-    [(instance("maintenance"), Wish("enabled")), (instance("maintenance"), Wish("restarted")), (instance("maintenance", lasting=False), Wish("disabled"))],
+    [
+        (instance("maintenance"), Wish("enabled")),
+        (instance("maintenance"), Wish("restarted")),
+        (instance("maintenance", lasting=False), Wish("disabled")),
+    ],
 )
 def test_maintenance_is_cleared_only_when_asked(now, wish):
     with pytest.raises(SmfError, match="svc:/site/web:default is in maintenance.*/var/svc/log/x says why.*clear: true"):
@@ -70,7 +74,11 @@ def test_what_svcprop_prints_is_read_back():
 
 
 def test_the_smallest_set_of_commands():
-    have = {"app/same": Property("count", ("1",)), "app/type": Property("count", ("1",)), "app/gone": Property("astring", ("x",))}
+    have = {
+        "app/same": Property("count", ("1",)),
+        "app/type": Property("count", ("1",)),
+        "app/gone": Property("astring", ("x",)),
+    }
     settings = [
         Setting("app/same", Property("count", ("1",))),
         Setting("app/type", Property("astring", ('a "b" \\',))),
@@ -95,7 +103,12 @@ def test_the_smallest_set_of_commands():
 
 @pytest.mark.parametrize(
     ("kind", "given", "expected"),
-    [("boolean", ["True", "no"], ("true", "false")), ("count", ["007"], ("7",)), ("integer", ["-5"], ("-5",)), ("astring", [""], ("",))],
+    [
+        ("boolean", ["True", "no"], ("true", "false")),
+        ("count", ["007"], ("7",)),
+        ("integer", ["-5"], ("-5",)),
+        ("astring", [""], ("",)),
+    ],
 )
 def test_values_are_compared_as_smf_prints_them(kind, given, expected):
     assert unit.normalize(kind, given) == Property(kind, expected)
@@ -120,7 +133,9 @@ def test_a_command_for_a_zone_is_one_argument(monkeypatch):
 
 
 def test_a_zone_that_does_not_run_is_told(monkeypatch):
-    monkeypatch.setattr(unit, "run", lambda argv, **_further: unit.Result(0, "-:z1:installed:/zones/z1:uuid:joyent:excl:-\n", ""))
+    monkeypatch.setattr(
+        unit, "run", lambda argv, **_further: unit.Result(0, "-:z1:installed:/zones/z1:uuid:joyent:excl:-\n", "")
+    )
     with pytest.raises(SmfError, match="zone z1 is installed: only a running zone can be entered"):
         unit.Smf("z1")
 

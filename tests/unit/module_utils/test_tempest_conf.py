@@ -35,10 +35,21 @@ CLOUD = Cloud(
 
 def test_what_the_cloud_says_becomes_options():
     made = options(CLOUD)
-    assert made["service_available"] == {"nova": True, "glance": True, "neutron": True, "cinder": False, "swift": False, "horizon": False}
+    assert made["service_available"] == {
+        "nova": True,
+        "glance": True,
+        "neutron": True,
+        "cinder": False,
+        "swift": False,
+        "horizon": False,
+    }
     assert (made["compute"]["flavor_ref"], made["compute"]["flavor_ref_alt"]) == ("small-id", "big-id")
     assert made["network"]["public_network_id"] == "network-id"
-    assert made["network-feature-enabled"] == {"api_extensions": "port-security,router", "port_security": True, "floating_ips": True}
+    assert made["network-feature-enabled"] == {
+        "api_extensions": "port-security,router",
+        "port_security": True,
+        "floating_ips": True,
+    }
     assert "ca_certificates_file" not in made["identity"]
     assert "dashboard" not in made
 
@@ -85,7 +96,9 @@ def test_options_that_tempest_would_not_take_are_named():
 
 
 def test_skip_needs_a_reason():
-    assert skips("# comment\n\n^tempest\\.a\\.  # the guest has no such device\n", "f") == {"^tempest\\.a\\.": "the guest has no such device"}
+    assert skips("# comment\n\n^tempest\\.a\\.  # the guest has no such device\n", "f") == {
+        "^tempest\\.a\\.": "the guest has no such device"
+    }
     for line in ("^tempest", "^tempest # todo", "^tempest #"):
         with pytest.raises(Refused, match=r"^f:1: .* has no reason: write `\^tempest  # why"):
             skips(line, "f")

@@ -31,8 +31,17 @@ TESTS = [
 
 def record(status: str, **details: str) -> dict[str, Any]:
     begin = datetime(2026, 11, 21)
-    as_details = {name: SimpleNamespace(as_text=lambda text=text: text, content_type=SimpleNamespace(type="text")) for name, text in details.items()}
-    return {"id": "a.B.test_c", "status": status, "timestamps": [begin, begin + timedelta(seconds=2)], "details": as_details, "tags": set()}
+    as_details = {
+        name: SimpleNamespace(as_text=lambda text=text: text, content_type=SimpleNamespace(type="text"))
+        for name, text in details.items()
+    }
+    return {
+        "id": "a.B.test_c",
+        "status": status,
+        "timestamps": [begin, begin + timedelta(seconds=2)],
+        "details": as_details,
+        "tags": set(),
+    }
 
 
 def test_ends_of_a_stream_are_outcomes():
@@ -51,7 +60,10 @@ def test_cause_is_the_exception():
     assert cause(TESTS[1]).startswith("tempest.lib.exceptions.SSHTimeout: Connection to 10.78.0.9")
     assert cause(Test("a", "failed", 0)) == "no words"
     details = "  File x\ntempest.lib.exceptions.IdentityError: Got identity error\nDetails: None\n"
-    assert cause(Test("a", "failed", 0, details)) == "tempest.lib.exceptions.IdentityError: Got identity error Details: None"
+    assert (
+        cause(Test("a", "failed", 0, details))
+        == "tempest.lib.exceptions.IdentityError: Got identity error Details: None"
+    )
     assert cause(Test("a", "failed", 0, "t:\nAssertionError: 1 != 2\n")) == "AssertionError: 1 != 2"
 
 
@@ -62,7 +74,12 @@ def test_counts_have_every_outcome():
 
 def test_junit_is_xml_that_counts():
     suite = ET.fromstring(junit(TESTS, "tempest").partition("\n")[2])[0]
-    assert {key: suite.get(key) for key in ("tests", "failures", "skipped", "time")} == {"tests": "3", "failures": "1", "skipped": "1", "time": "21.750"}
+    assert {key: suite.get(key) for key in ("tests", "failures", "skipped", "time")} == {
+        "tests": "3",
+        "failures": "1",
+        "skipped": "1",
+        "time": "21.750",
+    }
     failed = suite[1]
     assert (failed.get("classname"), failed.get("name")) == ("tempest.api.B", "test_two")
     assert 'self.fail("a < b")' in (failed[0].text or "")

@@ -90,14 +90,20 @@ def test_values_are_compared_as_zfs_understands_them(name, have, want, same):
         (Want("p/a", origin="q/b@s"), "origin: 'q/b@s' is not right: a snapshot of the same pool"),
         (Want("p/a", holds=("t",)), "holds: ('t',) is not right: only for a snapshot"),
         (Want("p/a", send_to="/f"), "send_to: '/f' is not right: only for a snapshot"),
-        (Want("p/a@s", incremental_from="@r"), "incremental_from: '@r' is not right: an earlier snapshot of the dataset, for send_to"),
+        (
+            Want("p/a@s", incremental_from="@r"),
+            "incremental_from: '@r' is not right: an earlier snapshot of the dataset, for send_to",
+        ),
         (Want("p/a@s", send_to="/f", incremental_from="p/b@r"), "incremental_from: 'p/b@r' is not right"),
         (Want("p/a@s", holds=("t",), released=("t",)), "released: 't' is not right: a tag is either"),
         (Want("p/a@s", holds=("-r",)), "holds: '-r' is not right"),
         (Want("p/a", properties={"Quota": "1"}), "properties: 'Quota' is not right"),
         (Want("p/a", properties={"o": "1=2\t"}), "properties.o: '1=2\\t' is not right"),
         (Want("p/a", properties={"quota": "1"}, inherited=("quota",)), "inherited: 'quota' is not right"),
-        (Want("p/a", properties={"volsize": "10000001"}), "properties.volsize: '10000001' is not right: a multiple of 128K"),
+        (
+            Want("p/a", properties={"volsize": "10000001"}),
+            "properties.volsize: '10000001' is not right: a multiple of 128K",
+        ),
         (Want("p/a", properties={"volsize": "big"}), "properties.volsize: 'big' is not right"),
         (Want("p/a", properties={"volsize": "0"}), "properties.volsize: '0' is not right"),
         (Want("p/a", properties={"refreservation": "auto"}), "properties.refreservation: 'auto' is not right: a size"),
@@ -119,7 +125,9 @@ def test_a_value_that_is_no_value_is_refused():
 def test_volume_is_made_sparse_or_not():
     assert lines(zfs.creation(Want("p/v", properties={"volsize": "1G"}), {})) == ["zfs create -V 1G p/v"]
     sparse = Want("p/v", properties={"volsize": "1G", "refreservation": "none"}, parents=True)
-    assert lines(zfs.creation(sparse, {"refreservation": Property("0", "default")})) == ["zfs create -p -V 1G -o refreservation=none p/v"]
+    assert lines(zfs.creation(sparse, {"refreservation": Property("0", "default")})) == [
+        "zfs create -p -V 1G -o refreservation=none p/v"
+    ]
 
 
 def test_clone_of_a_volume_is_made_larger_afterwards():

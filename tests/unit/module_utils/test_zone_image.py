@@ -102,9 +102,12 @@ def test_builder_environment_takes_proxies_and_index_only(monkeypatch):
     assert env["UV_DEFAULT_INDEX"] == "https://configured.example/simple"
     assert not {"AWS_SECRET", "UV_INDEX"} & set(env)
     assert (
-        image_build.builder_environment({"PIP_INDEX_URL": "https://e.example/"})["UV_DEFAULT_INDEX"] == "https://e.example/"
+        image_build.builder_environment({"PIP_INDEX_URL": "https://e.example/"})["UV_DEFAULT_INDEX"]
+        == "https://e.example/"
     )
-    own = image_build.builder_environment({"UV_DEFAULT_INDEX": "https://u.example/", "PIP_INDEX_URL": "https://e.example/"})
+    own = image_build.builder_environment(
+        {"UV_DEFAULT_INDEX": "https://u.example/", "PIP_INDEX_URL": "https://e.example/"}
+    )
     assert own["UV_DEFAULT_INDEX"] == "https://u.example/"
 
 

@@ -15,7 +15,15 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root, 
 
 
 def entry(path, **more):
-    return {"path": str(path), "mode": "0640", "owner": "root", "group": "root", "validate": [], "secret": False, **more}
+    return {
+        "path": str(path),
+        "mode": "0640",
+        "owner": "root",
+        "group": "root",
+        "validate": [],
+        "secret": False,
+        **more,
+    }
 
 
 def request(check=False, **params):
@@ -43,9 +51,21 @@ def test_a_new_file_is_written_with_its_mode_and_shown(tmp_path):
 
 
 def test_a_second_run_is_silent(tmp_path):
-    wanted = {"directories": [entry(tmp_path / "d", mode="0750")], "files": [entry(tmp_path / "d" / "f", content="x\r\n")]}
+    wanted = {
+        "directories": [entry(tmp_path / "d", mode="0750")],
+        "files": [entry(tmp_path / "d" / "f", content="x\r\n")],
+    }
     done(**wanted)
-    assert done(**wanted) == {"changed": False, "diff": [], "written": [], "started": [], "waiting": [], "restart": [], "restarted": [], "reloaded": []}
+    assert done(**wanted) == {
+        "changed": False,
+        "diff": [],
+        "written": [],
+        "started": [],
+        "waiting": [],
+        "restart": [],
+        "restarted": [],
+        "reloaded": [],
+    }
 
 
 def test_check_mode_tells_the_same_and_writes_nothing(tmp_path):
@@ -82,7 +102,10 @@ def test_a_secret_is_written_and_not_shown(tmp_path):
 
 
 def test_a_refused_file_leaves_everything_as_it_was(tmp_path):
-    good, bad = entry(tmp_path / "good", content="1\n"), entry(tmp_path / "bad", content="2\n", validate=["grep", "-q", "3", "{path}"])
+    good, bad = (
+        entry(tmp_path / "good", content="1\n"),
+        entry(tmp_path / "bad", content="2\n", validate=["grep", "-q", "3", "{path}"]),
+    )
     made = apply(request(files=[good, bad]))
     assert made["failed"] and "refused by grep; nothing was changed" in made["msg"]
     assert not made["changed"]
@@ -97,7 +120,9 @@ def test_an_exclusive_directory_loses_what_is_not_declared(tmp_path):
 
 
 def test_an_unknown_owner_is_refused_before_anything_is_written(tmp_path):
-    made = apply(request(files=[entry(tmp_path / "a", content="1"), entry(tmp_path / "b", content="1", owner="nobody-here")]))
+    made = apply(
+        request(files=[entry(tmp_path / "a", content="1"), entry(tmp_path / "b", content="1", owner="nobody-here")])
+    )
     assert made["failed"] and "'nobody-here'" in made["msg"] and "image must create it" in made["msg"]
     assert list(tmp_path.iterdir()) == []
 
@@ -146,17 +171,42 @@ class Zone:
         monkeypatch.setattr(zone_tree, "DIGEST_DIRECTORY", str(folder / "digests"))
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
-    def call(self, digest="new", ready=None, running="", active="active", enabled="enabled", later="active", unnoticed=False, reload=False, job="", **params):
+    def call(
+        self,
+        digest="new",
+        ready=None,
+        running="",
+        active="active",
+        enabled="enabled",
+        later="active",
+        unnoticed=False,
+        reload=False,
+        job="",
+        **params,
+    ):
         """Apply one daemon that runs with the digest ``running``."""
         calls = self.folder / "calls"
         calls.write_text("")
         script = self.folder / "systemctl"
-        script.write_text(SYSTEMCTL.replace("{calls}", str(calls)).replace("{active}", active).replace("{enabled}", enabled).replace("{later}", later).replace("{job}", job))
+        script.write_text(
+            SYSTEMCTL.replace("{calls}", str(calls))
+            .replace("{active}", active)
+            .replace("{enabled}", enabled)
+            .replace("{later}", later)
+            .replace("{job}", job)
+        )
         script.chmod(0o755)
         (self.folder / "journalctl").write_text("#!/bin/sh\necho it is broken\n")
         (self.folder / "journalctl").chmod(0o755)
         (self.folder / "a.service").write_text(f"{running}\n")
-        daemon = {"unit": "a.service", "digest": digest, "clustered": False, "unnoticed": unnoticed, "reload": reload, "ready": ready or {}}
+        daemon = {
+            "unit": "a.service",
+            "digest": digest,
+            "clustered": False,
+            "unnoticed": unnoticed,
+            "reload": reload,
+            "ready": ready or {},
+        }
         result = apply(request(**{"daemons": [daemon], **params}))
         return result, [line for line in calls.read_text().splitlines() if not line.startswith("show")]
 
@@ -191,7 +241,12 @@ def test_a_daemon_whose_restart_cuts_nobody_off_has_no_turn(zone):
 
 def test_a_daemon_that_reads_its_files_anew_is_not_restarted(zone):
     result, calls = zone.call(running="unit.old", digest="unit.new", reload=True)
-    assert (result["changed"], result["restart"], result["restarted"], result["reloaded"]) == (True, [], [], ["a.service"])
+    assert (result["changed"], result["restart"], result["restarted"], result["reloaded"]) == (
+        True,
+        [],
+        [],
+        ["a.service"],
+    )
     assert calls == ["reload a.service"]
     assert (zone.folder / "a.service").read_text() == "unit.new\n"
 
@@ -208,7 +263,11 @@ def test_a_daemon_that_is_not_to_be_started_is_named(zone):
 
 def test_a_daemon_is_started_and_one_that_fails_has_its_last_words_told(zone):
     result, calls = zone.call(active="inactive", later="failed")
-    assert calls == ["reset-failed a.service", "no init scripts: enable --quiet --no-reload a.service", "--no-block start a.service"]
+    assert calls == [
+        "reset-failed a.service",
+        "no init scripts: enable --quiet --no-reload a.service",
+        "--no-block start a.service",
+    ]
     assert result["failed"] and result["started"] == ["a.service"]
     assert result["msg"] == "a.service has failed. Its last words:\nit is broken"
 
@@ -225,5 +284,7 @@ def test_a_daemon_that_is_not_ready_in_time_is_a_failure(zone):
 
 def test_a_changed_unit_file_is_told_to_systemd(zone, monkeypatch):
     assert not Systemd([]).outdated
-    monkeypatch.setattr(zone_tree.Tree, "apply", lambda self, *rest: self.written.append("/etc/systemd/system/a.service"))
+    monkeypatch.setattr(
+        zone_tree.Tree, "apply", lambda self, *rest: self.written.append("/etc/systemd/system/a.service")
+    )
     assert zone.call(running="new")[1] == ["daemon-reload"]

@@ -41,7 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_in(self, **endpoints: str) -> None:
         """Answer with a token whose catalog names these types of services, each at a path of this API, in the region r."""
         catalog = [
-            {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "url": self.server.url + path}]} for kind, path in endpoints.items()
+            {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "url": self.server.url + path}]}
+            for kind, path in endpoints.items()
         ]
         self.reply(201, {"token": {"project": {"id": "p"}, "catalog": catalog}}, X_Subject_Token="t")
 

@@ -28,11 +28,15 @@ class Nova(Api):
 
     def make(self, name, *hosts, zone=None):
         metadata = {"availability_zone": zone} if zone else {}
-        self.aggregates.append({"id": len(self.aggregates) + 1, "name": name, "metadata": metadata, "hosts": list(hosts)})
+        self.aggregates.append(
+            {"id": len(self.aggregates) + 1, "name": name, "metadata": metadata, "hosts": list(hosts)}
+        )
         return self.aggregates[-1]
 
     def zone_of(self, host):
-        zones = [one["metadata"]["availability_zone"] for one in self.aggregates if host in one["hosts"] and one["metadata"]]
+        zones = [
+            one["metadata"]["availability_zone"] for one in self.aggregates if host in one["hosts"] and one["metadata"]
+        ]
         return zones[0] if zones else None
 
     def add(self, aggregate, host):
@@ -93,7 +97,10 @@ def run(nova, dry=False, wait=5, **zones):
     auth |= {"user_domain": "default", "project_domain": "default"}
     wanted = {name: {"zone": zone, "provider": f"id-of-{name}"} for name, zone in zones.items()}
     nothing = {"images": {}, "flavors": {}, "networks": {}, "quotas": {}, "files": {}}
-    return converge({**nothing, "auth": auth, "ca": None, "region": "r", "wait": wait, "parallel": 4, "availability_zones": wanted}, dry)
+    return converge(
+        {**nothing, "auth": auth, "ca": None, "region": "r", "wait": wait, "parallel": 4, "availability_zones": wanted},
+        dry,
+    )
 
 
 def shown(result, side):
@@ -150,7 +157,10 @@ def test_an_api_that_the_load_balancer_does_not_know_yet_is_waited_for(nova):
     nova.late = 2
     assert run(nova, c1="x")["changed"] and nova.late == 0
     nova.late = 1000
-    with pytest.raises(NotReady, match=r"not ready after 0.5 s: GET http://.*/os-aggregates: 503 Service Unavailable: .*No server is available"):
+    with pytest.raises(
+        NotReady,
+        match=r"not ready after 0.5 s: GET http://.*/os-aggregates: 503 Service Unavailable: .*No server is available",
+    ):
         run(nova, c1="x", wait=0.5)
 
 
@@ -159,12 +169,17 @@ def test_placement_is_waited_for(nova):
     run(nova, c1="x")
     assert nova.zone_of("c1") == "x"
     nova.unknown["id-of-c2"] = 1000
-    with pytest.raises(NotReady, match=r"could not put c2 into availability zone x: not ready after 0 s: Placement does not know hypervisor c2"):
+    with pytest.raises(
+        NotReady,
+        match=r"could not put c2 into availability zone x: not ready after 0 s: Placement does not know hypervisor c2",
+    ):
         run(nova, wait=0, c2="x")
     assert nova.zone_of("c2") is None
 
 
 def test_novas_refusal_is_told_with_what_was_tried(nova):
     nova.busy = {"c1"}
-    with pytest.raises(ApiError, match=r"could not put c1 into availability zone x: POST .*409.*already has 1 instance"):
+    with pytest.raises(
+        ApiError, match=r"could not put c1 into availability zone x: POST .*409.*already has 1 instance"
+    ):
         run(nova, c1="x")

@@ -112,6 +112,10 @@ def test_show_grants_is_understood(line, grant):
 def test_read_state_joins_users_and_their_grants():
     answers = [
         [["database", "nova"], ["user", "nova", "10.0.0.1", HASH, "mysql_native_password", "1"]],
-        [["of", "0"], ["GRANT USAGE ON *.* TO `nova`@`10.0.0.1`"], ["GRANT ALL PRIVILEGES ON `nova`.* TO `nova`@`10.0.0.1`"]],
+        [
+            ["of", "0"],
+            ["GRANT USAGE ON *.* TO `nova`@`10.0.0.1`"],
+            ["GRANT ALL PRIVILEGES ON `nova`.* TO `nova`@`10.0.0.1`"],
+        ],
     ]
     assert module.read_state(lambda statements: answers.pop(0), {"nova"}) == state(RIGHT, ["nova"])

@@ -19,11 +19,16 @@ PEERS = [{"host": "one", "address": "198.18.77.7"}, {"host": "two", "address": "
 
 
 def test_neighbour_is_a_direct_route():
-    assert direct_route('[{"dst":"10.78.0.130","dev":"zs-aio-public","prefsrc":"10.78.0.1"}]', "10.78.0.130") == "zs-aio-public"
+    assert (
+        direct_route('[{"dst":"10.78.0.130","dev":"zs-aio-public","prefsrc":"10.78.0.1"}]', "10.78.0.130")
+        == "zs-aio-public"
+    )
 
 
 def test_address_behind_the_default_route_is_not_tried():
-    with pytest.raises(Failed, match=r"no link in the network of 10.78.0.130 \(it would send there through 192.0.2.1\)"):
+    with pytest.raises(
+        Failed, match=r"no link in the network of 10.78.0.130 \(it would send there through 192.0.2.1\)"
+    ):
         direct_route('[{"dst":"10.78.0.130","gateway":"192.0.2.1","dev":"eth0"}]', "10.78.0.130")
 
 
@@ -40,7 +45,11 @@ def test_guest_that_says_all_is_taken():
         (SAID.replace("v-old", "v-x"), {}, "has not survived: /root/v-old"),
         (SAID, {"boot_id": BOOT}, "still runs the boot of before"),
         (SAID.replace("boot ", ""), {}, "does not say which boot"),
-        (SAID + "peer 198.18.77.7\n", {"peers": PEERS}, "does not reach the instance 198.18.77.8 on two: no way between hypervisors"),
+        (
+            SAID + "peer 198.18.77.7\n",
+            {"peers": PEERS},
+            "does not reach the instance 198.18.77.8 on two: no way between hypervisors",
+        ),
     ],
 )
 def test_what_a_guest_lacks_is_named(said: str, guest: dict[str, str], message: str):
@@ -54,7 +63,9 @@ def test_guest_that_reaches_its_peers_is_taken():
 
 @pytest.mark.parametrize("peers", [[], PEERS])
 def test_questions_are_a_script(peers: list[dict[str, str]]):
-    done = subprocess.run(["sh", "-n"], input=questions({**GUEST, "peers": peers}), text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        ["sh", "-n"], input=questions({**GUEST, "peers": peers}), text=True, capture_output=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

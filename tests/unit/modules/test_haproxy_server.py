@@ -40,7 +40,9 @@ class Canned(Haproxy):
 
     def ask(self, command: str) -> str:
         self.asked.append(command)
-        return {"show stat": STAT, "show servers state": STATE, "show table mysql": TABLE}.get(command, "No such table\n")
+        return {"show stat": STAT, "show servers state": STATE, "show table mysql": TABLE}.get(
+            command, "No such table\n"
+        )
 
 
 def test_totals_are_no_servers():
@@ -77,12 +79,17 @@ def test_members_that_come_and_go_are_not_waited_for(others, members, expected):
     assert too_few(Canned(), "g1", others, members) == expected
 
 
-@pytest.mark.parametrize(("name", "expected"), [("g1", ["mysql/g3"]), ("g3", []), ("k1", ["keystone/k2"]), ("unknown", [])])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("g1", ["mysql/g3"]), ("g3", []), ("k1", ["keystone/k2"]), ("unknown", [])]
+)
 def test_what_a_broken_run_left_out_of_rotation_is_found(name, expected):
     assert left_behind(Canned(), name) == expected
 
 
-@pytest.mark.parametrize(("front_end", "name", "cleared"), [("mysql", "g1", True), ("mysql", "g", False), ("mysql", "g2", False), ("keystone", "k1", False)])
+@pytest.mark.parametrize(
+    ("front_end", "name", "cleared"),
+    [("mysql", "g1", True), ("mysql", "g", False), ("mysql", "g2", False), ("keystone", "k1", False)],
+)
 def test_clients_that_stick_to_a_drained_server_choose_another(front_end, name, cleared):
     haproxy = Canned()
     haproxy.unstick({"pxname": front_end, "svname": name})

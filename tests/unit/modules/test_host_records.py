@@ -50,7 +50,9 @@ class Answers(Handler):
             rest = every[[one["id"] for one in every].index(asked["marker"]) + 1 :] if "marker" in asked else every
             return self.reply(200, {"servers": rest[:1], **({"servers_links": [{}]} if rest[1:] else {})})
         if self.command == "GET":
-            return self.reply(200, {"/v2.1/os-services": {"services": apis.services}, "/v2.0/agents": {"agents": apis.agents}}[path])
+            return self.reply(
+                200, {"/v2.1/os-services": {"services": apis.services}, "/v2.0/agents": {"agents": apis.agents}}[path]
+            )
         apis.writes.append(f"{self.command} {path}")
         kind, _slash, identifier = path.removeprefix("/v2.1/").removeprefix("/v2.0/").partition("/")
         held = {"os-services": apis.services, "agents": apis.agents}[kind]
@@ -59,7 +61,10 @@ class Answers(Handler):
             one.update(body)
             return self.reply(200, {"service": one})
         if identifier in apis.stuck:
-            return self.reply(409, {"conflictingRequest": {"message": "Unable to delete compute service that has in-progress migrations"}})
+            return self.reply(
+                409,
+                {"conflictingRequest": {"message": "Unable to delete compute service that has in-progress migrations"}},
+            )
         held.remove(one)
         return self.reply(204)
 
@@ -73,14 +78,29 @@ def apis(serve):
 
 
 def run(apis, state, dry=False, host="b"):
-    auth = {"url": f"{apis.url}/v3", "username": "admin", "password": "p", "project": "admin", "user_domain": "default", "project_domain": "default"}
+    auth = {
+        "url": f"{apis.url}/v3",
+        "username": "admin",
+        "password": "p",
+        "project": "admin",
+        "user_domain": "default",
+        "project_domain": "default",
+    }
     wanted = {"host": host, "components": COMPONENTS, "members": MEMBERS, "network": True, "state": state}
     return converge({"auth": auth, "ca": None, "region": "r", "wait": 5, **wanted}, dry)
 
 
 def test_names_of_a_host_are_told_from_those_of_others():
     mine = zones_of("b", COMPONENTS, MEMBERS)
-    names = ["b-nova-compute-1", "b-nova-compute-8", "b-c-nova-compute-1", "a-nova-compute-1", "b-nova-compute-11", "b-nova-api-1", "b"]
+    names = [
+        "b-nova-compute-1",
+        "b-nova-compute-8",
+        "b-c-nova-compute-1",
+        "a-nova-compute-1",
+        "b-nova-compute-11",
+        "b-nova-api-1",
+        "b",
+    ]
     assert [name for name in names if mine(name)] == ["b-nova-compute-1", "b-nova-compute-8"]
     assert not zones_of("a", COMPONENTS, MEMBERS)("a-nova-compute-1")
 
@@ -107,16 +127,26 @@ def test_all_records_of_a_host_go_once_and_those_of_others_stay(apis):
 
 @pytest.mark.parametrize("state", ["quiet", "absent"])
 def test_instances_are_named_and_nothing_is_changed(apis, state):
-    apis.servers = {"b-nova-compute-1": [{"id": "i1", "name": "web"}, {"id": "i2", "name": "db"}], "a-nova-compute-1": [{"id": "i3", "name": "x"}]}
+    apis.servers = {
+        "b-nova-compute-1": [{"id": "i1", "name": "web"}, {"id": "i2", "name": "db"}],
+        "a-nova-compute-1": [{"id": "i3", "name": "x"}],
+    }
     with pytest.raises(Contradiction) as refused:
         run(apis, state)
     lines = str(refused.value).splitlines()
-    assert lines[:3] == ["instances are on host b, and their disks with them:", "  i1 web on b-nova-compute-1", "  i2 db on b-nova-compute-1"]
+    assert lines[:3] == [
+        "instances are on host b, and their disks with them:",
+        "  i1 web on b-nova-compute-1",
+        "  i2 db on b-nova-compute-1",
+    ]
     assert "openstack server delete ID" in lines[3]
     assert apis.writes == []
 
 
 def test_novas_refusal_is_told_with_what_was_tried(apis):
     apis.stuck = {"b-nova-compute-1/nova-compute"}
-    with pytest.raises(ApiError, match=r"could not remove service nova-compute of b-nova-compute-1: DELETE .*409.*in-progress migrations"):
+    with pytest.raises(
+        ApiError,
+        match=r"could not remove service nova-compute of b-nova-compute-1: DELETE .*409.*in-progress migrations",
+    ):
         run(apis, "absent")

@@ -48,7 +48,11 @@ class Keystone(Api):
         token = {"user": {"id": user["id"]}, "roles": []}
         if auth["scope"] != "unscoped":
             project = auth["scope"]["project"]["name"]
-            held = [role for place, who, role in self.grants if who == user["id"] and self.tables["projects"][place]["name"] == project]
+            held = [
+                role
+                for place, who, role in self.grants
+                if who == user["id"] and self.tables["projects"][place]["name"] == project
+            ]
             if not held:
                 return None
             token["roles"] = [self.tables["roles"][role] for role in held]
@@ -72,11 +76,19 @@ class Answers(Handler):
         if self.headers.get("X-Auth-Token") != "t":
             return self.reply(401, {"error": "no token"})
         if self.command == "GET" and path == "role_assignments":
-            held = [role for place, who, role in keystone.grants if (who, place) == (query["user.id"], query["scope.project.id"])]
+            held = [
+                role
+                for place, who, role in keystone.grants
+                if (who, place) == (query["user.id"], query["scope.project.id"])
+            ]
             return self.reply(200, {"role_assignments": [{"role": keystone.tables["roles"][role]} for role in held]})
         kind, _, rest = path.partition("/")
         if self.command == "GET":
-            found = [entry for entry in keystone.tables[kind].values() if query.get("name", entry.get("name")) == entry.get("name")]
+            found = [
+                entry
+                for entry in keystone.tables[kind].values()
+                if query.get("name", entry.get("name")) == entry.get("name")
+            ]
             return self.reply(200, {kind: found})
         keystone.writes.append(f"{self.command} {kind}")
         if match := re.fullmatch(r"projects/(\w+)/users/(\w+)/roles/(\w+)", path):
@@ -103,9 +115,21 @@ def keystone(serve):
 def params(keystone, **changes):
     auth = {"url": keystone.url, "username": "admin", "password": "root", "project": "admin"}
     auth |= {"user_domain": "default", "project_domain": "default"}
-    nova = {"name": "nova", "type": "compute", "description": "Compute", "endpoints": {"public": "https://p", "internal": "https://i"}}
+    nova = {
+        "name": "nova",
+        "type": "compute",
+        "description": "Compute",
+        "endpoints": {"public": "https://p", "internal": "https://i"},
+    }
     user = {"name": "nova", "password": "secret", "project": "service", "roles": ["service", "admin"], "domain": None}
-    base = {"auth": auth, "ca": None, "region": "RegionOne", "domain": "default", "services": [nova], "projects": ["service"]}
+    base = {
+        "auth": auth,
+        "ca": None,
+        "region": "RegionOne",
+        "domain": "default",
+        "services": [nova],
+        "projects": ["service"],
+    }
     return {**base, "roles": ["service"], "users": [user], "wait": 5, "parallel": 4, **changes}
 
 
@@ -147,7 +171,9 @@ def duplicate_endpoint(keystone):
 
 
 def moved_endpoint(keystone):
-    next(entry for entry in keystone.tables["endpoints"].values() if entry["interface"] == "public")["url"] = "https://old"
+    next(entry for entry in keystone.tables["endpoints"].values() if entry["interface"] == "public")["url"] = (
+        "https://old"
+    )
 
 
 def renamed_service(keystone):
@@ -215,7 +241,10 @@ def test_a_refused_administrator_is_told_what_to_do(keystone):
 @pytest.mark.parametrize(
     ("service", "message"),
     [
-        ({"endpoints": {"pubic": "https://p"}}, "services[0].endpoints: unknown interface 'pubic' (known: public, internal, admin)"),
+        (
+            {"endpoints": {"pubic": "https://p"}},
+            "services[0].endpoints: unknown interface 'pubic' (known: public, internal, admin)",
+        ),
         ({"endpoints": {"public": "cloud"}}, "services[0].endpoints.public: 'cloud' is no http or https address"),
     ],
 )

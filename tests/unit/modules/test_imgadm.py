@@ -35,10 +35,14 @@ def test_documentation_is_the_argument_spec(module):
 
 def test_every_example_is_about_something():
     for task in yaml.safe_load(imgadm.EXAMPLES):
-        given = {name: spec.get("default") for name, spec in imgadm.ARGUMENTS.items()} | task["zonestack.openstack.imgadm"]
+        given = {name: spec.get("default") for name, spec in imgadm.ARGUMENTS.items()} | task[
+            "zonestack.openstack.imgadm"
+        ]
         assert imgadm.subject(given) in imgadm.SUBJECTS[given["state"]]
     for task in yaml.safe_load(nictagadm.EXAMPLES):
-        given = {name: spec.get("default") for name, spec in nictagadm.ARGUMENTS.items()} | task["zonestack.openstack.nictagadm"]
+        given = {name: spec.get("default") for name, spec in nictagadm.ARGUMENTS.items()} | task[
+            "zonestack.openstack.nictagadm"
+        ]
         assert given["state"] == "absent" or nictagadm.wanted(given, None)
 
 
@@ -48,8 +52,22 @@ def test_every_example_is_about_something():
         ([A], [A], "present", False, [], [A]),
         ([A], [B], "present", False, [["-a", B.url, "-t", "imgapi"]], [A, B]),
         ([A], [B], "present", True, [["-d", A.url], ["-a", B.url, "-t", "imgapi"]], [B]),
-        ([A, B], [Source(A.url, "docker")], "present", False, [["-d", A.url], ["-a", A.url, "-t", "docker"]], [B, Source(A.url, "docker")]),
-        ([A], [Source(A.url, insecure=True)], "present", False, [["-d", A.url], ["-a", A.url, "-t", "imgapi", "-k"]], [Source(A.url, insecure=True)]),
+        (
+            [A, B],
+            [Source(A.url, "docker")],
+            "present",
+            False,
+            [["-d", A.url], ["-a", A.url, "-t", "docker"]],
+            [B, Source(A.url, "docker")],
+        ),
+        (
+            [A],
+            [Source(A.url, insecure=True)],
+            "present",
+            False,
+            [["-d", A.url], ["-a", A.url, "-t", "imgapi", "-k"]],
+            [Source(A.url, insecure=True)],
+        ),
         # One URL with two types: removing it removes both.
         ([A, Source(A.url, "docker")], [A], "present", False, [["-d", A.url], ["-a", A.url, "-t", "imgapi"]], [A]),
         ([A, B], [Source(B.url, "docker")], "absent", False, [["-d", B.url]], [A]),
@@ -90,7 +108,9 @@ storage_mtu=1500
 storage_mtu=9000
 etherstub=stub0,my_stub0
 """
-LISTED = "admin,00:0c:29:11:22:33,e1000g0,normal\nstorage,-,aggr0,aggr\nstub0,-,-,etherstub\nsdc_overlay,-,-,overlay rule\n"
+LISTED = (
+    "admin,00:0c:29:11:22:33,e1000g0,normal\nstorage,-,aggr0,aggr\nstub0,-,-,etherstub\nsdc_overlay,-,-,overlay rule\n"
+)
 
 
 def test_32_tags_and_their_mtu():
@@ -117,7 +137,7 @@ def test_a_tag_moves_from_a_nic_to_an_aggregation_and_back():
     ("name", "stubs", "spoils"),
     [
         ("stub0", "stub0,my_stub0", False),
-        ("stub0", "my_stub0,stub0", False),    # what is left of the first and the second make the first again
+        ("stub0", "my_stub0,stub0", False),  # what is left of the first and the second make the first again
         ("stub0", "my_stub0,b0,stub0", True),
         ("my_stub0", "stub0,my_stub0", False),
         ("stub1", "stub10,stub1", True),

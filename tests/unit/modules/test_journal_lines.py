@@ -10,7 +10,13 @@ UUID = "6fe04b5a-7f3c-4e6a-9df4-0ad5f2f8f7ad"
 
 def row(seconds: int, zone: str, text: object, priority: int = 6) -> str:
     return json.dumps(
-        {"__REALTIME_TIMESTAMP": str(seconds * 1000000), "_HOSTNAME": zone, "SYSLOG_IDENTIFIER": "d", "MESSAGE": text, "PRIORITY": str(priority)}
+        {
+            "__REALTIME_TIMESTAMP": str(seconds * 1000000),
+            "_HOSTNAME": zone,
+            "SYSLOG_IDENTIFIER": "d",
+            "MESSAGE": text,
+            "PRIORITY": str(priority),
+        }
     )
 
 
@@ -49,6 +55,13 @@ def test_errors_of_every_zones_start_are_left_out():
 
 def test_traceback_is_cut_to_its_ends():
     begin = "2026-11-21 09:40:12.960 563 ERROR ovsdbapp.event"
-    said = ["[-] Unexpected exception in loop", "Traceback (most recent call last):", "  File x", "    ~~~^^^", "neutron_lib.exceptions.Boom: iptables-save", ""]
+    said = [
+        "[-] Unexpected exception in loop",
+        "Traceback (most recent call last):",
+        "  File x",
+        "    ~~~^^^",
+        "neutron_lib.exceptions.Boom: iptables-save",
+        "",
+    ]
     text = "\n".join(row(1, "compute", f"{begin} {words}") for words in said)
     assert [line.text.removeprefix(f"{begin} ") for line in choose(parse(text), [], 20)] == [said[0], said[4]]

@@ -21,7 +21,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host of deployments x and y, whose zones have gone. Its program for networks notes what it is asked to do."""
     for name, place in PLACES.items():
         monkeypatch.setattr(lxc_host, name, str(tmp_path / place))
-    for path in ("etc/zonestack/network/x", "etc/zonestack/network/y", "etc/sysctl.conf", "lxc/zonestack/log/a.log", "lxc/other/config", "run/zonestack-zone-a.lock"):
+    for path in (
+        "etc/zonestack/network/x",
+        "etc/zonestack/network/y",
+        "etc/sysctl.conf",
+        "lxc/zonestack/log/a.log",
+        "lxc/other/config",
+        "run/zonestack-zone-a.lock",
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("")
     command = tmp_path / "usr/zonestack-network"
@@ -70,7 +77,15 @@ def test_while_there_is_a_zone_its_ground_stays(machine: Path) -> None:
 
 
 def test_nothing_is_done_before_it_is_asked_for(machine: Path, run_module: t.Callable[..., dict[str, t.Any]]) -> None:
-    options = {"packages": [], "sysctl": {}, "directories": {}, "deployment": "x", "bridges": [], "network_command": "", "units": {}}
+    options = {
+        "packages": [],
+        "sysctl": {},
+        "directories": {},
+        "deployment": "x",
+        "bridges": [],
+        "network_command": "",
+        "units": {},
+    }
     before = left(machine)
     told = run_module("lxc_host", {**options, "state": "absent", "_ansible_check_mode": True})
     assert told["changed"] and left(machine) == before

@@ -61,10 +61,22 @@ def wanted(**changes):
             wanted(),
             ["DELETE /api/permissions/%2F/nova"],
         ),
-        (broker(permissions={("nova", "nova"): {**module.EVERYTHING, "write": "^$"}}), wanted(), ["PUT /api/permissions/nova/nova"]),
+        (
+            broker(permissions={("nova", "nova"): {**module.EVERYTHING, "write": "^$"}}),
+            wanted(),
+            ["PUT /api/permissions/nova/nova"],
+        ),
         (broker(policies={("nova", "ttl"): POLICY_HELD}), wanted(policies=[POLICY]), []),
-        (broker(policies={("nova", "ttl"): {**POLICY_HELD, "priority": 1}}), wanted(policies=[POLICY]), ["PUT /api/policies/nova/ttl"]),
-        (broker(policies={("nova", "ttl"): POLICY_HELD, ("/", "own"): POLICY_HELD}), wanted(), ["DELETE /api/policies/nova/ttl"]),
+        (
+            broker(policies={("nova", "ttl"): {**POLICY_HELD, "priority": 1}}),
+            wanted(policies=[POLICY]),
+            ["PUT /api/policies/nova/ttl"],
+        ),
+        (
+            broker(policies={("nova", "ttl"): POLICY_HELD, ("/", "own"): POLICY_HELD}),
+            wanted(),
+            ["DELETE /api/policies/nova/ttl"],
+        ),
         (
             broker(stopped=["rabbit@b-rabbit-mq-1", "rabbit@c-rabbit-mq-1"]),
             wanted(members=["rabbit@a-rabbit-mq-1", "rabbit@c-rabbit-mq-1"]),
@@ -72,12 +84,18 @@ def wanted(**changes):
         ),
         (broker(stopped=["rabbit@b-rabbit-mq-1"]), wanted(), []),
         (
-            broker(idle=[("nova", "compute"), ("nova", "compute.b-nova-compute-1"), ("nova", "compute.bb-nova-compute-1")]),
+            broker(
+                idle=[("nova", "compute"), ("nova", "compute.b-nova-compute-1"), ("nova", "compute.bb-nova-compute-1")]
+            ),
             wanted(abandoned="(?<![a-z0-9-])b-nova-compute-[1-8](?![a-z0-9-])"),
             ["DELETE /api/queues/nova/compute.b-nova-compute-1"],
         ),
         # Others are left alone.
-        (broker(users={"nova": held_user(), "admin": held_user()}, vhosts={"nova": "quorum", "x": "classic"}), wanted(), []),
+        (
+            broker(users={"nova": held_user(), "admin": held_user()}, vhosts={"nova": "quorum", "x": "classic"}),
+            wanted(),
+            [],
+        ),
     ],
 )
 def test_plan(held, params, requests):

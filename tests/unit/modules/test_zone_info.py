@@ -23,7 +23,9 @@ def test_zones_of_one_deployment_are_told_as_they_were_made(tmp_path: Path) -> N
     for name, described in made.items():
         (tmp_path / f"{name}-1").mkdir()
         (tmp_path / f"{name}-1" / "zone.json").write_text(json.dumps(described))
-    assert of_deployment(zones(tmp_path, ["x-1"]), "x") == {"x-1": {"uuid": "x", "image": "i", "running": True, "described": made["x"]}}
+    assert of_deployment(zones(tmp_path, ["x-1"]), "x") == {
+        "x-1": {"uuid": "x", "image": "i", "running": True, "described": made["x"]}
+    }
     assert of_deployment(zones(tmp_path, []), "z") == {}
 
 

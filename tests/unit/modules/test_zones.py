@@ -29,7 +29,14 @@ def made(monkeypatch):
             raise ZoneError(f"zone {name!r}: no")
         changed = not name.startswith("same")
         diff = {"before": {"state": "absent" if changed else "running"}, "after": {"state": "running"}}
-        return {"changed": changed, "actions": ["start"] if changed else [], "pending": [], "restarted": False, "pid": 1, "diff": diff}
+        return {
+            "changed": changed,
+            "actions": ["start"] if changed else [],
+            "pending": [],
+            "restarted": False,
+            "pid": 1,
+            "diff": diff,
+        }
 
     monkeypatch.setattr(zones, "make_so", make_so)
     return asked
@@ -45,12 +52,31 @@ def call(capsys, *names, check_mode=False, **further):
 def test_each_zone_has_its_result_and_its_diff(capsys, made):
     result = call(capsys, "web", "same-db", {"name": "mail", "uuid": UUID, "memory": "256", "disruptive": False})
     assert result["changed"] and not result.get("failed")
-    assert {name: one["changed"] for name, one in result["zones"].items()} == {"web": True, "same-db": False, "mail": True}
-    assert result["zones"]["web"] == {"changed": True, "actions": ["start"], "pending": [], "restarted": False, "pid": 1}
+    assert {name: one["changed"] for name, one in result["zones"].items()} == {
+        "web": True,
+        "same-db": False,
+        "mail": True,
+    }
+    assert result["zones"]["web"] == {
+        "changed": True,
+        "actions": ["start"],
+        "pending": [],
+        "restarted": False,
+        "pid": 1,
+    }
     assert [one["after_header"] for one in result["diff"]] == ["web", "mail"]
-    assert result["diff"][0] == {"before_header": "web", "after_header": "web", "before": {"state": "absent"}, "after": {"state": "running"}}
-    assert made["mail"]["memory"] == 256 and made["mail"]["disruptive"] is False, "the options are checked as those of `zone`"
-    assert made["web"].keys() - {"check_mode"} == OPTIONS.keys() and made["web"]["store"] == "overlay", "with their defaults"
+    assert result["diff"][0] == {
+        "before_header": "web",
+        "after_header": "web",
+        "before": {"state": "absent"},
+        "after": {"state": "running"},
+    }
+    assert made["mail"]["memory"] == 256 and made["mail"]["disruptive"] is False, (
+        "the options are checked as those of `zone`"
+    )
+    assert made["web"].keys() - {"check_mode"} == OPTIONS.keys() and made["web"]["store"] == "overlay", (
+        "with their defaults"
+    )
 
 
 def test_nothing_to_do_is_no_change(capsys, made):
@@ -68,7 +94,11 @@ def test_a_failed_zone_stops_no_other_and_is_named(capsys, made):
     result = call(capsys, "broken-1", "web", wrong, "same-db", "broken-2", jobs=1)
     assert result["failed"] and result["changed"]
     assert result["msg"].splitlines()[0] == "3 of 5 zones failed"
-    assert [line.split(":")[0] for line in result["msg"].splitlines()[1:]] == ["zone 'broken-1'", "zone 'mail'", "zone 'broken-2'"]
+    assert [line.split(":")[0] for line in result["msg"].splitlines()[1:]] == [
+        "zone 'broken-1'",
+        "zone 'mail'",
+        "zone 'broken-2'",
+    ]
     assert "memori" in result["zones"]["mail"]["msg"]
     assert result["zones"]["broken-1"] == {"changed": False, "failed": True, "msg": "zone 'broken-1': no"}
     assert result["zones"]["web"]["changed"] and "failed" not in result["zones"]["same-db"]
@@ -108,4 +138,6 @@ def test_zones_are_made_side_by_side(capsys, monkeypatch, further, together):
 
 def test_documentation_is_the_argument_spec():
     documented = yaml.safe_load(zones.DOCUMENTATION)["options"]
-    assert {name: {key: value for key, value in one.items() if key != "description"} for name, one in documented.items()} == zones.ARGUMENTS
+    assert {
+        name: {key: value for key, value in one.items() if key != "description"} for name, one in documented.items()
+    } == zones.ARGUMENTS

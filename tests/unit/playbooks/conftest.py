@@ -52,9 +52,13 @@ class Checkout:
         """Write a file of variables, as ``host_vars/NAME``; they are reached on this machine unless ``values`` say otherwise."""
         path = self.deployment / f"{place}.yml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump({"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **values}))
+        path.write_text(
+            yaml.safe_dump({"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **values})
+        )
 
-    def ansible(self, playbook: str | Path, *arguments: str, rc: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def ansible(
+        self, playbook: str | Path, *arguments: str, rc: int = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run one of the collection's playbooks, or another file; it must end with ``rc``."""
         self._calls.write_text("")
         where = self.collection / f"playbooks/{playbook}.yml" if isinstance(playbook, str) else playbook
@@ -62,8 +66,22 @@ class Checkout:
             "ANSIBLE_CONFIG": str(self.collection / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_HOME": str(self.folder / "home"),
             "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_PYTHON_INTERPRETER": sys.executable, "CALLS": str(self._calls),
         }  # fmt: skip
-        argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", self.deployment / "topology.yml", *arguments, where]
-        done = subprocess.run(argv, cwd=self.folder, env=os.environ | settings | environment, text=True, capture_output=True, timeout=300, check=False)
+        argv = [
+            Path(sys.executable).with_name("ansible-playbook"),
+            "-i",
+            self.deployment / "topology.yml",
+            *arguments,
+            where,
+        ]
+        done = subprocess.run(
+            argv,
+            cwd=self.folder,
+            env=os.environ | settings | environment,
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
         assert done.returncode == rc, done.stdout + done.stderr
         return done
 

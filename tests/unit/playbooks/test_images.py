@@ -109,7 +109,10 @@ def test_the_first_repos_host_builds_serves_and_then_the_others_fetch(checkout: 
 
 def test_check_mode_makes_no_zone(checkout: Checkout) -> None:
     """Nor does it need a file of secrets: run-playbooks.sh --plan gives those that a run would make."""
-    repos, secrets = f"{TOPOLOGY}  repo: {{hosts: [one]}}\n", json.dumps({"secrets": {"pki": new_authority("x")._asdict()}})
+    repos, secrets = (
+        f"{TOPOLOGY}  repo: {{hosts: [one]}}\n",
+        json.dumps({"secrets": {"pki": new_authority("x")._asdict()}}),
+    )
     assert [one["call"] for one in calls(checkout, repos, "--check", "--extra-vars", secrets)] == ["zone_image"] * 4
 
 
@@ -125,7 +128,9 @@ def test_a_bundle_is_used_where_it_lies_or_brought(checkout: Checkout) -> None:
     bundle = checkout.collection / "bundle/images"
     bundle.mkdir(parents=True)
     (bundle / "base-0123456789ab.json").write_text("{}")
-    alone = "\n".join(line for line in TOPOLOGY.splitlines() if not line.strip().startswith(("two:", "three:", "four:")))
+    alone = "\n".join(
+        line for line in TOPOLOGY.splitlines() if not line.strip().startswith(("two:", "three:", "four:"))
+    )
     try:
         (local,) = calls(checkout, alone.replace("[three]", "[one]").replace("[four]", "[one]"))
         assert local["given"]["archives"] == {"path": str(bundle)}
@@ -136,10 +141,13 @@ def test_a_bundle_is_used_where_it_lies_or_brought(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
-    ("repo", "folder"), [("", "/nowhere/images"), ("  repo: {hosts: [one]}\n", "/var/lib/lxc/zonestack/volumes/one-repo-1/images")]
+    ("repo", "folder"),
+    [("", "/nowhere/images"), ("  repo: {hosts: [one]}\n", "/var/lib/lxc/zonestack/volumes/one-repo-1/images")],
 )
 def test_a_bundle_takes_the_archives_of_the_host_that_builds(checkout: Checkout, repo: str, folder: str) -> None:
-    cloud, images = calls(checkout, TOPOLOGY + repo, "--check", "--extra-vars", "bundle_folder=/nowhere", playbook="bundle")
+    cloud, images = calls(
+        checkout, TOPOLOGY + repo, "--check", "--extra-vars", "bundle_folder=/nowhere", playbook="bundle"
+    )
     assert (cloud["call"], cloud["given"]["cache"]) == ("cloud_images", "/nowhere/cloud-images")
     assert images["given"]["archives"]["path"] == folder
     names = sorted(image.rpartition("-")[0] for image in images["given"]["archives"]["keep"])

@@ -74,13 +74,27 @@ class Leaving(Checkout):
 
     def run(self, playbook: str, there: dict, rc: int = 0, **variables: object) -> tuple[list, str]:
         """What was asked of the stubs, and what Ansible said."""
-        given = {"leave_host": "d", "leave_dead": False, "leave_lose": [], "ansible_python_interpreter": sys.executable, **variables}
-        done = self.ansible(playbook, "-e", json.dumps(given), rc=rc, ANSIBLE_BECOME_ALLOW_SAME_USER="0", THERE=json.dumps(there))
+        given = {
+            "leave_host": "d",
+            "leave_dead": False,
+            "leave_lose": [],
+            "ansible_python_interpreter": sys.executable,
+            **variables,
+        }
+        done = self.ansible(
+            playbook, "-e", json.dumps(given), rc=rc, ANSIBLE_BECOME_ALLOW_SAME_USER="0", THERE=json.dumps(there)
+        )
         return self.calls, " ".join(done.stdout.split())
 
 
 def zone(name: str, component: str, running: bool = True, **more: object) -> dict:
-    return {name: {"uuid": name, "running": running, "described": {"name": name, "uuid": name, "metadata": {"component": component}, "volumes": {}, **more}}}
+    return {
+        name: {
+            "uuid": name,
+            "running": running,
+            "described": {"name": name, "uuid": name, "metadata": {"component": component}, "volumes": {}, **more},
+        }
+    }
 
 
 OTHERS = {
@@ -99,13 +113,23 @@ def named(calls: list, name: str) -> list:
 
 
 def test_a_control_host_stops_when_all_is_well(checkout: Leaving) -> None:
-    mine = {**zone("d-galera-1", "galera", volumes={"data": {"path": "/v"}}), **zone("d-rabbit-mq-1", "rabbit_mq"), **zone("d-ovn-1", "ovn")}
-    calls, _said = checkout.run("leave", {**OTHERS, **mine} | {name: one | {"running": True} for name, one in OTHERS.items()})
+    mine = {
+        **zone("d-galera-1", "galera", volumes={"data": {"path": "/v"}}),
+        **zone("d-rabbit-mq-1", "rabbit_mq"),
+        **zone("d-ovn-1", "ovn"),
+    }
+    calls, _said = checkout.run(
+        "leave", {**OTHERS, **mine} | {name: one | {"running": True} for name, one in OTHERS.items()}
+    )
     records = named(calls, "host_records")
     assert [(one["host"], one["state"], one["network"]) for one in records] == [("d", "quiet", True)]
     assert {"nova_compute", "nova_conductor", "nova_scheduler"} <= set(records[0]["components"])
-    assert "a-nova-compute-1" in records[0]["members"] and not [name for name in records[0]["members"] if name.startswith("d-")]
-    assert [one["nodes"] for one in named(calls, "rabbitmq_broker")] and named(calls, "zonestack-ovn") == ["whole --wait 60"]
+    assert "a-nova-compute-1" in records[0]["members"] and not [
+        name for name in records[0]["members"] if name.startswith("d-")
+    ]
+    assert [one["nodes"] for one in named(calls, "rabbitmq_broker")] and named(calls, "zonestack-ovn") == [
+        "whole --wait 60"
+    ]
     assert named(calls, "haproxy_server")[0] == {"state": "up", "wait": 60}
     drained = {(one["name"], one["wait"]) for one in named(calls, "haproxy_server")[1:]}
     assert {("d-galera-1", 0), ("d-rabbit-mq-1", 20)} <= drained
@@ -116,7 +140,9 @@ def test_a_control_host_stops_when_all_is_well(checkout: Leaving) -> None:
 
 def test_a_host_without_which_there_is_no_majority_stays(checkout: Leaving) -> None:
     mine = {**zone("d-ovn-1", "ovn"), **zone("d-rabbit-mq-1", "rabbit_mq"), **zone("d-rabbit-mq-2", "rabbit_mq")}
-    calls, said = checkout.run("leave", {**OTHERS, **mine} | {name: one | {"running": True} for name, one in OTHERS.items()}, rc=2)
+    calls, said = checkout.run(
+        "leave", {**OTHERS, **mine} | {name: one | {"running": True} for name, one in OTHERS.items()}, rc=2
+    )
     assert "d has 2 members of rabbit_mq, all others 2: these are no majority without it" in said
     assert {called for called, _given in calls} == {"zone_info"}
 
@@ -137,13 +163,22 @@ def test_a_dead_host_is_left_alone(checkout: Leaving) -> None:
 
 def test_everything_of_a_host_is_forgotten(checkout: Leaving) -> None:
     calls, _said = checkout.run("forget", zone("d-nova-compute-1", "nova_compute", running=False))
-    assert [called for called, _given in calls] == ["host_records", "rabbitmq_broker", "zonestack-ovn", "zone_info", "zones", "zone_image", "zone_info", "lxc_host"][
-        : len(calls)
-    ]
+    assert [called for called, _given in calls] == [
+        "host_records",
+        "rabbitmq_broker",
+        "zonestack-ovn",
+        "zone_info",
+        "zones",
+        "zone_image",
+        "zone_info",
+        "lxc_host",
+    ][: len(calls)]
     assert named(calls, "host_records")[0]["state"] == "absent"
     queue = named(calls, "rabbitmq_broker")[0]
     assert queue["members"] == ["rabbit@a-rabbit-mq-1", "rabbit@b-rabbit-mq-1", "rabbit@c-rabbit-mq-1"]
     assert queue["abandoned"].startswith("(?<![a-z0-9-])d-(galera|") and "|nova-compute|" in queue["abandoned"]
     assert named(calls, "zonestack-ovn") == ["forget --wait 60"]
-    assert [(one["name"], one["state"], one["purge"]) for one in named(calls, "zones")[0]["zones"]] == [("d-nova-compute-1", "absent", True)]
+    assert [(one["name"], one["state"], one["purge"]) for one in named(calls, "zones")[0]["zones"]] == [
+        ("d-nova-compute-1", "absent", True)
+    ]
     assert named(calls, "lxc_host")[0]["state"] == "absent"

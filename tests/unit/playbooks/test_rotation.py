@@ -58,9 +58,11 @@ class Rotation(Checkout):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, {"haproxy_server": MODULE, "zones": MODULE}, ACTION)
         plays = yaml.safe_load((self.collection / "playbooks/infrastructure.yml").read_text())
-        clusters = ("galera", "rabbit_mq", "ovn")    # their roles ask the clusters themselves
+        clusters = ("galera", "rabbit_mq", "ovn")  # their roles ask the clusters themselves
         self.playbook = self.collection / "playbooks/change.yml"
-        self.playbook.write_text(yaml.safe_dump([play for play in plays if play["hosts"] not in clusters], sort_keys=False))
+        self.playbook.write_text(
+            yaml.safe_dump([play for play in plays if play["hosts"] not in clusters], sort_keys=False)
+        )
         self.describe(TOPOLOGY, {})
 
     def run(self, stale: str, *silent: str, arguments: tuple[str, ...] = (), rc: int = 0) -> tuple[list[str], str]:
@@ -69,7 +71,16 @@ class Rotation(Checkout):
         :param stale: the zone whose daemon must restart; ``silent`` are the zones that are away.
         """
         away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_args": ""}
-        for name in ("one", "two", "one-haproxy-1", "two-haproxy-1", "one-keystone-1", "two-keystone-1", "one-galera-1", "one-log-1"):
+        for name in (
+            "one",
+            "two",
+            "one-haproxy-1",
+            "two-haproxy-1",
+            "one-keystone-1",
+            "two-keystone-1",
+            "one-galera-1",
+            "one-log-1",
+        ):
             self.variables(f"host_vars/{name}", **(away if name in silent else {}))
         done = self.ansible(self.playbook, "-e", f"stale={stale}", *arguments, rc=rc, ANSIBLE_SHOW_CUSTOM_STATS="1")
         return self.lines, done.stdout
@@ -93,9 +104,14 @@ def test_one_that_is_away_takes_no_part_and_is_named(checkout: Rotation) -> None
 
 
 def test_nothing_is_changed_while_none_answers(checkout: Rotation) -> None:
-    calls, said = checkout.run("one-keystone-1", "one-haproxy-1", "two-haproxy-1", arguments=("--limit", "keystone"), rc=2)
+    calls, said = checkout.run(
+        "one-keystone-1", "one-haproxy-1", "two-haproxy-1", arguments=("--limit", "keystone"), rc=2
+    )
     assert calls == []
-    assert "no load balancer answers (one-haproxy-1, two-haproxy-1), so this zone cannot be taken out of rotation" in " ".join(said.split())
+    assert (
+        "no load balancer answers (one-haproxy-1, two-haproxy-1), so this zone cannot be taken out of rotation"
+        in " ".join(said.split())
+    )
 
 
 def test_zones_that_nobody_is_led_to_need_no_load_balancer(checkout: Rotation) -> None:

@@ -105,10 +105,17 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Zones:
 
 def test_one_call_makes_all_zones_of_a_host(checkout: Zones) -> None:
     output = checkout.run()
-    assert checkout.together == [["lx-02-galera-1"], ["one-galera-1", "one-galera-2", "one-memcached-1", "one-haproxy-1"]]
+    assert checkout.together == [
+        ["lx-02-galera-1"],
+        ["one-galera-1", "one-galera-2", "one-memcached-1", "one-haproxy-1"],
+    ]
     zone = next(one for call in checkout.calls for one in call["zones"] if one["name"] == "one-galera-1")
     assert zone.keys() <= OPTIONS.keys()
-    assert zone["disruptive"] is False and zone["networks"][0]["name"] == "eth0" and zone["metadata"]["component"] == "galera"
+    assert (
+        zone["disruptive"] is False
+        and zone["networks"][0]["name"] == "eth0"
+        and zone["metadata"]["component"] == "galera"
+    )
     assert isinstance(zone["memory"], int) and zone["image"].startswith("galera-")
     assert "stale one-galera-2" in output and "stale one-galera-1" not in output
 
@@ -149,7 +156,11 @@ MEMBERS = {**zone("one-galera-1", "galera"), **zone("one-galera-2", "galera"), *
 
 def test_what_topology_has_no_more_leaves_its_rotation_and_stops(checkout: Zones) -> None:
     data = {"data": {"path": "/var/lib/mysql"}}
-    moved = {**zone("one-galera-3", "galera", volumes=data), **zone("one-memcached-2", "memcached"), **zone("lx-02-memcached-1", "memcached", running=False)}
+    moved = {
+        **zone("one-galera-3", "galera", volumes=data),
+        **zone("one-memcached-2", "memcached"),
+        **zone("lx-02-memcached-1", "memcached", running=False),
+    }
     checkout.run(there={**MEMBERS, **moved})
     assert [(one["rotation"], one["wait"], one["state"]) for one in checkout.calls if "rotation" in one] == [
         ("one-galera-3", 0, "drained"), ("one-memcached-2", 20, "drained"),
@@ -167,8 +178,13 @@ def test_with_a_limit_nothing_is_stopped(checkout: Zones) -> None:
 
 
 def test_data_that_is_nowhere_else_ends_the_run(checkout: Zones) -> None:
-    said = checkout.run(rc=2, there={**MEMBERS, **zone("lx-02-glance-1", "glance", volumes={"images": {"path": "/var/lib/glance"}})})
-    assert "lx-02-glance-1: topology.yml has no such zone any more, and its data is nowhere else. Give glance its hosts" in said
+    said = checkout.run(
+        rc=2, there={**MEMBERS, **zone("lx-02-glance-1", "glance", volumes={"images": {"path": "/var/lib/glance"}})}
+    )
+    assert (
+        "lx-02-glance-1: topology.yml has no such zone any more, and its data is nowhere else. Give glance its hosts"
+        in said
+    )
     assert checkout.calls == []
 
 

@@ -47,7 +47,12 @@ def test_good_contents_have_their_defaults() -> None:
     assert found["images"]["zonestack-test"]["disk_format"] == "raw"
     assert found["images"]["zonestack-test"]["path"] == "/usr/share/zonestack/zonestack-test.img"
     assert found["flavors"]["m1.small"] == {
-        "ram": 2048, "vcpus": 1, "disk": 1, "ephemeral": 0, "swap": 0, "public": True,
+        "ram": 2048,
+        "vcpus": 1,
+        "disk": 1,
+        "ephemeral": 0,
+        "swap": 0,
+        "public": True,
         "properties": {"hw:cpu_policy": "dedicated"},
     }
     assert found["quotas"] == {"default": {"instances": -1}, "demo": {"floating_ips": 3}}

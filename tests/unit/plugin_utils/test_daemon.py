@@ -64,7 +64,9 @@ def test_an_environment_value_reaches_the_daemon_as_it_is():
 
 def test_the_certificate_is_read_by_every_daemon_that_has_tls():
     with_tls = [render_systemd("x", {"command": "c"}, SERVICE, {"/tls/a": v}, ["/tls"]).digest for v in "12"]
-    without = [render_systemd("x", {"command": "c", "tls": False}, SERVICE, {"/tls/a": v}, ["/tls"]).digest for v in "12"]
+    without = [
+        render_systemd("x", {"command": "c", "tls": False}, SERVICE, {"/tls/a": v}, ["/tls"]).digest for v in "12"
+    ]
     assert with_tls[0] != with_tls[1]
     assert without[0] == without[1]
 

@@ -72,7 +72,11 @@ def test_a_hosts_own_link_outranks_its_groups_and_this_that_of_all():
         "control": {"eno1": {"mtu": 1600}, "eno5": {"mtu": 1600}},
         "a": {"eno1": {"mtu": 1800}},
     }
-    assert {name: link["mtu"] for name, link in links_of(computed(layers)).items()} == {"eno1": 1800, "eno5": 1600, "eno6": 1400}
+    assert {name: link["mtu"] for name, link in links_of(computed(layers)).items()} == {
+        "eno1": 1800,
+        "eno5": 1600,
+        "eno6": 1400,
+    }
 
 
 def test_of_a_host_without_links_nothing_is_said():
@@ -82,7 +86,9 @@ def test_of_a_host_without_links_nothing_is_said():
 
 
 def test_a_thousand_hosts_share_a_declaration_of_four_lines():
-    hosts = "\n".join(f"  h{number}: {{id: {number}, address: h{number}.example.net, groups: [many]}}" for number in range(8, 1008))
+    hosts = "\n".join(
+        f"  h{number}: {{id: {number}, address: h{number}.example.net, groups: [many]}}" for number in range(8, 1008)
+    )
     links = {"many": {"eno1": {"cidr": "10.9.0.0/16"}, "eno2": {"cidr": "10.10.0.0/16"}}}
     began = time.process_time()
     cloud = computed(links, hosts=hosts, networks=", block: 64")
@@ -148,9 +154,17 @@ def test_what_contradicts_itself_is_refused(links: str, where: str, right: str):
 @pytest.mark.parametrize(
     ("host", "where", "right"),
     [
-        (", addresses: {storage: 198.51.101.1}", "hosts.a.addresses.storage: value '198.51.101.1'", "take an address of 198.51.100.0/24"),
+        (
+            ", addresses: {storage: 198.51.101.1}",
+            "hosts.a.addresses.storage: value '198.51.101.1'",
+            "take an address of 198.51.100.0/24",
+        ),
         (", addresses: {storage: 198.51.100.255}", "hosts.a.addresses.storage", "not its first or last"),
-        (", addresses: {tunnel: 198.51.100.5}", "hosts.a.addresses.tunnel", "no such link with a cidr, name one (known: mgmt, storage)"),
+        (
+            ", addresses: {tunnel: 198.51.100.5}",
+            "hosts.a.addresses.tunnel",
+            "no such link with a cidr, name one (known: mgmt, storage)",
+        ),
         (", addresses: {storage: 198.51.100.254}", "hosts.a.addresses.storage", "a router of link 'storage'"),
     ],
 )

@@ -92,7 +92,9 @@ def test_zone_certificate_differs_between_zones_and_authorities(authority: pki.A
     assert len({x509.load_pem_x509_certificate(one["certificate"].encode()).serial_number for one in issued}) == 4
 
 
-def test_zone_certificate_with_another_content_keeps_the_key_and_changes_the_serial_number(authority: pki.Authority) -> None:
+def test_zone_certificate_with_another_content_keeps_the_key_and_changes_the_serial_number(
+    authority: pki.Authority,
+) -> None:
     one, two = issue(authority), issue(authority, addresses=["10.77.2.73"])
     assert one["key"] == two["key"]
     serials = [x509.load_pem_x509_certificate(pair["certificate"].encode()).serial_number for pair in (one, two)]
@@ -106,7 +108,9 @@ def test_zone_certificate_is_verified_by_openssl(authority: pki.Authority, tmp_p
         (tmp_path / part).write_text(text)
     ca, certificate = str(tmp_path / "ca"), str(tmp_path / "certificate")
     for purpose in ("sslserver", "sslclient"):
-        verified = openssl("verify", "-x509_strict", "-purpose", purpose, "-verify_ip", "10.77.2.72", "-CAfile", ca, certificate)
+        verified = openssl(
+            "verify", "-x509_strict", "-purpose", purpose, "-verify_ip", "10.77.2.72", "-CAfile", ca, certificate
+        )
         assert verified == f"{certificate}: OK\n"
     openssl("verify", "-x509_strict", "-verify_ip", "fd00::5", "-CAfile", ca, certificate)
     openssl("verify", "-x509_strict", "-verify_hostname", "cloud.example.net", "-CAfile", ca, certificate)
@@ -115,7 +119,9 @@ def test_zone_certificate_is_verified_by_openssl(authority: pki.Authority, tmp_p
     (tmp_path / "other").write_text(pki.new_authority("aio").ca_certificate)
     with pytest.raises(subprocess.CalledProcessError):
         openssl("verify", "-CAfile", str(tmp_path / "other"), certificate)
-    assert openssl("pkey", "-in", str(tmp_path / "key"), "-pubout") == openssl("x509", "-in", certificate, "-noout", "-pubkey")
+    assert openssl("pkey", "-in", str(tmp_path / "key"), "-pubout") == openssl(
+        "x509", "-in", certificate, "-noout", "-pubkey"
+    )
 
 
 def test_zone_certificate_carries_what_clients_want(authority: pki.Authority) -> None:
@@ -131,7 +137,10 @@ def test_zone_certificate_carries_what_clients_want(authority: pki.Authority) ->
     assert extension(x509.AuthorityKeyIdentifier).value.key_identifier == identifier.digest
     assert extension(x509.SubjectKeyIdentifier).value.digest != identifier.digest
     names = extension(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("10.77.2.72"), ipaddress.ip_address("fd00::5")]
+    assert names.get_values_for_type(x509.IPAddress) == [
+        ipaddress.ip_address("10.77.2.72"),
+        ipaddress.ip_address("fd00::5"),
+    ]
     assert names.get_values_for_type(x509.DNSName) == ["aio1-keystone-1", "cloud.example.net"]
 
 

@@ -7,7 +7,18 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.python_setting
 
 
 @pytest.mark.parametrize(
-    "value", [True, None, 3, 1.5, "plain", 'quoted "\\ \n ü \x00', "__import__('os')", [1, [True]], {"a": {"b": None}, "c": ["d"]}]
+    "value",
+    [
+        True,
+        None,
+        3,
+        1.5,
+        "plain",
+        'quoted "\\ \n ü \x00',
+        "__import__('os')",
+        [1, [True]],
+        {"a": {"b": None}, "c": ["d"]},
+    ],
 )
 def test_a_value_is_read_back_as_it_was(value):
     found: dict[str, object] = {}

@@ -18,7 +18,12 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils import secrets
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVICES: dict[str, dict[str, t.Any]] = {
-    "nova": {"database": ["nova_api", "nova_cell0"], "queue": True, "identity": {"user": "nova"}, "secrets": {"metadata": "hex32"}},
+    "nova": {
+        "database": ["nova_api", "nova_cell0"],
+        "queue": True,
+        "identity": {"user": "nova"},
+        "secrets": {"metadata": "hex32"},
+    },
     "keystone": {"database": ["keystone"], "secrets": {"admin_password": "password", "fernet_keys": "fernet_keys"}},
     "rabbit_mq": {"secrets": {"erlang_cookie": "erlang_cookie"}, "queue": False, "identity": None},
     "memcached": {},
@@ -70,7 +75,9 @@ def test_complete_keeps_what_is_there_and_adds_the_rest() -> None:
 
 
 def test_complete_refuses_half_an_authority() -> None:
-    with pytest.raises(unit.SecretsError, match=r"secrets\.pki\.ca_certificate is missing while the other half is there"):
+    with pytest.raises(
+        unit.SecretsError, match=r"secrets\.pki\.ca_certificate is missing while the other half is there"
+    ):
         complete({"pki": {"ca_key": "K"}})
 
 
@@ -89,7 +96,12 @@ def test_rotate_fernet_makes_the_staged_key_primary() -> None:
 def test_rotate_fernet_drops_the_oldest() -> None:
     keys = {"0": "s", "7": "a", "8": "b", "9": "c", "10": "d"}
     rotated = unit.rotate_fernet(keys)
-    assert {number: rotated[number] for number in rotated if number != "0"} == {"8": "b", "9": "c", "10": "d", "11": "s"}
+    assert {number: rotated[number] for number in rotated if number != "0"} == {
+        "8": "b",
+        "9": "c",
+        "10": "d",
+        "11": "s",
+    }
     assert sorted(unit.rotate_fernet(keys, 2)) == ["0", "11"]
 
 
@@ -112,7 +124,9 @@ def test_rotate_fernet_agrees_with_fernet_itself() -> None:
     token = fernet(keys).encrypt(b"user")
     for _ in range(2):
         behind, keys = keys, unit.rotate_fernet(keys)
-        assert fernet(behind).decrypt(fernet(keys).encrypt(b"new")) == b"new", "a zone without the new keys reads new tokens"
+        assert fernet(behind).decrypt(fernet(keys).encrypt(b"new")) == b"new", (
+            "a zone without the new keys reads new tokens"
+        )
     assert fernet(keys).decrypt(token) == b"user"
 
 
@@ -178,7 +192,12 @@ def deployment(tmp_path: Path) -> Path:
 
 
 def command(*arguments: str | Path, rc: int = 0) -> str:
-    done = subprocess.run([sys.executable, ROOT / "scripts/deployment-secrets.py", *arguments], text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/deployment-secrets.py", *arguments],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == rc, done.stderr
     return done.stderr if rc else done.stdout
 
@@ -216,7 +235,10 @@ def test_command_rotate(deployment: Path) -> None:
 
 def test_command_refuses_what_is_no_deployment(tmp_path: Path) -> None:
     said = command("ensure", "--deployment", tmp_path, rc=1)
-    assert said == f"error: {tmp_path}/topology.yml: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path\n"
+    assert (
+        said
+        == f"error: {tmp_path}/topology.yml: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path\n"
+    )
     (tmp_path / "topology.yml").write_text("networks: {}\nnonsense: 1\n")
     assert "nonsense" in command("ensure", "--deployment", tmp_path, rc=1)
     assert not (tmp_path / "secrets.yml").exists()
@@ -232,8 +254,12 @@ def test_command_keeps_a_vaulted_file_vaulted(deployment: Path, tmp_path: Path) 
     assert "give --vault-password-file FILE" in command("ensure", "--deployment", deployment, rc=1)
     command("ensure", "--deployment", deployment, "--vault-password-file", key)
     assert path.read_text().startswith("$ANSIBLE_VAULT")
-    shown = subprocess.run([vault, "view", "--vault-password-file", key, path], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        [vault, "view", "--vault-password-file", key, path], check=True, capture_output=True, text=True
+    )
     values = yaml.safe_load(shown.stdout)["secrets"]
     assert values["keystone"]["admin_password"] == "mine" and values["pki"]["ca_key"]
     key.write_text("wrong")
-    assert "cannot be decrypted with that password" in command("ensure", "--deployment", deployment, "--vault-password-file", key, rc=1)
+    assert "cannot be decrypted with that password" in command(
+        "ensure", "--deployment", deployment, "--vault-password-file", key, rc=1
+    )

@@ -80,11 +80,23 @@ def test_a_component_may_have_a_file_of_its_own():
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a_two", "{component_of: b, slot: 2}", "services/a_two.yml: component_of: value 'b': name a service (known: a)"),
+        (
+            "a_two",
+            "{component_of: b, slot: 2}",
+            "services/a_two.yml: component_of: value 'b': name a service (known: a)",
+        ),
         ("a_two", "{component_of: a}", "services/a_two.yml: slot: the key is missing and has no default"),
-        ("a_two", "{component_of: a, slot: 1}", "services/a_two.yml: slot: value 1: slot collision with 'a_one' (services/a.yml)"),
+        (
+            "a_two",
+            "{component_of: a, slot: 1}",
+            "services/a_two.yml: slot: value 1: slot collision with 'a_one' (services/a.yml)",
+        ),
         ("a_two", "{component_of: a, slot: 2, queue: true}", "services/a_two.yml: queue: value True: unknown key"),
-        ("a_one", "{component_of: a, slot: 2}", "services/a.yml: components.a_one: value 'a_one': services/a_one.yml declares it too"),
+        (
+            "a_one",
+            "{component_of: a, slot: 2}",
+            "services/a.yml: components.a_one: value 'a_one': services/a_one.yml declares it too",
+        ),
     ],
 )
 def test_a_component_s_file_is_refused_with_its_own_place(name, text, message):

@@ -209,7 +209,9 @@ def test_service_variable_has_the_deployments_sizes():
         "vcpus": 2,
         "cpu_cap": 150,
         "quota": 10,
-        "privileged": False, "devices": [], "capabilities": [],
+        "privileged": False,
+        "devices": [],
+        "capabilities": [],
         "autostart": True,
         "volumes": {},
     }
@@ -255,7 +257,10 @@ def test_stack_names_endpoints_and_members():
 def test_bridge_of_several_hosts_has_the_interface_or_is_the_sites():
     assert build().hosts["lx02"]["bridges"][0]["interface"] == "eth1"
     own = build(GOOD.replace("interface: eth1", "bridge: br-mgmt"))
-    assert (own.hosts["lx02"]["bridges"][0]["bridge"], own.hosts["lx02"]["bridges"][0]["interface"]) == ("br-mgmt", None)
+    assert (own.hosts["lx02"]["bridges"][0]["bridge"], own.hosts["lx02"]["bridges"][0]["interface"]) == (
+        "br-mgmt",
+        None,
+    )
 
 
 def test_provider_network_is_a_bridge_on_each_host_and_an_interface_of_the_zones_that_want_one():
@@ -278,11 +283,16 @@ def test_provider_network_is_a_bridge_on_each_host_and_an_interface_of_the_zones
 PUBLIC = "cloud: {networks: {other: {cidr: 10.8.0.0/24}, public: {cidr: 10.9.0.0/24, dns: [10.9.0.53]}}}"
 
 
-@pytest.mark.parametrize(("endpoints", "external"), [("", "10.9.0.10"), ("external: cloud.example.net, ", "cloud.example.net")])
+@pytest.mark.parametrize(
+    ("endpoints", "external"), [("", "10.9.0.10"), ("external: cloud.example.net, ", "cloud.example.net")]
+)
 def test_external_address_is_of_its_provider_network_and_only_the_load_balancer_is_there(endpoints, external):
     found = build(f"{GOOD}  haproxy: {{count: 2}}\n{PUBLIC}\nendpoints: {{{endpoints}external_address: 10.9.0.10}}\n")
     assert found.stack["vip"] == {"internal": "10.77.0.5", "external": external, "external_address": "10.9.0.10"}
-    assert {name: network["vip"] for name, network in found.stack["cloud"]["networks"].items()} == {"other": None, "public": "10.9.0.10"}
+    assert {name: network["vip"] for name, network in found.stack["cloud"]["networks"].items()} == {
+        "other": None,
+        "public": "10.9.0.10",
+    }
     assert [list(zone.provider or ()) for zone in found.zones["haproxy"]] == [["public"], ["public"]]
     assert not any(zone.provider for zone in found.zones["keystone"])
     assert found.stack["endpoint"]["keystone"] == {
@@ -533,7 +543,9 @@ def test_placement_that_would_be_packed_is_refused(hosts, services, more, messag
 
 
 def test_smartos_host_has_nic_tags_where_others_have_bridges():
-    cloud = build(SMARTOS.replace("services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, gateway_host: lx02}}}\nservices:"))
+    cloud = build(
+        SMARTOS.replace("services:", "cloud: {networks: {public: {cidr: 10.9.0.0/24, gateway_host: lx02}}}\nservices:")
+    )
     assert [one["bridge"] for one in cloud.hosts["gz1"]["bridges"]] == ["storage0"]
     assert [one["bridge"] for one in cloud.hosts["lx02"]["bridges"]] == ["storage0", "zs-x-public"]
 
@@ -786,7 +798,10 @@ def test_front_ends_that_share_a_port_are_refused():
 
 def test_front_end_on_a_port_of_the_load_balancer_is_refused():
     services = {**SERVICES, "other": "{description: Other, slot: 30, listen: {web: {port: 8404}}}"}
-    with pytest.raises(Refused, match="listen.web.port: value 8404: haproxy statistics has this port on the load balancer: choose another"):
+    with pytest.raises(
+        Refused,
+        match="listen.web.port: value 8404: haproxy statistics has this port on the load balancer: choose another",
+    ):
         build(GOOD + "  other:\n  haproxy:\n", services)
 
 
@@ -812,7 +827,9 @@ def shape(value: t.Any) -> t.Any:
 def test_a_large_network_costs_what_a_small_one_does():
     small, large = (build(GOOD.replace("10.77.0.0/21,", f"10.77.0.0/{prefix}, block: 128,")) for prefix in (23, 16))
     assert shape([small.hosts, small.stack, small.zones]) == shape([large.hosts, large.stack, large.zones])
-    assert [zone.address for zone in every_zone(small).values()] == [zone.address for zone in every_zone(large).values()]
+    assert [zone.address for zone in every_zone(small).values()] == [
+        zone.address for zone in every_zone(large).values()
+    ]
 
 
 LEAVING = """
@@ -832,10 +849,17 @@ services:
 
 
 def test_host_that_leaves_is_as_good_as_gone():
-    marked = build(LEAVING.replace("192.0.2.5}", "192.0.2.5, leaving: true}").replace("id: 2,", "id: 2, leaving: true,"))
+    marked = build(
+        LEAVING.replace("192.0.2.5}", "192.0.2.5, leaving: true}").replace("id: 2,", "id: 2, leaving: true,")
+    )
     lines = [line for line in LEAVING.splitlines() if not line.startswith(("  b:", "  e:"))]
     deleted = build("\n".join(lines).replace("[d, e]", "[d]"))
-    assert (marked.zones, marked.stack, marked.hosts, marked.groups) == (deleted.zones, deleted.stack, deleted.hosts, deleted.groups)
+    assert (marked.zones, marked.stack, marked.hosts, marked.groups) == (
+        deleted.zones,
+        deleted.stack,
+        deleted.hosts,
+        deleted.groups,
+    )
     assert [zone.host for zone in marked.zones["galera"]] == ["a", "c", "d"]
     assert {name: noun["id"] for name, (_host, noun) in marked.leaving.items()} == {"b": 2, "e": 5}
     assert deleted.leaving == {}
@@ -846,7 +870,11 @@ def test_host_that_leaves_is_as_good_as_gone():
     [
         ("[control]}\n  b", "[control], leaving: true}\n  b", None),
         ("[d, e]", "[e]", r"services.memcached.hosts: value .* all of these are leaving: name another host"),
-        ("galera: {hosts: [control]}", "galera: {hosts: [a, b, e]}", r"galera votes and would have 2 of its 3 members on host 'a'"),
+        (
+            "galera: {hosts: [control]}",
+            "galera: {hosts: [a, b, e]}",
+            r"galera votes and would have 2 of its 3 members on host 'a'",
+        ),
     ],
 )
 def test_host_may_leave_where_the_others_do_without_it(old, new, message):
@@ -862,6 +890,11 @@ def test_last_host_and_the_way_to_a_network_do_not_leave():
     lonely = LEAVING.replace("address:", "leaving: true, address:")
     with pytest.raises(Refused, match=r"hosts.a.leaving: .*no host would be left: scripts/destroy.sh --all"):
         build(lonely)
-    way = LEAVING.replace("192.0.2.5}", "192.0.2.5, leaving: true}") + "cloud: {networks: {out: {cidr: 192.0.3.0/24, gateway_host: e}}}\n"
-    with pytest.raises(Refused, match=r"cloud.networks.out.gateway_host: .*leaving, and with it the way to the network"):
+    way = (
+        LEAVING.replace("192.0.2.5}", "192.0.2.5, leaving: true}")
+        + "cloud: {networks: {out: {cidr: 192.0.3.0/24, gateway_host: e}}}\n"
+    )
+    with pytest.raises(
+        Refused, match=r"cloud.networks.out.gateway_host: .*leaving, and with it the way to the network"
+    ):
         build(way)

@@ -120,7 +120,16 @@ def test_groups_and_hosts(tree):
     assert found["lxc_hosts"]["hosts"] == ["aio1", "lx-02"]
     assert set(found["zone_hosts"]["children"]) == {"lxc_hosts", "smartos_hosts"}
     assert found["control"]["hosts"] == ["lx-02"]
-    assert found["zones"]["children"] == ["nova", "galera", "keystone", "image_servers", "zones_first", "zones_stale", "openstack_services", "hypervisors"]
+    assert found["zones"]["children"] == [
+        "nova",
+        "galera",
+        "keystone",
+        "image_servers",
+        "zones_first",
+        "zones_stale",
+        "openstack_services",
+        "hypervisors",
+    ]
     assert found["nova"]["children"] == ["nova_api", "nova_conductor"]
     assert found["galera"]["hosts"] == ["aio1-galera-1", "lx-02-galera-1", "aio1-galera-2"]
     assert found["lx_02_zones"]["hosts"] == ["lx-02-galera-1", "lx-02-keystone-1"]
@@ -163,7 +172,10 @@ def test_zone_is_reached_through_its_host(tree):
 
 def test_smartos_zone_is_reached_by_its_uuid(tree):
     """zlogin knows zones by their UUIDs, not by the names that the inventory gives them."""
-    tree.write("topology.yml", GOOD.replace("aio1: {id: 1,", "aio1: {id: 1, backend: smartos,").replace("/21", "/21, bridge: admin"))
+    tree.write(
+        "topology.yml",
+        GOOD.replace("aio1: {id: 1,", "aio1: {id: 1, backend: smartos,").replace("/21", "/21, bridge: admin"),
+    )
     done = tree.run("ansible-playbook", str(tree.write("p.yml", play("{{ zone_name }} {{ ansible_connection }}"))))
     uuid = tree.variables("aio1-keystone-1")["zone"]["uuid"]
     assert f"told: {uuid} zonestack.openstack.zlogin" in done.stdout
@@ -382,7 +394,19 @@ def test_example_of_the_all_in_one_is_good(tree):
     real = Tree(CHECKOUT, CHECKOUT / "inventory" / "examples" / "aio", tree.collections_path / "checkout")
     found = real.inventory()
     counts = {name: len(found[name]["hosts"]) for name in found["zones"]["children"] if "hosts" in found.get(name, {})}
-    assert counts.items() >= {"galera": 3, "rabbit_mq": 3, "ovn": 3, "keystone": 2, "haproxy": 1, "memcached": 1, "log": 1, "utility": 1}.items()
+    assert (
+        counts.items()
+        >= {
+            "galera": 3,
+            "rabbit_mq": 3,
+            "ovn": 3,
+            "keystone": 2,
+            "haproxy": 1,
+            "memcached": 1,
+            "log": 1,
+            "utility": 1,
+        }.items()
+    )
 
 
 # Zones that were there at the first release: whatever is added or spread, they stay. Address, UUID, MAC.
@@ -423,7 +447,11 @@ def test_example_of_production_survives_the_loss_of_any_host_and_any_rack():
 def test_example_of_two_hosts_takes_a_third_with_its_line_alone(tmp_path):
     two = example("two-hosts")
     assert [zone.host for zone in two.zones["galera"]] == ["one", "two", "one"]
-    assert {component for component, zones in two.zones.items() if len({zone.host for zone in zones}) == 1} == {"glance", "log", "utility"}
+    assert {component for component, zones in two.zones.items() if len({zone.host for zone in zones}) == 1} == {
+        "glance",
+        "log",
+        "utility",
+    }
     text = (CHECKOUT / "inventory/examples/two-hosts/topology.yml").read_text(encoding="utf-8")
     assert "  # three: {" in text
     (tmp_path / "topology.yml").write_text(text.replace("  # three: {", "  three: {"), encoding="utf-8")
@@ -438,7 +466,10 @@ def test_example_of_two_hosts_takes_a_third_with_its_line_alone(tmp_path):
 def test_example_of_smartos_has_the_placeholder_that_a_control_zone_replaces():
     cloud = example("smartos")
     script = (CHECKOUT / "scripts/lib/control-zone.sh").read_text(encoding="utf-8")
-    assert [(host.backend, host.user, f"PLACEHOLDER={host.address}" in script.splitlines()) for host in cloud.topology.hosts.values()] == [("smartos", "root", True)]
+    assert [
+        (host.backend, host.user, f"PLACEHOLDER={host.address}" in script.splitlines())
+        for host in cloud.topology.hosts.values()
+    ] == [("smartos", "root", True)]
     assert "keystone" in cloud.zones and not {"nova_compute", "ovn"} & cloud.zones.keys()
 
 
@@ -459,6 +490,10 @@ def test_host_that_leaves_is_reached_and_in_no_other_group(tree: Tree) -> None:
     assert listed["leaving_hosts"]["hosts"] == ["lx-02"]
     assert [name for name, group in listed.items() if "lx-02" in group.get("hosts", [])] == ["leaving_hosts"]
     variables = tree.variables("lx-02")
-    assert (variables["ansible_host"], variables["ansible_user"], variables["ansible_port"]) == ("192.0.2.12", "admin", 2222)
+    assert (variables["ansible_host"], variables["ansible_user"], variables["ansible_port"]) == (
+        "192.0.2.12",
+        "admin",
+        2222,
+    )
     assert (variables["host"]["id"], variables["ansible_python_interpreter"]) == (2, "/usr/bin/python3")
     assert list(variables["stack"]["hosts"]) == ["aio1"]

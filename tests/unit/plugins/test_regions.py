@@ -71,14 +71,18 @@ def test_a_region_registers_with_the_shared_keystone_under_users_of_its_own(fami
     assert cloud.stack["endpoint"]["keystone"] == {"public": url, "internal": url, "admin": url}
     assert "keystone" not in cloud.zones and "keystone" not in own
     found = identity(cloud.stack, own)
-    assert {user["name"] for user in found["users"]} == {f"{name}-two" for name in ("glance", "neutron", "nova", "placement")}
+    assert {user["name"] for user in found["users"]} == {
+        f"{name}-two" for name in ("glance", "neutron", "nova", "placement")
+    }
     catalog = {service["type"]: service["endpoints"]["public"] for service in found["services"]}
     assert catalog["identity"] == url, "clients look for Keystone in their region"
     assert catalog["image"] == "https://10.88.0.5:9292"
     theirs = identity(family.cloud("one").stack, family.secrets("one"))
     shared = next(service for service in found["services"] if service["type"] == "identity")
     same = next(service for service in theirs["services"] if service["type"] == "identity")
-    assert {**shared, "endpoints": None} == {**same, "endpoints": None}, "two descriptions of one service would take turns"
+    assert {**shared, "endpoints": None} == {**same, "endpoints": None}, (
+        "two descriptions of one service would take turns"
+    )
     assert not {user["name"] for user in found["users"]} & {user["name"] for user in theirs["users"]}
 
 
@@ -106,11 +110,15 @@ def test_zones_are_given_the_other_ones_login_and_authority(family: Family) -> N
             "project_name": "admin", "user_domain_name": "Default", "project_domain_name": "Default",
         }  # fmt: skip
         own = family.data[name]["region"]
-        assert login["regions"] == [own, family.data[other]["region"]] and "region_name" not in login, "its own unless another one is named"
+        assert login["regions"] == [own, family.data[other]["region"]] and "region_name" not in login, (
+            "its own unless another one is named"
+        )
         assert files["/root/.config/openstack/clouds.yaml"]["secret"]
         trusted = files[login["cacert"]]["content"]
         assert trusted == secrets[name]["pki"]["ca_certificate"] + secrets[other]["pki"]["ca_certificate"]
-        assert files["/etc/zonestack/tls/ca.crt"]["content"] == secrets[name]["pki"]["ca_certificate"], "between zones its own alone"
+        assert files["/etc/zonestack/tls/ca.crt"]["content"] == secrets[name]["pki"]["ca_certificate"], (
+            "between zones its own alone"
+        )
     neutron = rendering.tree(rendering.variables("twoh-neutron-api-1"))["files"]
     text = {entry["path"]: entry["content"] for entry in neutron}
     assert text["/etc/neutron/neutron.conf"].count("username = neutron-two") == 3
@@ -122,11 +130,15 @@ def test_a_run_without_the_secrets_of_the_other_is_refused(tmp_path: Path) -> No
     family = Family(tmp_path / "inventory")
     family.write()
     two = load(Deployment("two", tmp_path))
-    with pytest.raises(DeploymentError, match="one/secrets.yml.*\n.*secrets.pki.ca_certificate and secrets.keystone.admin_password"):
+    with pytest.raises(
+        DeploymentError, match="one/secrets.yml.*\n.*secrets.pki.ca_certificate and secrets.keystone.admin_password"
+    ):
         require_secrets_of_siblings(two)
     family.secrets("one")
     require_secrets_of_siblings(two)
-    assert two.password == tmp_path / "inventory/one/secrets.yml", "where the summary says that the administrator's password is"
+    assert two.password == tmp_path / "inventory/one/secrets.yml", (
+        "where the summary says that the administrator's password is"
+    )
     with pytest.raises(DeploymentError, match="else copy secrets.pki.ca_certificate from there"):
         require_secrets_of_siblings(load(Deployment("one", tmp_path)))
 
@@ -158,7 +170,9 @@ def test_logs_hide_the_secrets_of_both(tmp_path: Path) -> None:
         ("one", "one.services", {"galera": None}, "identity.to: value ['two']", "there is no Keystone to share: name keystone under services"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(family: Family, read: str, path: str, value: t.Any, where: str, right: str) -> None:
+def test_what_does_not_fit_is_refused(
+    family: Family, read: str, path: str, value: t.Any, where: str, right: str
+) -> None:
     *way, last = path.split(".")
     data: t.Any = family.data
     for key in way:
@@ -178,7 +192,9 @@ def test_regions_of_the_same_keystone_are_told_apart_too(family: Family) -> None
         family.cloud("three")
     family.data["three"]["region"] = "RegionThree"
     assert family.cloud("three").stack["identity"]["secrets"].keys() == {"one"}
-    assert family.cloud("three").stack["identity"]["regions"] == ["RegionThree", "RegionOne"], "whose authority it trusts"
+    assert family.cloud("three").stack["identity"]["regions"] == ["RegionThree", "RegionOne"], (
+        "whose authority it trusts"
+    )
 
 
 def test_deployments_share_nothing_unless_they_say_so(family: Family) -> None:

@@ -33,7 +33,9 @@ STACK = {
     "identity": {"from": None, "secrets": {}, "keystone": None, "url": None, "regions": ["RegionOne"]},
     "services": {
         "galera": {
-            "components": {"galera": {"listen": {"mysql": {"port": 3306, "sticky": True, "check_port": 9200, "check_path": "/"}}}}
+            "components": {
+                "galera": {"listen": {"mysql": {"port": 3306, "sticky": True, "check_port": 9200, "check_path": "/"}}}
+            }
         },
         "nova": {
             "component": "nova_api",
@@ -61,7 +63,10 @@ def test_an_api_and_a_listener_are_front_ends_of_their_members():
 
 
 def test_two_front_ends_on_one_port_are_refused():
-    clash = {**STACK, "services": {**STACK["services"], "x": {"components": {"x": {"listen": {"other": {"port": 8774}}}}}}}
+    clash = {
+        **STACK,
+        "services": {**STACK["services"], "x": {"components": {"x": {"listen": {"other": {"port": 8774}}}}}},
+    }
     clash["members"] = {**STACK["members"], "x": []}
     with pytest.raises(AnsibleFilterError, match="port 8774 is already nova_api's"):
         front_ends(clash)
@@ -109,7 +114,12 @@ def test_the_external_address_is_taken_in_its_provider_network():
 
 
 def test_a_further_network_has_no_default_route():
-    zone = {"host": "h1", "address": "10.0.2.16", "mac": "02:0", "networks": {"storage": {"address": "10.9.2.16", "mac": "02:1"}}}
+    zone = {
+        "host": "h1",
+        "address": "10.0.2.16",
+        "mac": "02:0",
+        "networks": {"storage": {"address": "10.9.2.16", "mac": "02:1"}},
+    }
     first, second = zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)
     assert (first["name"], first["gateway"]) == ("eth0", "10.0.2.1")
     assert (second["name"], second["bridge"], second["gateway"], second["mtu"]) == ("eth1", "st", None, 9000)
@@ -161,7 +171,12 @@ LIFE = {"deployment": "x", "networks": {"zone": {"cidr": "10.0.0.0/16", "block":
 
 def there(name: str, component: str, address: str | None) -> dict:
     networks = [{"name": "eth0", **({"address": address} if address else {})}]
-    return {name: {"uuid": "u", "described": {"name": name, "metadata": {"deployment": "x", "component": component}, "networks": networks}}}
+    return {
+        name: {
+            "uuid": "u",
+            "described": {"name": name, "metadata": {"deployment": "x", "component": component}, "networks": networks},
+        }
+    }
 
 
 @pytest.mark.parametrize(
@@ -171,9 +186,15 @@ def there(name: str, component: str, address: str | None) -> dict:
         (there("a-nova-api-1", "nova_api", "10.0.2.96"), None),
         (there("a-nova-api-1", "nova_api", "192.0.2.96"), None),  # the network was another one
         (there("a-nova-api-1", "nova_api", None), None),
-        (there("b-nova-api-1", "nova_api", "10.0.2.96"), "is host 'b' of deployment 'x': it has 1 zones that are named for it (b-nova-api-1)"),
+        (
+            there("b-nova-api-1", "nova_api", "10.0.2.96"),
+            "is host 'b' of deployment 'x': it has 1 zones that are named for it (b-nova-api-1)",
+        ),
         (there("a-b-nova-api-1", "nova_api", "10.0.2.96"), "is host 'a-b' of deployment 'x'"),
-        (there("a-nova-api-1", "nova_api", "10.0.4.96"), "has id 2 in deployment 'x': the addresses of its zones are of that block (a-nova-api-1 10.0.4.96)"),
+        (
+            there("a-nova-api-1", "nova_api", "10.0.4.96"),
+            "has id 2 in deployment 'x': the addresses of its zones are of that block (a-nova-api-1 10.0.4.96)",
+        ),
     ],
 )
 def test_zones_say_which_host_a_machine_is(zones, words):

@@ -28,7 +28,16 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.pki import new
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.secrets import complete, needed
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "inventory/examples/aio/topology.yml"
-NOTHING = {"check": False, "directories": [], "files": [], "exclusive": [], "daemons": [], "start": True, "restart": False, "wait": 5}
+NOTHING = {
+    "check": False,
+    "directories": [],
+    "files": [],
+    "exclusive": [],
+    "daemons": [],
+    "start": True,
+    "restart": False,
+    "wait": 5,
+}
 
 
 def action(variables, check=False, **arguments):
@@ -36,15 +45,25 @@ def action(variables, check=False, **arguments):
     loader, task = DataLoader(), Task()
     task.action, task.args, task.check_mode = "zonestack.openstack.zone_tree", arguments, check
     made = action_loader.get(
-        task.action, task=task, connection=SimpleNamespace(_shell=SimpleNamespace(tmpdir="")), play_context=PlayContext(), loader=loader,
-        templar=Templar(loader=loader, variables=variables), shared_loader_obj=None,
+        task.action,
+        task=task,
+        connection=SimpleNamespace(_shell=SimpleNamespace(tmpdir="")),
+        play_context=PlayContext(),
+        loader=loader,
+        templar=Templar(loader=loader, variables=variables),
+        shared_loader_obj=None,
     )
     made.vars, made.zone, made.sent = variables, {"name": "a-zone"}, []
 
     def execute(command, in_data=None, executable=None):
         made.sent.append((command, in_data))
         ran = subprocess.run(["/bin/sh", "-c", command], input=in_data, capture_output=True, check=False)
-        return {"rc": ran.returncode, "stdout": ran.stdout.decode(), "stderr": ran.stderr.decode(), "stderr_lines": ran.stderr.decode().splitlines()}
+        return {
+            "rc": ran.returncode,
+            "stdout": ran.stdout.decode(),
+            "stderr": ran.stderr.decode(),
+            "stderr_lines": ran.stderr.decode().splitlines(),
+        }
 
     made._compute_environment_string = lambda: ""
     made._low_level_execute_command = execute
@@ -52,7 +71,15 @@ def action(variables, check=False, **arguments):
 
 
 def with_file(path, content, **more):
-    entry = {"path": str(path), "mode": "0600", "owner": "root", "group": "root", "validate": [], "content": content, "secret": True}
+    entry = {
+        "path": str(path),
+        "mode": "0600",
+        "owner": "root",
+        "group": "root",
+        "validate": [],
+        "content": content,
+        "secret": True,
+    }
     return {**NOTHING, "files": [{**entry, **more}]}
 
 
@@ -86,7 +113,12 @@ def test_an_uncaught_error_in_the_zone_is_a_failure_that_names_it_and_shows_no_s
 
 def test_an_answer_that_is_none_is_a_failure():
     made = action(HERE)
-    made._low_level_execute_command = lambda *_words, **_more: {"rc": 0, "stdout": "bash: warning", "stderr": "", "stderr_lines": []}
+    made._low_level_execute_command = lambda *_words, **_more: {
+        "rc": 0,
+        "stdout": "bash: warning",
+        "stderr": "",
+        "stderr_lines": [],
+    }
     assert "its answer cannot be read" in made.apply(NOTHING)["msg"]
 
 
@@ -151,10 +183,16 @@ def test_a_hypervisor_knows_its_availability_zone_where_there_are_some(variables
 
 def test_each_node_of_the_queue_can_stand_in_for_the_others_and_nobody_else_can(variables):
     of_zones, _secrets = variables
-    nodes = {name: str(mine["zone"]["address"]) for name, mine in of_zones.items() if name.startswith("aio1-rabbit-mq-")}
+    nodes = {
+        name: str(mine["zone"]["address"]) for name, mine in of_zones.items() if name.startswith("aio1-rabbit-mq-")
+    }
     for name in (*nodes, "aio1-utility-1"):
         files = {entry["path"]: entry["content"] for entry in rendered(of_zones[name])["files"]}
-        names = load_pem_x509_certificate(files["/etc/zonestack/tls/zone.crt"].encode()).extensions.get_extension_for_class(SubjectAlternativeName).value
+        names = (
+            load_pem_x509_certificate(files["/etc/zonestack/tls/zone.crt"].encode())
+            .extensions.get_extension_for_class(SubjectAlternativeName)
+            .value
+        )
         addresses = {str(one) for one in names.get_values_for_type(IPAddress)}
         assert addresses == (set(nodes.values()) if name in nodes else {str(of_zones[name]["zone"]["address"])})
 

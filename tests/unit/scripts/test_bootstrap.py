@@ -35,7 +35,9 @@ def test_overlap_names_what_it_overlaps() -> None:
 
 
 def test_all_candidates_taken_names_each() -> None:
-    found = bootstrap.choose_network(None, [use(block, "a VPN") for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")])
+    found = bootstrap.choose_network(
+        None, [use(block, "a VPN") for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+    )
     assert isinstance(found, Finding) and all(candidate in found.what for candidate in bootstrap.CANDIDATES)
 
 
@@ -83,5 +85,9 @@ def test_written_network_is_read_without_a_yaml_library(text: str) -> None:
 
 def test_shell_and_python_support_the_same_systems() -> None:
     """The shell must know before there is a Python to ask."""
-    asked = re.search(r"^ *((?:\w+:\d+(?: \| )?)+)\) ;;$", (ROOT / "scripts/bootstrap-aio.sh").read_text(), re.MULTILINE)
-    assert asked and asked[1].split(" | ") == [f"{name}:{version}" for name, versions in SYSTEMS.items() for version in versions]
+    asked = re.search(
+        r"^ *((?:\w+:\d+(?: \| )?)+)\) ;;$", (ROOT / "scripts/bootstrap-aio.sh").read_text(), re.MULTILINE
+    )
+    assert asked and asked[1].split(" | ") == [
+        f"{name}:{version}" for name, versions in SYSTEMS.items() for version in versions
+    ]

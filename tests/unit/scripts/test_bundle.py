@@ -12,7 +12,9 @@ from deployment import ROOT
 
 
 def bundle(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ROOT / "scripts/bundle.sh", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [ROOT / "scripts/bundle.sh", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_help_needs_nothing() -> None:

@@ -29,7 +29,9 @@ ZONES = {
         zone("aio1-keystone-1", "aio1"),
     )
 }
-CLOUD = Cloud("test", ["aio1", "lx01"], {"rabbit_mq": list(ZONES)[:2], "keystone": ["aio1-keystone-1"]}, ZONES, [], {}, {})
+CLOUD = Cloud(
+    "test", ["aio1", "lx01"], {"rabbit_mq": list(ZONES)[:2], "keystone": ["aio1-keystone-1"]}, ZONES, [], {}, {}
+)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,10 @@ def test_help_says_how_it_is_called(script: str, command: list[Path | str], tmp_
     assert f"scripts/{script}" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["run-playbooks", "zone-shell", "destroy", "remove-host", "verify", "topology", "parity", "drift", "preflight"])
+@pytest.mark.parametrize(
+    "script",
+    ["run-playbooks", "zone-shell", "destroy", "remove-host", "verify", "topology", "parity", "drift", "preflight"],
+)
 def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_path: Path) -> None:
     """A newcomer's first question is answered before anything is installed."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
@@ -142,7 +147,9 @@ def test_help_in_a_checkout_that_is_not_set_up_changes_nothing(script: str, tmp_
 
     done = call("--deployment", "east", "--help")
     assert done.returncode == 0 and f"usage: scripts/{script}.sh" in done.stdout and "examples:" in done.stdout
-    for arguments in (["--plan"], ["--check", "--diff"]) if script == "run-playbooks" else (["utility", "--", "--help"],):
+    for arguments in (
+        (["--plan"], ["--check", "--diff"]) if script == "run-playbooks" else (["utility", "--", "--help"],)
+    ):
         done = call(*arguments)
         assert done.returncode == 1 and done.stderr.endswith("run scripts/bootstrap-aio.sh\n")
     assert sorted(tmp_path.rglob("*")) == before

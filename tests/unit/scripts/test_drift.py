@@ -53,18 +53,31 @@ def test_hosts_are_told_what_should_be_there_by_digest(deployment: Deployment) -
     }
     assert keystone["directories"]["/etc/keystone"] == {"mode": "0750", "owner": "root", "group": "keystone"}
     assert set(keystone["units"]) == {"nftables.service", "keystone-api.service", "nginx.service"}
-    assert not [one for one in (key, secrets["database"]["keystone"], secrets["pki"]["ca_key"]) if one in json.dumps(wanted)]
+    assert not [
+        one for one in (key, secrets["database"]["keystone"], secrets["pki"]["ca_key"]) if one in json.dumps(wanted)
+    ]
 
 
 def test_every_zone_is_accounted_for(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     cloud, answers = load(deployment), Answers()
-    result = {"findings": {"a-keystone-1": [FOUND], "a-galera-1": []}, "unseen": {"a-memcached-1": "it is not on this host"}}
+    result = {
+        "findings": {"a-keystone-1": [FOUND], "a-galera-1": []},
+        "unseen": {"a-memcached-1": "it is not on this host"},
+    }
     answers.take({"event": "runner_on_ok", "event_data": {"host": "a", "res": result}})
     answers.take({"event": "runner_on_unreachable", "event_data": {"host": "b", "res": {"msg": "no route\nmore"}}})
     unseen = answers.without(cloud, ["a-keystone-1", "a-galera-1", "a-memcached-1", "b-memcached-1", "a-haproxy-1"])
-    assert unseen == {"a-memcached-1": "it is not on this host", "b-memcached-1": "no route", "a-haproxy-1": "its host did not answer"}
+    assert unseen == {
+        "a-memcached-1": "it is not on this host",
+        "b-memcached-1": "no route",
+        "a-haproxy-1": "its host did not answer",
+    }
     report(Console(width=120), answers.findings, unseen)
     said = capsys.readouterr().out
-    assert "/etc/x" in said and "files that differ: 1, in 1 of 2 zones" in said and "b-memcached-1 was not looked at: no route" in said
+    assert (
+        "/etc/x" in said
+        and "files that differ: 1, in 1 of 2 zones" in said
+        and "b-memcached-1 was not looked at: no route" in said
+    )
     report(Console(width=120), {"a-galera-1": []}, {})
     assert capsys.readouterr().out == "nothing differs in any of 1 zones\n"

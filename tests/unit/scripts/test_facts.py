@@ -45,14 +45,20 @@ def test_overlay_is_tried_for_real(tmp_path: Path) -> None:
 
 
 def test_proxies_are_told_without_their_passwords() -> None:
-    found = facts.proxies({"https_proxy": "http://user:secret@10.77.1.8:3128", "HTTP_PROXY": "10.177.0.9:80", "no_proxy": "*"})
+    found = facts.proxies(
+        {"https_proxy": "http://user:secret@10.77.1.8:3128", "HTTP_PROXY": "10.177.0.9:80", "no_proxy": "*"}
+    )
     assert found == [["https_proxy", "10.77.1.8", "10.77.1.8"], ["HTTP_PROXY", "10.177.0.9", "10.177.0.9"]]
 
 
 def test_package_hosts_are_those_of_all_sources(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d").mkdir()
-    (tmp_path / "sources.list").write_text("# deb http://old.example.org/debian bookworm main\ndeb http://deb.example.org/debian bookworm main\n")
-    (tmp_path / "sources.list.d/a.sources").write_text("Types: deb\nURIs: https://user:pw@one.example.org/x http://two.example.org:8080\n")
+    (tmp_path / "sources.list").write_text(
+        "# deb http://old.example.org/debian bookworm main\ndeb http://deb.example.org/debian bookworm main\n"
+    )
+    (tmp_path / "sources.list.d/a.sources").write_text(
+        "Types: deb\nURIs: https://user:pw@one.example.org/x http://two.example.org:8080\n"
+    )
     assert facts.package_hosts(tmp_path) == ["deb.example.org", "one.example.org", "two.example.org"]
 
 
@@ -104,6 +110,9 @@ def test_program_runs_from_standard_input_alone(tmp_path: Path) -> None:
     )  # fmt: skip
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["now"] > 1.7e9
-    assert second["names"]["localhost"] == ["127.0.0.1"] and second["devices"] == {"/dev/null": True, "/dev/nope": False}
+    assert second["names"]["localhost"] == ["127.0.0.1"] and second["devices"] == {
+        "/dev/null": True,
+        "/dev/nope": False,
+    }
     assert second["cpus"] >= 1 and second["memory"] > 100 and "user namespaces" in second["trials"]
     assert list(tmp_path.iterdir()) == []

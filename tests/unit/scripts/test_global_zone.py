@@ -46,7 +46,10 @@ def node(tmp_path: Path) -> dict[str, str]:
     """The environment of a simulated node's global zone, with a pool and a clock that is kept right, for which the simulator has no tools."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, line in {"zpool": r"printf 'zones\t1099511627776\t549755813888\tONLINE\n'", "svcs": "echo online"}.items():
+    for name, line in {
+        "zpool": r"printf 'zones\t1099511627776\t549755813888\tONLINE\n'",
+        "svcs": "echo online",
+    }.items():
         (tools / name).write_text(f"#!/bin/sh\n{line}\n")
         (tools / name).chmod(0o755)
     return {**os.environ, "PATH": f"{tools}:{BIN}:{os.environ['PATH']}", "SMARTOS_SIM_STATE": str(tmp_path / "state")}
@@ -55,17 +58,37 @@ def node(tmp_path: Path) -> dict[str, str]:
 def told(node: dict[str, str], shell: str = "sh") -> str:
     # the script sets a path of its own
     script = SCRIPT.replace("PATH=/opt/tools/sbin", f"PATH={node['PATH']}:/opt/tools/sbin", 1)
-    return subprocess.run([shell, "-c", script], env=node, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        [shell, "-c", script], env=node, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 def test_a_global_zone_tells_all_that_is_judged(node: dict[str, str]) -> None:
-    subprocess.run(["smartos-sim", "node", 'platform="20260101T000000Z"', "memory_mib=32768", 'hostname="gz1"'], env=node, check=True, capture_output=True)
-    vm = {"brand": "bhyve", "autoboot": False, "alias": "gz1-galera-1", "tags": {"zonestack.deployment": "dev"}, "uuid": "5a7e57ab-0000-4000-8000-000000000001"}
+    subprocess.run(
+        ["smartos-sim", "node", 'platform="20260101T000000Z"', "memory_mib=32768", 'hostname="gz1"'],
+        env=node,
+        check=True,
+        capture_output=True,
+    )
+    vm = {
+        "brand": "bhyve",
+        "autoboot": False,
+        "alias": "gz1-galera-1",
+        "tags": {"zonestack.deployment": "dev"},
+        "uuid": "5a7e57ab-0000-4000-8000-000000000001",
+    }
     for payload in (vm, {**vm, "uuid": "5a7e57ab-0000-4000-8000-000000000002", "alias": "theirs", "tags": {}}):
-        subprocess.run(["vmadm", "create"], input=json.dumps(payload), text=True, env=node, check=True, capture_output=True)
+        subprocess.run(
+            ["vmadm", "create"], input=json.dumps(payload), text=True, env=node, check=True, capture_output=True
+        )
     facts = read_answer(told(node))
     assert abs(facts["now"] - time.time()) < 10
-    assert (facts["zone"], facts["platform"], facts["memory"], facts["hostname"]) == ("global", "20260101T000000Z", 32768, "gz1")
+    assert (facts["zone"], facts["platform"], facts["memory"], facts["hostname"]) == (
+        "global",
+        "20260101T000000Z",
+        32768,
+        "gz1",
+    )
     assert facts["pool"] == {"size": 1024 * 1024, "free": 512 * 1024, "health": "ONLINE"}
     assert facts["tags"]["admin"] == "normal" and facts["synchronised"] is True and facts["cpus"] > 0
     assert facts["zones"] == {"gz1-galera-1": "5a7e57ab-0000-4000-8000-000000000001"}
@@ -79,7 +102,9 @@ def test_what_is_cut_off_is_no_answer(node: dict[str, str]) -> None:
 
 
 def test_a_machine_without_any_of_it_tells_that(tmp_path: Path) -> None:
-    done = subprocess.run(["sh", "-c", SCRIPT], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        ["sh", "-c", SCRIPT], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=60, check=True
+    )
     facts = read_answer(done.stdout)
     assert facts["pool"] is None and facts["platform"] is None
     (finding,) = judge_global_zone(facts, NEEDS)
@@ -102,15 +127,30 @@ def test_where_all_is_well_nothing_is_found() -> None:
         ({"pool": None}, "problem: disk: there is no pool zones"),
         ({"pool": {**WELL["pool"], "health": "DEGRADED"}}, "warning: disk: pool zones is DEGRADED"),
         ({"pool": {**WELL["pool"], "health": "SUSPENDED"}}, "problem: disk: pool zones is SUSPENDED"),
-        ({"pool": {**WELL["pool"], "free": 5000}}, "problem: disk: 5000 MiB are free in pool zones, and 8192 MiB are needed"),
-        ({"pool": {**WELL["pool"], "size": 50 * 1024}}, "warning: disk: pool zones has 50.0 GiB, and its 2 zones may use 60.0 GiB together"),
+        (
+            {"pool": {**WELL["pool"], "free": 5000}},
+            "problem: disk: 5000 MiB are free in pool zones, and 8192 MiB are needed",
+        ),
+        (
+            {"pool": {**WELL["pool"], "size": 50 * 1024}},
+            "warning: disk: pool zones has 50.0 GiB, and its 2 zones may use 60.0 GiB together",
+        ),
         ({"memory": 1024}, "problem: memory: 1024 MiB, and what topology.yml places there (2 zones) needs 2048 MiB"),
         ({"memory": 3000}, "problem: memory: 2.9 GiB, and gz1-galera-1 alone may use 4.0 GiB"),
-        ({"memory": 5000}, "warning: memory: 4.9 GiB, and its 2 zones may use 6.0 GiB together: if all do, the host pages"),
+        (
+            {"memory": 5000},
+            "warning: memory: 4.9 GiB, and its 2 zones may use 6.0 GiB together: if all do, the host pages",
+        ),
         ({"cpus": 1}, "problem: cpus: 1, and what topology.yml places there (2 zones) needs 2"),
-        ({"tags": {"admin": "normal"}}, "problem: network: network zone: there is no NIC tag zones (there are: admin). Fix: nictagadm add zones MAC"),
+        (
+            {"tags": {"admin": "normal"}},
+            "problem: network: network zone: there is no NIC tag zones (there are: admin). Fix: nictagadm add zones MAC",
+        ),
         ({"tags": {"zones": "etherstub"}}, "problem: network: network zone: NIC tag zones is an etherstub"),
-        ({"ips": {"e1000g0": "10.77.9.9"}}, "problem: network: network zone (10.77.0.0/20) overlaps address 10.77.9.9 of e1000g0"),
+        (
+            {"ips": {"e1000g0": "10.77.9.9"}},
+            "problem: network: network zone (10.77.0.0/20) overlaps address 10.77.9.9 of e1000g0",
+        ),
     ],
 )
 def test_one_fault_is_one_line(fault: dict[str, Any], line: str) -> None:
@@ -120,10 +160,15 @@ def test_one_fault_is_one_line(fault: dict[str, Any], line: str) -> None:
 
 def test_a_host_that_has_its_zones_needs_less(node: dict[str, str]) -> None:
     less = {**WELL, "pool": {**WELL["pool"], "free": 3000}}
-    assert list(judge_global_zone({**less, "zones": {"gz1-galera-1": "5a7e57ab-0000-4000-8000-000000000001"}}, NEEDS)) == []
+    assert (
+        list(judge_global_zone({**less, "zones": {"gz1-galera-1": "5a7e57ab-0000-4000-8000-000000000001"}}, NEEDS))
+        == []
+    )
 
 
-def test_it_is_asked_and_judged_beside_hosts_of_linux(node: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_asked_and_judged_beside_hosts_of_linux(
+    node: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its clock counts among all, and so does that it is one machine. Which of the hosts is asked by what, the topology says."""
     path = tmp_path / "topology.yml"
     path.write_text(TOPOLOGY)
@@ -131,7 +176,11 @@ def test_it_is_asked_and_judged_beside_hosts_of_linux(node: dict[str, str], tmp_
     own = preflight.ask
 
     def ask(host: Any, request: Any, way: Any) -> Answer:
-        return own(host, request, way) if host.backend == "smartos" else Answer(silence=Finding("ssh", "it does not answer", "is it on?"))
+        return (
+            own(host, request, way)
+            if host.backend == "smartos"
+            else Answer(silence=Finding("ssh", "it does not answer", "is it on?"))
+        )
 
     monkeypatch.setattr(preflight, "ask", ask)
     answer = told(node)
@@ -147,4 +196,8 @@ def test_it_is_asked_and_judged_beside_hosts_of_linux(node: dict[str, str], tmp_
     answer = late
     assert [line for line in map(str, look(computed, way)) if ": clock: " in line]
     answer = "nothing of it"
-    assert [line for line in map(str, look(computed, way)) if line.startswith("problem: gz1: facts: the program that asks it did not come to its end")]
+    assert [
+        line
+        for line in map(str, look(computed, way))
+        if line.startswith("problem: gz1: facts: the program that asks it did not come to its end")
+    ]

@@ -26,7 +26,11 @@ HOST_GROUPS = {"zone_hosts", "lxc_hosts", "smartos_hosts", "linked_hosts", "imag
 
 def plays() -> list[tuple[str, str]]:
     """Name and host pattern of every play of a run."""
-    return [(play["name"], play["hosts"]) for step in STEPS for play in yaml.safe_load((ROOT / f"playbooks/{step}.yml").read_text())]
+    return [
+        (play["name"], play["hosts"])
+        for step in STEPS
+        for play in yaml.safe_load((ROOT / f"playbooks/{step}.yml").read_text())
+    ]
 
 
 def manager(topology: Path) -> InventoryManager:
@@ -103,14 +107,19 @@ def prod(tmp_path: Path) -> t.Callable[[str], Deployment]:
 def test_a_host_that_is_to_stay_is_not_removed(prod: t.Callable[..., Deployment]) -> None:
     computed = compute(prod("cmp3").topology)
     assert remove_host.leaving(computed, "cmp3").id == 103
-    with pytest.raises(DeploymentError, match=r"host 'cmp2' is to stay, says topology.yml. Write `leaving: true` in its line \(hosts.cmp2\)"):
+    with pytest.raises(
+        DeploymentError,
+        match=r"host 'cmp2' is to stay, says topology.yml. Write `leaving: true` in its line \(hosts.cmp2\)",
+    ):
         remove_host.leaving(computed, "cmp2")
     with pytest.raises(DeploymentError, match=r"topology.yml has no host 'cmp9' \(hosts: ctl1, .*cmp3\)"):
         remove_host.leaving(computed, "cmp9")
 
 
 def test_hosts_that_others_cannot_do_without_are_refused_by_the_topology(prod: t.Callable[..., Deployment]) -> None:
-    with pytest.raises(DeploymentError, match=r"services.galera.hosts: .*galera votes and would have 2 of its 3 members .* host 'ctl1'"):
+    with pytest.raises(
+        DeploymentError, match=r"services.galera.hosts: .*galera votes and would have 2 of its 3 members .* host 'ctl1'"
+    ):
         compute(prod("ctl2").topology)
 
 
@@ -128,11 +137,17 @@ def test_inventory_without_a_host_names_it_nowhere_but_to_be_reached(prod: t.Cal
         ("exit 81", False, None),
         ("exit 255", True, None),
         ("exit 81", True, "--dead: h answers at 192.0.2.1: leave --dead out, or switch it off first"),
-        ("exit 255", False, "h does not answer at 192.0.2.1: scripts/preflight.sh says why. If it is lost for good, give --dead"),
+        (
+            "exit 255",
+            False,
+            "h does not answer at 192.0.2.1: scripts/preflight.sh says why. If it is lost for good, give --dead",
+        ),
         ("exec sleep 30", False, "h does not answer"),
     ],
 )
-def test_what_is_said_of_its_life_must_be_so(monkeypatch: pytest.MonkeyPatch, script: str, dead: bool, message: str | None) -> None:
+def test_what_is_said_of_its_life_must_be_so(
+    monkeypatch: pytest.MonkeyPatch, script: str, dead: bool, message: str | None
+) -> None:
     monkeypatch.setattr(remove_host, "ANSWER_LIMIT", 1)
 
     class Host:
@@ -151,7 +166,17 @@ def test_what_is_said_of_its_life_must_be_so(monkeypatch: pytest.MonkeyPatch, sc
 
 def test_what_is_run_has_all_steps_between_its_two_ends() -> None:
     everything = remove_host.playbooks_for(False, True)
-    assert everything == ["leave", "hosts", "images", "zones", "infrastructure", "services", "contents", "forget", "verify"]
+    assert everything == [
+        "leave",
+        "hosts",
+        "images",
+        "zones",
+        "infrastructure",
+        "services",
+        "contents",
+        "forget",
+        "verify",
+    ]
     assert set(everything) == {"leave", "forget", *STEPS}
     assert remove_host.playbooks_for(False, False) == everything[:-1]
     assert remove_host.playbooks_for(True, True) == ["leave"]
@@ -162,7 +187,9 @@ def test_what_is_run_has_all_steps_between_its_two_ends() -> None:
 
 
 @pytest.mark.parametrize(("typed", "goes_on"), [("cmp3", True), (" cmp3 ", True), ("yes", False), ("", False)])
-def test_what_would_be_lost_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, goes_on: bool) -> None:
+def test_what_would_be_lost_is_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, goes_on: bool
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{typed}\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert confirmed(remove_host.consequence("cmp3", "prod", dead=False), "cmp3") is goes_on
@@ -173,5 +200,3 @@ def test_nothing_is_lost_without_a_question(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     with pytest.raises(DeploymentError, match="no terminal to ask on: give --yes"):
         confirmed("All is lost.", "cmp3")
-
-

@@ -69,13 +69,21 @@ def test_the_examples_have_not_drifted_apart() -> None:
     assert of(found, "drift") == []
     # It has looked: the classes that are no drift are there, and so is every part of the configuration.
     assert {one.kind for one in found} == {"identity", "scale"}
-    assert {"/etc/nova/nova.conf", "/etc/nftables.conf", "/etc/haproxy/haproxy.cfg", "(zone)"} <= {one.file for one in found}
+    assert {"/etc/nova/nova.conf", "/etc/nftables.conf", "/etc/haproxy/haproxy.cfg", "(zone)"} <= {
+        one.file for one in found
+    }
 
 
 def on_backend(folder: Path, backend: str) -> Path:
     """The example of the all-in-one as topology.yml, its control plane on a host of this backend, beside a hypervisor with Linux's kernel."""
     data = yaml.safe_load((ROOT / "inventory/examples/aio/topology.yml").read_text())
-    data |= {"spread": "none", "hosts": {"ctl1": {"id": 1, "address": "192.0.2.11", "user": "root", "backend": backend}, "cmp1": {"id": 2, "address": "192.0.2.12"}}}
+    data |= {
+        "spread": "none",
+        "hosts": {
+            "ctl1": {"id": 1, "address": "192.0.2.11", "user": "root", "backend": backend},
+            "cmp1": {"id": 2, "address": "192.0.2.12"},
+        },
+    }
     data["networks"]["zone"]["bridge"] = "zones0"  # a NIC tag there, a bridge here
     data["cloud"]["networks"]["public"]["gateway_host"] = "cmp1"
     parts = {
@@ -121,30 +129,62 @@ def test_a_deployment_does_not_differ_from_itself(root: Path) -> None:
 def test_secrets_of_two_deployments_are_their_own_and_never_shown(root: Path) -> None:
     found = compare(root)
     assert {one.kind for one in found} == {"identity"}
-    assert ("keystone", "/etc/keystone/keystone.conf.d/secrets.conf", "[database] connection", "(secret)", "(secret)") in of(found, "identity")
+    assert (
+        "keystone",
+        "/etc/keystone/keystone.conf.d/secrets.conf",
+        "[database] connection",
+        "(secret)",
+        "(secret)",
+    ) in of(found, "identity")
     made = Comparison(Deployment("one", root), Deployment("other", root), RULES_OF_OURS)
-    hidden = [text for side in (made.mine, made.theirs) for path, text in parity.leaves(side.secrets) if not path.endswith("certificate")]
-    assert hidden and not [text for text in hidden if text in repr(made.differences) + parity.html("one", "other", made.differences)]
+    hidden = [
+        text
+        for side in (made.mine, made.theirs)
+        for path, text in parity.leaves(side.secrets)
+        if not path.endswith("certificate")
+    ]
+    assert hidden and not [
+        text for text in hidden if text in repr(made.differences) + parity.html("one", "other", made.differences)
+    ]
 
 
 def test_names_and_addresses_are_identity(root: Path) -> None:
-    change(root, ("deployment: dev", "deployment: prod"), ("10.77.0.0/21", "10.64.0.0/16"), ("hosts: {dev1: {id: 1", "hosts: {ctl1: {id: 5"))
+    change(
+        root,
+        ("deployment: dev", "deployment: prod"),
+        ("10.77.0.0/21", "10.64.0.0/16"),
+        ("hosts: {dev1: {id: 1", "hosts: {ctl1: {id: 5"),
+    )
     change(root, ("release:", "region: North\nendpoints: {external: cloud.example.net}\nrelease:"))
     found = compare(root)
     assert of(found, "drift") == []
     assert [row[2] for row in of(found, "scale")] == ["hosts"]
-    assert ("keystone", "/etc/keystone/keystone.conf", "[DEFAULT] public_endpoint", "https://10.77.0.5:5000", "https://cloud.example.net:5000") in of(
-        found, "identity"
-    )
+    assert (
+        "keystone",
+        "/etc/keystone/keystone.conf",
+        "[DEFAULT] public_endpoint",
+        "https://10.77.0.5:5000",
+        "https://cloud.example.net:5000",
+    ) in of(found, "identity")
 
 
 def test_numbers_and_sizes_are_scale(root: Path) -> None:
-    change(root, ("galera: {count: 1}", "galera: {count: 1, memory: 8192}"), ("keystone: {count: 2}", "keystone: {count: 3, vcpus: 4}"))
+    change(
+        root,
+        ("galera: {count: 1}", "galera: {count: 1, memory: 8192}"),
+        ("keystone: {count: 2}", "keystone: {count: 3, vcpus: 4}"),
+    )
     found = compare(root)
     assert of(found, "drift") == []
     scale = of(found, "scale")
     assert ("galera", "", "memory", "2048", "8192") in scale and ("keystone", "", "zones", "2", "3") in scale
-    assert ("galera", "/etc/mysql/mariadb.conf.d/99-zonestack.cnf", "[mariadbd] innodb_buffer_pool_size", "1024M", "4096M") in scale
+    assert (
+        "galera",
+        "/etc/mysql/mariadb.conf.d/99-zonestack.cnf",
+        "[mariadbd] innodb_buffer_pool_size",
+        "1024M",
+        "4096M",
+    ) in scale
     assert {"/etc/haproxy/haproxy.cfg", "/etc/systemd/system/keystone-api.service"} <= {row[1] for row in scale}
 
 
@@ -152,7 +192,10 @@ def test_an_override_is_drift_unless_it_is_a_number_whose_key_a_rule_knows(root:
     mine = {"token": {"expiration": 60}, "database": {"max_pool_size": 8, "max_overflow": "many"}}
     write(root, "group_vars/keystone.yml", {"service_conf": {"keystone.conf": mine}})
     found, file = compare(root), ("keystone", "/etc/keystone/keystone.conf")
-    assert of(found, "drift") == [(*file, "[database] max_overflow", "20", "many"), (*file, "[token] expiration", "43200", "60")]
+    assert of(found, "drift") == [
+        (*file, "[database] max_overflow", "20", "many"),
+        (*file, "[token] expiration", "43200", "60"),
+    ]
     assert of(found, "scale") == [(*file, "[database] max_pool_size", "5", "8")]
 
 
@@ -160,16 +203,29 @@ def test_an_override_of_one_zone_counts_on_other_machines_too(root: Path) -> Non
     change(root, ("dev1: {id: 1", "ctl1: {id: 2"))
     write(root, "host_vars/dev1-keystone-2.yml", {"zone_conf": {"keystone.conf": {"DEFAULT": {"debug": True}}}}, "one")
     write(root, "group_vars/dev1_zones.yml", {"of_a_host_that_the_other_has_not": 1}, "one")
-    assert of(compare(root), "drift") == [("ctl1-keystone-2", "/etc/keystone/keystone.conf", "[DEFAULT] debug", "true", None)]
+    assert of(compare(root), "drift") == [
+        ("ctl1-keystone-2", "/etc/keystone/keystone.conf", "[DEFAULT] debug", "true", None)
+    ]
 
 
 def test_an_override_with_the_deployments_own_address_is_identity(root: Path) -> None:
     change(root, ("10.77.0.0/21", "10.64.0.0/16"))
     for name, address in (("one", "10.77.0.5"), ("other", "10.64.0.5")):
-        write(root, "group_vars/keystone.yml", {"service_conf": {"keystone.conf": {"cors": {"allowed_origin": f"https://{address}"}}}}, name)
+        write(
+            root,
+            "group_vars/keystone.yml",
+            {"service_conf": {"keystone.conf": {"cors": {"allowed_origin": f"https://{address}"}}}},
+            name,
+        )
     found = compare(root)
     assert of(found, "drift") == []
-    assert ("keystone", "/etc/keystone/keystone.conf", "[cors] allowed_origin", "https://10.77.0.5", "https://10.64.0.5") in of(found, "identity")
+    assert (
+        "keystone",
+        "/etc/keystone/keystone.conf",
+        "[cors] allowed_origin",
+        "https://10.77.0.5",
+        "https://10.64.0.5",
+    ) in of(found, "identity")
 
 
 def test_a_declaration_of_its_own_is_drift_in_image_files_and_service(root: Path) -> None:
@@ -181,7 +237,11 @@ def test_a_declaration_of_its_own_is_drift_in_image_files_and_service(root: Path
     drift = of(compare(root), "drift")
     assert ("memcached", "/etc/memcached.conf", "(owner and mode)", "root:root 0644", "root:root 0600") in drift
     assert [row[0] for row in drift if row[2] == "image"] == ["memcached"]
-    assert [row for row in drift if row[1] == "/etc/nftables.conf" and row[4] == 'tcp dport 11211 accept comment "memcached"']
+    assert [
+        row
+        for row in drift
+        if row[1] == "/etc/nftables.conf" and row[4] == 'tcp dport 11211 accept comment "memcached"'
+    ]
 
 
 def test_what_only_one_deploys_is_drift(root: Path) -> None:
@@ -213,13 +273,20 @@ def test_a_certificate_that_the_site_trusts_is_identity(root: Path) -> None:
     (folder / "site.crt").write_text(made.theirs.secrets["pki"]["ca_certificate"])
     found = compare(root)
     assert of(found, "drift") == []
-    assert {row[0] for row in of(found, "identity") if row[2] == "image"} == {"galera", "memcached", "haproxy", "keystone"}
+    assert {row[0] for row in of(found, "identity") if row[2] == "image"} == {
+        "galera",
+        "memcached",
+        "haproxy",
+        "keystone",
+    }
 
 
 def test_a_sites_rules_come_first(root: Path, tmp_path: Path) -> None:
     write(root, "group_vars/keystone.yml", {"service_conf": {"keystone.conf": {"token": {"expiration": 60}}}})
     rules = tmp_path / "rules.yml"
-    rules.write_text('keys: [{component: keystone, key: "[[]token] expiration", class: identity, why: the law there}]\n')
+    rules.write_text(
+        'keys: [{component: keystone, key: "[[]token] expiration", class: identity, why: the law there}]\n'
+    )
     found = compare(root, rules)
     assert of(found, "drift") == []
     assert [one.why for one in found if one.key == "[token] expiration"] == ["the law there"]
@@ -245,9 +312,24 @@ def test_bad_rules_are_refused(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_what_is_explained_comes_from_the_other_topology_and_no_host_is_left_behind() -> None:
-    mine = {"deployment": "a", "endpoints": {"internal": "10.0.0.5"}, "hosts": {"a1": {"id": 1}}, "services": {"keystone": {"count": 2}, "own": {"hosts": ["a1"]}}}
-    mine["cloud"] = {"networks": {"public": {"cidr": "1", "gateway_host": "a1", "mtu": 9000}, "lab": {"cidr": "2", "gateway_host": "a1"}}}
-    theirs = {"deployment": "b", "hosts": {"b1": {"id": 4}}, "services": {"keystone": {"count": 5}, "log": None}, "cloud": {"networks": {"public": {"cidr": "3", "interface": "eth1"}}}}
+    mine = {
+        "deployment": "a",
+        "endpoints": {"internal": "10.0.0.5"},
+        "hosts": {"a1": {"id": 1}},
+        "services": {"keystone": {"count": 2}, "own": {"hosts": ["a1"]}},
+    }
+    mine["cloud"] = {
+        "networks": {
+            "public": {"cidr": "1", "gateway_host": "a1", "mtu": 9000},
+            "lab": {"cidr": "2", "gateway_host": "a1"},
+        }
+    }
+    theirs = {
+        "deployment": "b",
+        "hosts": {"b1": {"id": 4}},
+        "services": {"keystone": {"count": 5}, "log": None},
+        "cloud": {"networks": {"public": {"cidr": "3", "interface": "eth1"}}},
+    }
     assert transplanted(mine, theirs, RULES_OF_OURS, {"b1"}) == {
         "deployment": "b",
         "hosts": {"b1": {"id": 4}},
@@ -256,14 +338,25 @@ def test_what_is_explained_comes_from_the_other_topology_and_no_host_is_left_beh
     }
 
 
-NAMES = Symbols({"10.0.0.7": ("address", "a·1"), "a-1": ("zone", "a·1"), "s3cret": ("secret", "a"), "10.0.0.5": ("entry", ""), "a.example": ("entry", "")})
+NAMES = Symbols(
+    {
+        "10.0.0.7": ("address", "a·1"),
+        "a-1": ("zone", "a·1"),
+        "s3cret": ("secret", "a"),
+        "10.0.0.5": ("entry", ""),
+        "a.example": ("entry", ""),
+    }
+)
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
         ("[a]\nb = 1\nb = 2\n# c = 3\n", {"[a] b": ["1", "2"]}),
-        ("DEBUG = True\nCACHES = {\n    \"default\": {\n        'x': 1,\n", {"DEBUG": ["True"], "CACHES": ["{"], "CACHES default": ["{"], "CACHES default x": ["1,"]}),
+        (
+            "DEBUG = True\nCACHES = {\n    \"default\": {\n        'x': 1,\n",
+            {"DEBUG": ["True"], "CACHES": ["{"], "CACHES default": ["{"], "CACHES default x": ["1,"]},
+        ),
         ("listen a\n  mode http\n  option b\n", {"listen": ["a"], "listen a mode": ["http"], "listen a option": ["b"]}),
         ("clouds:\n  x:\n    y: z\n", {"clouds": [""], "clouds x": [""], "clouds x y": ["z"]}),
         ("export A='b'\nuser ALL=(root)\n", {"A": ["'b'"], "user": ["ALL=(root)"]}),
@@ -293,7 +386,9 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_command_prints_writes_and_says_by_its_exit_code(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_writes_and_says_by_its_exit_code(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(parity, "Deployment", functools.partial(Deployment, root=root))
 
     def call(*arguments: str) -> tuple[int, str]:
@@ -304,7 +399,11 @@ def test_command_prints_writes_and_says_by_its_exit_code(root: Path, monkeypatch
         return int(ended.value.code or 0), said.out + said.err
 
     assert call("one", "one") == (0, f"one and one: no difference\nwrote {root}/logs/one/parity.html\n")
-    write(root, "group_vars/keystone.yml", {"service_conf": {"keystone.conf": {"token": {"expiration": 60, "note": "<b>"}}}})
+    write(
+        root,
+        "group_vars/keystone.yml",
+        {"service_conf": {"keystone.conf": {"token": {"expiration": 60, "note": "<b>"}}}},
+    )
     rc, text = call("one", "other", "--output", str(root))
     assert rc == 1 and "[token] expiration" in text and "43200" in text and "2 of drift" in text
     page = (root / "parity.html").read_text()

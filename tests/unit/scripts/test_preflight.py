@@ -48,7 +48,13 @@ def healthy(computed: Any) -> dict[str, Told]:
 
         def link(name: str, address: str | None = None, number: int = number, **more: Any) -> dict[str, Any]:
             info = [{"local": address.split("/")[0], "prefixlen": int(address.split("/")[1])}] if address else []
-            return {"ifname": name, "mtu": 1500, "address": f"52:54:00:{number:02x}:00:{len(name):02x}", "addr_info": info, **more}
+            return {
+                "ifname": name,
+                "mtu": 1500,
+                "address": f"52:54:00:{number:02x}:00:{len(name):02x}",
+                "addr_info": info,
+                **more,
+            }
 
         bridge = {"linkinfo": {"info_kind": "bridge"}}
         zones = [zone for every in computed.zones.values() for zone in every if zone.host == name]
@@ -105,10 +111,15 @@ def healthy(computed: Any) -> dict[str, Told]:
     return told
 
 
-def lines(computed: Any, told: dict[str, Told], ahead: dict[str, float] | None = None, **silent: judge.Finding) -> list[str]:
+def lines(
+    computed: Any, told: dict[str, Told], ahead: dict[str, float] | None = None, **silent: judge.Finding
+) -> list[str]:
     """What the operator reads."""
     given = preflight.addresses_of(computed)
-    answers = {name: Answer(silence=silent[name]) if name in silent else Answer(told[name], (ahead or {}).get(name, 0.0)) for name in told}
+    answers = {
+        name: Answer(silence=silent[name]) if name in silent else Answer(told[name], (ahead or {}).get(name, 0.0))
+        for name in told
+    }
     return [str(found) for found in preflight.judged(computed, given, preflight.wanted(computed, given), answers)]
 
 
@@ -133,34 +144,93 @@ def changed(host: str, name: str, **values: Any) -> Plant:
 
 def lost(small: bool, why: str | None = None) -> Plant:
     """Have `one` not reach `two`, or not with large packets."""
-    return lambda told: told["one"]["pings"].append({"address": ADDRESSES["two"], "mtu": 1500, "small": small, "large": False, "why": why})
+    return lambda told: told["one"]["pings"].append(
+        {"address": ADDRESSES["two"], "mtu": 1500, "small": small, "large": False, "why": why}
+    )
 
 
 ADDRESS = {"addr_info": [{"local": "192.0.2.77", "prefixlen": 24}]}
 
 FAULTS: dict[str, tuple[Plant, str]] = {
-    "system": (given("two", system={"version": "24.04", "id": "ubuntu", "name": "Ubuntu 24.04"}), "problem: two: system: this is Ubuntu 24.04. Fix: use Debian 12"),
-    "architecture": (given("two", architecture="aarch64"), "problem: two: architecture: aarch64, and the image of hypervisors is for x86_64"),
-    "python": (given("one", python="3.9.2"), "problem: one: python: /usr/bin/python3 is 3.9.2. Fix: have Debian's own there, 3.11 or newer"),
+    "system": (
+        given("two", system={"version": "24.04", "id": "ubuntu", "name": "Ubuntu 24.04"}),
+        "problem: two: system: this is Ubuntu 24.04. Fix: use Debian 12",
+    ),
+    "architecture": (
+        given("two", architecture="aarch64"),
+        "problem: two: architecture: aarch64, and the image of hypervisors is for x86_64",
+    ),
+    "python": (
+        given("one", python="3.9.2"),
+        "problem: one: python: /usr/bin/python3 is 3.9.2. Fix: have Debian's own there, 3.11 or newer",
+    ),
     "lxc": (given("one", lxc="4.0.11"), "problem: one: lxc: version 4.0.11 is installed"),
     "cpus": (given("two", cpus=1), "problem: two: cpus: 1, and what topology.yml places there (17 zones) needs 2"),
-    "memory of all": (given("one", memory=5000), "problem: one: memory: 5000 MiB, and what topology.yml places there (23 zones) needs 5657 MiB"),
-    "memory of one": (given("one", memory=5600), "problem: one: memory: 5.5 GiB, and one-nova-compute-1 alone may use 6.0 GiB"),
-    "memory promised twice": (given("one", memory=16384), "warning: one: memory: 16.0 GiB, and its 23 zones may use 27.6 GiB together"),
-    "disk of a fresh host": (given("two", disk={"free": 9000}, zones=[]), "problem: two: disk: 9000 MiB are free below /var/lib/lxc, and 10896 MiB are needed"),
-    "disk of a deployed host": (given("two", disk={"free": 900}), "problem: two: disk: 900 MiB are free below /var/lib/lxc, and 2048 MiB are needed"),
-    "disk promised twice": (given("two", disk={"total": 100 * 1024}), "warning: two: disk: 100.0 GiB at /var/lib/lxc, and its 17 zones may use 152.0 GiB together"),
-    "privileges": (given("one", missing_capabilities=["CAP_SYS_ADMIN"]), "problem: one: privileges: this root may not do everything, it lacks CAP_SYS_ADMIN"),
-    "user ids": (given("one", unmapped_ids=["gid_map"]), "problem: one: user ids: 100000 to 165535, which the zones use, do not exist here (/proc/self/gid_map)"),
+    "memory of all": (
+        given("one", memory=5000),
+        "problem: one: memory: 5000 MiB, and what topology.yml places there (23 zones) needs 5657 MiB",
+    ),
+    "memory of one": (
+        given("one", memory=5600),
+        "problem: one: memory: 5.5 GiB, and one-nova-compute-1 alone may use 6.0 GiB",
+    ),
+    "memory promised twice": (
+        given("one", memory=16384),
+        "warning: one: memory: 16.0 GiB, and its 23 zones may use 27.6 GiB together",
+    ),
+    "disk of a fresh host": (
+        given("two", disk={"free": 9000}, zones=[]),
+        "problem: two: disk: 9000 MiB are free below /var/lib/lxc, and 10896 MiB are needed",
+    ),
+    "disk of a deployed host": (
+        given("two", disk={"free": 900}),
+        "problem: two: disk: 900 MiB are free below /var/lib/lxc, and 2048 MiB are needed",
+    ),
+    "disk promised twice": (
+        given("two", disk={"total": 100 * 1024}),
+        "warning: two: disk: 100.0 GiB at /var/lib/lxc, and its 17 zones may use 152.0 GiB together",
+    ),
+    "privileges": (
+        given("one", missing_capabilities=["CAP_SYS_ADMIN"]),
+        "problem: one: privileges: this root may not do everything, it lacks CAP_SYS_ADMIN",
+    ),
+    "user ids": (
+        given("one", unmapped_ids=["gid_map"]),
+        "problem: one: user ids: 100000 to 165535, which the zones use, do not exist here (/proc/self/gid_map)",
+    ),
     "control groups": (given("one", cgroups=False), "problem: one: control groups: none can be made"),
-    "namespaces": (given("one", trials={"user namespaces": "No space left on device"}), "problem: one: kernel: no user namespaces (No space left on device). Fix: sysctl user.max"),
-    "bridges": (given("one", trials={"bridges": "Operation not supported"}), "problem: one: kernel: no bridges (Operation not supported)"),
-    "NAT": (given("two", trials={"NAT with nftables": "no nat"}), "problem: two: kernel: no NAT with nftables (no nat)"),
-    "overlay": (given("two", trials={"overlay": "Invalid argument"}), "problem: two: kernel: no overlay can be mounted below /var/lib/lxc (Invalid argument). Fix: make"),
-    "datapath": (given("two", openvswitch=False), "warning: two: kernel: its module openvswitch is not there, so Open vSwitch moves the packets of instances itself"),
-    "tun": (given("two", devices={"/dev/net/tun": False}), "problem: two: device: there is no /dev/net/tun. Fix: modprobe tun"),
-    "kvm": (given("two", devices={"/dev/kvm": False}), "warning: two: device: there is no /dev/kvm, so instances are emulated"),
-    "bridge's name": (changed("one", "zs-two", linkinfo={"info_kind": "vxlan"}), "problem: one: network: zs-two, the bridge of network zone, is the name of vxlan"),
+    "namespaces": (
+        given("one", trials={"user namespaces": "No space left on device"}),
+        "problem: one: kernel: no user namespaces (No space left on device). Fix: sysctl user.max",
+    ),
+    "bridges": (
+        given("one", trials={"bridges": "Operation not supported"}),
+        "problem: one: kernel: no bridges (Operation not supported)",
+    ),
+    "NAT": (
+        given("two", trials={"NAT with nftables": "no nat"}),
+        "problem: two: kernel: no NAT with nftables (no nat)",
+    ),
+    "overlay": (
+        given("two", trials={"overlay": "Invalid argument"}),
+        "problem: two: kernel: no overlay can be mounted below /var/lib/lxc (Invalid argument). Fix: make",
+    ),
+    "datapath": (
+        given("two", openvswitch=False),
+        "warning: two: kernel: its module openvswitch is not there, so Open vSwitch moves the packets of instances itself",
+    ),
+    "tun": (
+        given("two", devices={"/dev/net/tun": False}),
+        "problem: two: device: there is no /dev/net/tun. Fix: modprobe tun",
+    ),
+    "kvm": (
+        given("two", devices={"/dev/kvm": False}),
+        "warning: two: device: there is no /dev/kvm, so instances are emulated",
+    ),
+    "bridge's name": (
+        changed("one", "zs-two", linkinfo={"info_kind": "vxlan"}),
+        "problem: one: network: zs-two, the bridge of network zone, is the name of vxlan",
+    ),
     "ip": (given("two", links=[], routes=[]), "problem: two: network: ip(8) is not installed"),
     "route": (
         lambda told: told["two"]["routes"].append({"dst": "10.79.8.0/22", "dev": "tun0"}),
@@ -174,17 +244,26 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         lambda told: told["two"]["links"].remove(link(told["two"], "eth2")),
         "problem: two: network: network public is to be reached through eth2, which is not there (there are: lo, eth0, eth1,",
     ),
-    "interface in use": (changed("two", "eth2", master=None, **ADDRESS), "problem: two: network: eth2 becomes a port of bridge zs-two-public and has the address 192.0.2.77, which"),
+    "interface in use": (
+        changed("two", "eth2", master=None, **ADDRESS),
+        "problem: two: network: eth2 becomes a port of bridge zs-two-public and has the address 192.0.2.77, which",
+    ),
     "port of another bridge": (
         changed("two", "eth1", master="zs-other"),
         "problem: two: network: eth1 becomes a port of bridge zs-two and is one of zs-other, which would lose it",
     ),
-    "MTU of a port": (changed("two", "eth1", mtu=1400), "problem: two: mtu: eth1 takes packets of 1400 bytes, and network zone has an mtu of 1500"),
+    "MTU of a port": (
+        changed("two", "eth1", mtu=1400),
+        "problem: two: mtu: eth1 takes packets of 1400 bytes, and network zone has an mtu of 1500",
+    ),
     "MTU of the wire": (
         lost(True, "10.79.9.9 says that the next wire takes 1400 bytes"),
         "problem: two: mtu: network zone: packets of 1500 bytes, as its mtu says, do not go between it and one (10.79.9.9 says that the next",
     ),
-    "wire": (lost(False), "problem: two: network: network zone: 10.79.4.1 does not answer one (no answer). Fix: look at cables and switches between them"),
+    "wire": (
+        lost(False),
+        "problem: two: network: network zone: 10.79.4.1 does not answer one (no answer). Fix: look at cables and switches between them",
+    ),
     "bridge not made yet": (
         changed("two", "zs-two", addr_info=[]),
         "warning: network: network zone is not on two yet, so who reaches whom in it cannot be told. Fix: scripts/run-playbooks.sh --step hosts makes bridge zs-two;",
@@ -202,25 +281,57 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         "problem: one: address: 203.0.113.99, which is of the pool of network public, is taken",
     ),
     "address of the host itself": (
-        changed("two", "eth0", addr_info=[{"local": "192.0.2.12", "prefixlen": 24}, {"local": "203.0.113.99", "prefixlen": 32}]),
+        changed(
+            "two",
+            "eth0",
+            addr_info=[{"local": "192.0.2.12", "prefixlen": 24}, {"local": "203.0.113.99", "prefixlen": 32}],
+        ),
         "problem: two: address: 203.0.113.99, which is of the pool of network public, is this machine's own on eth0",
     ),
-    "gateway": (lambda told: [one["answers"].pop("203.0.113.1") for one in told.values()], "warning: network: the gateway of network public, 203.0.113.1, does not answer at eth2 of one, two"),
+    "gateway": (
+        lambda told: [one["answers"].pop("203.0.113.1") for one in told.values()],
+        "warning: network: the gateway of network public, 203.0.113.1, does not answer at eth2 of one, two",
+    ),
     "port": (
-        lambda told: told["one"]["listening"].append({"protocol": "tcp", "address": "10.79.0.5", "port": 5000, "program": "nginx"}),
+        lambda told: told["one"]["listening"].append(
+            {"protocol": "tcp", "address": "10.79.0.5", "port": 5000, "program": "nginx"}
+        ),
         "problem: one: port: 10.79.0.5:5000 (tcp), where keystone is to be served, is taken by nginx",
     ),
     "listener at a zone's address": (
-        lambda told: told["one"]["listening"].append({"protocol": "udp", "address": "10.79.2.8", "port": 53, "program": "dnsmasq"}),
+        lambda told: told["one"]["listening"].append(
+            {"protocol": "udp", "address": "10.79.2.8", "port": 53, "program": "dnsmasq"}
+        ),
         "problem: one: port: dnsmasq listens on 10.79.2.8:53 (udp), and the address is the address of one-haproxy-1",
     ),
-    "name": (given("one", names={"two.example.net": "Name or service not known"}), "problem: one: dns: it does not know two.example.net (Name or service not known)"),
-    "external name": (given("two", names={"cloud.example.net": "no answer within 5 s"}), "warning: two: dns: it does not know cloud.example.net (no answer"),
-    "own name": (given("two", names={"two": "Name or service not known"}), "warning: two: dns: it does not know its own name two. Fix: add `127.0.1.1 two` to /etc/hosts"),
-    "names of packages": (given("two", names={"packages.example.net": "Name or service not known"}), "warning: two: dns: it does not know packages.example.net, where its packages come from"),
-    "clones": (lambda told: [one.update(machine_id="same") for one in told.values()], "problem: machine-id: one, two have the same one in /etc/machine-id"),
-    "one host under two names": (lambda told: [one.update(machine="m", machine_id="same") for one in told.values()], "problem: identity: one and two are one machine"),
-    "clock that nothing keeps": (given("two", synchronised=False), "warning: clock: nothing keeps the clock right on two"),
+    "name": (
+        given("one", names={"two.example.net": "Name or service not known"}),
+        "problem: one: dns: it does not know two.example.net (Name or service not known)",
+    ),
+    "external name": (
+        given("two", names={"cloud.example.net": "no answer within 5 s"}),
+        "warning: two: dns: it does not know cloud.example.net (no answer",
+    ),
+    "own name": (
+        given("two", names={"two": "Name or service not known"}),
+        "warning: two: dns: it does not know its own name two. Fix: add `127.0.1.1 two` to /etc/hosts",
+    ),
+    "names of packages": (
+        given("two", names={"packages.example.net": "Name or service not known"}),
+        "warning: two: dns: it does not know packages.example.net, where its packages come from",
+    ),
+    "clones": (
+        lambda told: [one.update(machine_id="same") for one in told.values()],
+        "problem: machine-id: one, two have the same one in /etc/machine-id",
+    ),
+    "one host under two names": (
+        lambda told: [one.update(machine="m", machine_id="same") for one in told.values()],
+        "problem: identity: one and two are one machine",
+    ),
+    "clock that nothing keeps": (
+        given("two", synchronised=False),
+        "warning: clock: nothing keeps the clock right on two",
+    ),
 }
 
 
@@ -246,7 +357,9 @@ def test_all_faults_at_once_are_all_named(computed: Any) -> None:
     for fault in FAULTS.keys() - apart:
         FAULTS[fault][0](told)
     found = lines(computed, told)
-    missing = [fault for fault in FAULTS.keys() - apart if not any(line.startswith(FAULTS[fault][1][:40]) for line in found)]
+    missing = [
+        fault for fault in FAULTS.keys() - apart if not any(line.startswith(FAULTS[fault][1][:40]) for line in found)
+    ]
     assert missing == [] and len(FAULTS.keys() - apart) >= 12
 
 
@@ -255,22 +368,36 @@ def test_all_faults_at_once_are_all_named(computed: Any) -> None:
     [
         ({"one": 0.2, "two": -0.3}, []),
         ({"one": 0.0, "two": 75.26}, ["problem: two: clock: 75.3 s ahead of all others; at most 1 s are right"]),
-        ({"one": -40.0, "two": -40.2}, ["problem: clock: 40.0 s ahead of all others"]),  # of this machine: both hosts agree
-        ({"one": -3.0, "two": 3.0}, ["problem: one: clock: 3.0 s behind this machine", "problem: two: clock: 3.0 s ahead of this machine"]),
+        (
+            {"one": -40.0, "two": -40.2},
+            ["problem: clock: 40.0 s ahead of all others"],
+        ),  # of this machine: both hosts agree
+        (
+            {"one": -3.0, "two": 3.0},
+            ["problem: one: clock: 3.0 s behind this machine", "problem: two: clock: 3.0 s ahead of this machine"],
+        ),
     ],
 )
 def test_clocks_are_compared_with_what_most_agree_on(computed: Any, ahead: dict[str, float], said: list[str]) -> None:
     found = lines(computed, healthy(computed), ahead)
-    assert len(found) == len(said) and all(line.startswith(words) for line, words in zip(found, said, strict=True)), found
+    assert len(found) == len(said) and all(line.startswith(words) for line, words in zip(found, said, strict=True)), (
+        found
+    )
 
 
 def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
-    told = {host: {"hostname": host, "package_hosts": [], "proxies": [], "names": {"c.example.net": ["192.0.2.3"]}} for host in ("a", "b", "c")}
+    told = {
+        host: {"hostname": host, "package_hosts": [], "proxies": [], "names": {"c.example.net": ["192.0.2.3"]}}
+        for host in ("a", "b", "c")
+    }
     told["c"]["names"]["c.example.net"] = ["127.0.1.1"]  # of itself, as Debian has it
     assert list(judge.judge_names(told, {"c": "c.example.net"}, [])) == []
     told["d"] = {**told["a"], "names": {"c.example.net": ["198.51.100.3"]}}
     (found,) = judge.judge_names(told, {"c": "c.example.net"}, [])
-    assert str(found) == "problem: d: dns: it takes c.example.net for 198.51.100.3, others for 192.0.2.3. Fix: look at /etc/hosts there."
+    assert (
+        str(found)
+        == "problem: d: dns: it takes c.example.net for 198.51.100.3, others for 192.0.2.3. Fix: look at /etc/hosts there."
+    )
 
 
 @pytest.mark.parametrize(
@@ -280,16 +407,34 @@ def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
         (255, "ssh: connect to host h port 22: Connection timed out", "ssh: it does not answer"),
         (255, "ssh: connect to host h port 22: No route to host", "ssh: there is no way to it"),
         (255, "ssh: Could not resolve hostname h: Name or service not known", "ssh: nobody knows the name h"),
-        (255, "Host key verification failed.", "ssh: its host key is not known here. Fix: log in once by hand, ssh ops@h"),
-        (255, "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "ssh: its host key is another"),
-        (255, "ops@h: Permission denied (publickey).", "ssh: it does not let us in with the keys that there are here. Fix: ssh-copy-id ops@h"),
-        (judge.NO_SUDO, "sudo: a password is required", "sudo: it asks for a password, or is not there (sudo: a password is required)"),
+        (
+            255,
+            "Host key verification failed.",
+            "ssh: its host key is not known here. Fix: log in once by hand, ssh ops@h",
+        ),
+        (
+            255,
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+            "ssh: its host key is another",
+        ),
+        (
+            255,
+            "ops@h: Permission denied (publickey).",
+            "ssh: it does not let us in with the keys that there are here. Fix: ssh-copy-id ops@h",
+        ),
+        (
+            judge.NO_SUDO,
+            "sudo: a password is required",
+            "sudo: it asks for a password, or is not there (sudo: a password is required)",
+        ),
         (judge.NO_PYTHON, "", "python: there is no /usr/bin/python3"),
         (-9, "", "ssh: it let us in, and then told nothing until the time was up"),
         (1, "Traceback\nValueError: x", "facts: the program that asks it did not come to its end (ValueError: x)"),
     ],
 )
-def test_host_that_tells_nothing_is_a_problem_and_the_others_are_judged(computed: Any, rc: int, words: str, said: str) -> None:
+def test_host_that_tells_nothing_is_a_problem_and_the_others_are_judged(
+    computed: Any, rc: int, words: str, said: str
+) -> None:
     told = healthy(computed)
     told["one"]["cpus"] = 1
     found = lines(computed, told, two=judge.judge_silence(rc, words, "h", "ops@h"))
@@ -306,7 +451,10 @@ def test_fresh_hosts_are_no_problem(computed: Any) -> None:
             row.pop("master", None)
         one["routes"] = one["routes"][:2]
         one["lxc"], one["zones"] = None, {}
-        one["pings"] = [{"address": address, "mtu": 1500, "small": False, "large": False, "why": "Network is unreachable"} for address in ADDRESSES.values()]
+        one["pings"] = [
+            {"address": address, "mtu": 1500, "small": False, "large": False, "why": "Network is unreachable"}
+            for address in ADDRESSES.values()
+        ]
         one["answers"] = {"203.0.113.1": ROUTER}
     assert lines(computed, told) == [
         "warning: network: network zone is not on one, two yet, so who reaches whom in it cannot be told. Fix: scripts/run-playbooks.sh --step "
@@ -332,14 +480,20 @@ def test_address_for_image_builders_may_be_in_use_once_there_are_zones(computed:
     told["one"]["answers"][builder] = "00:16:3e:00:00:01"
     assert lines(computed, told) == []
     told["one"]["zones"] = {}
-    assert [line for line in lines(computed, told) if line.startswith(f"problem: one: address: {builder}, which is kept for image builders, is taken")]
+    assert [
+        line
+        for line in lines(computed, told)
+        if line.startswith(f"problem: one: address: {builder}, which is kept for image builders, is taken")
+    ]
 
 
 def test_what_is_asked_of_a_host_grows_with_the_deployment_no_faster_than_it_must(computed: Any) -> None:
     given = preflight.addresses_of(computed)
     wants = preflight.wanted(computed, given)
     one, two = (wants[name].request for name in ("one", "two"))
-    assert one["pings"] == [{"address": address, "mtu": 1500} for address in ADDRESSES.values()] and one["names"] == sorted([*NAMES.values(), "cloud.example.net"])
+    assert one["pings"] == [{"address": address, "mtu": 1500} for address in ADDRESSES.values()] and one[
+        "names"
+    ] == sorted([*NAMES.values(), "cloud.example.net"])
     zone, public = one["probes"]
     assert zone["device"] == "eth1" and len(zone["addresses"]) == 23 + 1 + 1 + 7  # zones, host, virtual, builders
     assert public["device"] == "eth2" and len(public["addresses"]) == 191 + 1

@@ -153,14 +153,19 @@ def test_record_counts_steps_changes_and_pairs(small: Small) -> None:
 def event_of_zones(kind: str, zones: dict[str, Any]) -> dict[str, Any]:
     """The end of a call that made many zones, as Ansible has it: a result of the zone that stands for them."""
     data = {"host": "zone1", "task": "Make the zone so", "task_uuid": "1", "task_action": "zonestack.openstack.zones"}
-    return {"event": kind, "event_data": {**data, "res": {"changed": True, "zones": zones, "msg": "1 of 3 zones failed"}}}
+    return {
+        "event": kind,
+        "event_data": {**data, "res": {"changed": True, "zones": zones, "msg": "1 of 3 zones failed"}},
+    }
 
 
 def test_one_call_for_many_zones_counts_for_each() -> None:
     record, start = Record(), {"name": "Make the zone so", "task_uuid": "1"}
     record.add({"event": "playbook_on_start", "event_data": {"playbook": "zones.yml"}})
     record.add({"event": "playbook_on_task_start", "event_data": start})
-    record.add(event_of_zones("runner_on_ok", {"zone1": {"changed": False}, "zone2": {"changed": True, "restarted": True}}))
+    record.add(
+        event_of_zones("runner_on_ok", {"zone1": {"changed": False}, "zone2": {"changed": True, "restarted": True}})
+    )
     assert dict(record.changed) == {"zone2": ["Make the zone so"]}
     assert (record.pairs, record.failures, dict(record.restarted)) == (2, [], {})
     assert record.tasks[0].counts() == "1 ok, 1 changed"
@@ -168,7 +173,11 @@ def test_one_call_for_many_zones_counts_for_each() -> None:
 
 def test_of_many_zones_those_that_failed_are_named() -> None:
     record = Record()
-    zones = {"zone1": {"changed": False}, "zone2": {"changed": True}, "zone3": {"failed": True, "msg": "zone 'zone3': no"}}
+    zones = {
+        "zone1": {"changed": False},
+        "zone2": {"changed": True},
+        "zone3": {"failed": True, "msg": "zone 'zone3': no"},
+    }
     record.add(event_of_zones("runner_on_failed", zones))
     assert [(failure.host, failure.message) for failure in record.failures] == [("zone3", "zone 'zone3': no")]
     assert dict(record.changed) == {"zone2": ["Make the zone so"]}
@@ -278,7 +287,9 @@ def proof_after(deployment: Small, **record_says: Any) -> str:
 
 def test_verification_holds_until_something_changes(small: Small) -> None:
     assert proof_after(small) == ""
-    assert proof_after(small, changed={"zone1": ["Do it"]}, said={"verified": "reached in 9 s"}).startswith("reached in 9 s (20")
+    assert proof_after(small, changed={"zone1": ["Do it"]}, said={"verified": "reached in 9 s"}).startswith(
+        "reached in 9 s (20"
+    )
     assert proof_after(small).startswith("reached in 9 s (20")
     assert proof_after(small, changed={"zone1": ["Do it"]}) == ""
     assert proof_after(small) == ""
@@ -290,16 +301,22 @@ def test_failed_run_proves_nothing(small: Small) -> None:
 
 
 def test_what_plays_say_reaches_the_record(small: Small) -> None:
-    playbook = play(small, "verify", "    - ansible.builtin.set_stats: {aggregate: false, data: {verified: reached in 9 s}}\n")
+    playbook = play(
+        small, "verify", "    - ansible.builtin.set_stats: {aggregate: false, data: {verified: reached in 9 s}}\n"
+    )
     rc, record, _output = run(small, playbook)
     assert (rc, record.said) == (0, {"verified": "reached in 9 s"})
 
 
 def test_what_hypervisors_found_is_put_together(small: Small) -> None:
     tasks = "    - ansible.builtin.set_stats: {data: {hypervisors: \"{{ {inventory_hostname: {'virt_type': 'qemu'}} }}\"}}\n"
-    rc, record, _output = run(small, play(small, "services", tasks), play(small, "verify", tasks.replace("}} }", "}, 'z9': {}} }")))
+    rc, record, _output = run(
+        small, play(small, "services", tasks), play(small, "verify", tasks.replace("}} }", "}, 'z9': {}} }"))
+    )
     assert rc == 0 and record.said["hypervisors"].pop("z9") == {}
-    assert record.said["hypervisors"] and all(one == {"virt_type": "qemu"} for one in record.said["hypervisors"].values())
+    assert record.said["hypervisors"] and all(
+        one == {"virt_type": "qemu"} for one in record.said["hypervisors"].values()
+    )
 
 
 def test_steps_without_verification() -> None:

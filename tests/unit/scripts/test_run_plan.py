@@ -25,7 +25,15 @@ from run_plan import FIRST, REBUILT, Foreseen, Plan, assemble, foresee, show, un
 from runner import Mask
 
 NAMES = ("a-db-1", "a-web-1", "b-web-1")
-CLOUD = Cloud("test", ["a", "b"], {"web": list(NAMES[1:])}, {name: Zone(name, "uuid", name[0], None, None, None, "lxc") for name in NAMES}, [], {}, {})
+CLOUD = Cloud(
+    "test",
+    ["a", "b"],
+    {"web": list(NAMES[1:])},
+    {name: Zone(name, "uuid", name[0], None, None, None, "lxc") for name in NAMES},
+    [],
+    {},
+    {},
+)
 SPEC = zones.ZoneSpec(
     name="a-db-1", uuid="6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11", image="db-1", memory=512,
     networks=(zones.Network(name="eth0", bridge="zs-t", mac="02:00:5e:10:00:01", address="10.77.2.8", prefix=21),),
@@ -36,7 +44,13 @@ SECRET = "Xk29-very-secret-value"
 def event(step_task: str, action: str, host: str, **result: Any) -> dict[str, Any]:
     return {
         "event": "runner_on_failed" if result.get("failed") else "runner_on_ok",
-        "event_data": {"host": host, "task": step_task, "task_uuid": step_task, "task_action": f"zonestack.openstack.{action}", "res": result},
+        "event_data": {
+            "host": host,
+            "task": step_task,
+            "task_uuid": step_task,
+            "task_action": f"zonestack.openstack.{action}",
+            "res": result,
+        },
     }
 
 
@@ -50,9 +64,21 @@ class Told(Foreseen):
     def zone(self, current: zones.Current, want: zones.ZoneSpec, name: str = "a-db-1") -> Told:
         """The module's own plan and result for one zone, in a call that may have made more."""
         todo = zones.plan(current, want, "present", LxcBackend.live, disruptive=False)
-        result = {"changed": bool(todo.actions), "actions": [str(one) for one in todo.actions], "pending": list(todo.pending), "restarted": todo.restarted}
-        sides = [zones._shown(current.spec, current.running, (), current), zones._shown(todo.after, todo.running, (), None)]
-        diff = [{"before_header": name, "after_header": name, "before": sides[0], "after": sides[1]}] if todo.actions else []
+        result = {
+            "changed": bool(todo.actions),
+            "actions": [str(one) for one in todo.actions],
+            "pending": list(todo.pending),
+            "restarted": todo.restarted,
+        }
+        sides = [
+            zones._shown(current.spec, current.running, (), current),
+            zones._shown(todo.after, todo.running, (), None),
+        ]
+        diff = (
+            [{"before_header": name, "after_header": name, "before": sides[0], "after": sides[1]}]
+            if todo.actions
+            else []
+        )
         self.add(event("Make the zone so", "zones", name, changed=bool(todo.actions), zones={name: result}, diff=diff))
         return self
 
@@ -141,7 +167,15 @@ def tree(folder: Path, **daemons: Any) -> dict[str, Any]:
         import pwd
 
         owner, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
-        return {"path": str(folder / name), "content": content, "mode": mode, "owner": owner, "group": group, "secret": secret, "validate": []}
+        return {
+            "path": str(folder / name),
+            "content": content,
+            "mode": mode,
+            "owner": owner,
+            "group": group,
+            "secret": secret,
+            "validate": [],
+        }
 
     files = [
         file("plain.conf", "debug = true\nworkers = 2\n"),
@@ -149,7 +183,16 @@ def tree(folder: Path, **daemons: Any) -> dict[str, Any]:
         file("same.conf", "same\n"),
         file("new.conf", "new\n"),
     ]
-    request = {"check": True, "directories": [], "files": files, "exclusive": [], "daemons": [], "start": True, "restart": False, "wait": 5}
+    request = {
+        "check": True,
+        "directories": [],
+        "files": files,
+        "exclusive": [],
+        "daemons": [],
+        "start": True,
+        "restart": False,
+        "wait": 5,
+    }
     return {**apply(request), **daemons}
 
 
@@ -166,14 +209,28 @@ def test_files_are_shown_as_unified_diffs_and_secrets_only_as_changed(tmp_path: 
         assert SECRET not in shown and "old-and-secret" not in shown
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before, "check mode writes nothing"
     web = plan.data()["hosts"]["a"]["zones"]["a-web-1"]
-    assert web["action"] == "change" and [Path(path).name for path in web["files"]] == ["plain.conf", "secret.conf", "new.conf"]
+    assert web["action"] == "change" and [Path(path).name for path in web["files"]] == [
+        "plain.conf",
+        "secret.conf",
+        "new.conf",
+    ]
 
 
 def test_secret_that_a_module_did_not_hide_is_hidden_here() -> None:
     """The last line of defence: nothing of secrets.yml reaches the plan, whoever brings it."""
     record = told().step_begins("services")
-    record.add(event("Do it", "zone_tree", "a-web-1", changed=True, diff={"before": "", "after": f"x = {SECRET}\n", "after_header": "/x"}))
-    record.add(event("Other", "identity_registry", "a-web-1", changed=True, diff={"before": "", "after": {"password": SECRET}}))
+    record.add(
+        event(
+            "Do it",
+            "zone_tree",
+            "a-web-1",
+            changed=True,
+            diff={"before": "", "after": f"x = {SECRET}\n", "after_header": "/x"},
+        )
+    )
+    record.add(
+        event("Other", "identity_registry", "a-web-1", changed=True, diff={"before": "", "after": {"password": SECRET}})
+    )
     record.add(event("Third", "lxc_host", "a", changed=True, changes=[f"file x: {SECRET}"]))
     record.add(event("Fourth", "zone_steps", "b-web-1", failed=True, msg=f"cannot log in with {SECRET}"))
     plan = planned(record)
@@ -183,17 +240,44 @@ def test_secret_that_a_module_did_not_hide_is_hidden_here() -> None:
 
 def test_daemons_are_counted_once_however_often_they_are_told(tmp_path: Path) -> None:
     record = told().step_begins("infrastructure")
-    record.add(event("Write files, start daemons", "zone_tree", "a-web-1", changed=False, diff=[], restart=["web.service"], started=["nginx.service"]))
-    record.add(event("Write files, restart", "zone_tree", "a-web-1", changed=True, diff=[], restarted=["web.service"], restart=[]))
+    record.add(
+        event(
+            "Write files, start daemons",
+            "zone_tree",
+            "a-web-1",
+            changed=False,
+            diff=[],
+            restart=["web.service"],
+            started=["nginx.service"],
+        )
+    )
+    record.add(
+        event(
+            "Write files, restart", "zone_tree", "a-web-1", changed=True, diff=[], restarted=["web.service"], restart=[]
+        )
+    )
     plan = planned(record)
     web = plan.data()["hosts"]["a"]["zones"]["a-web-1"]
     assert (web["action"], web["restarts"], web["starts"]) == ("change", ["web.service"], ["nginx.service"])
-    assert plan.counts() == {"remove": 0, "create": 0, "rebuild": 0, "start": 0, "restart": 0, "change": 1, "daemons": 1}
+    assert plan.counts() == {
+        "remove": 0,
+        "create": 0,
+        "rebuild": 0,
+        "start": 0,
+        "restart": 0,
+        "change": 1,
+        "daemons": 1,
+    }
     assert "restart web.service" in printed(plan)
 
 
 def test_files_of_a_rebuilt_zone_do_not_make_less_of_it(tmp_path: Path) -> None:
-    record = told().step_begins("zones").zone(zones.Current(SPEC, True, 7), replace(SPEC, image="db-2")).step_begins("infrastructure")
+    record = (
+        told()
+        .step_begins("zones")
+        .zone(zones.Current(SPEC, True, 7), replace(SPEC, image="db-2"))
+        .step_begins("infrastructure")
+    )
     record.add(event("Write files, start daemons", "zone_tree", "a-db-1", **tree(tmp_path)))
     assert record.planned["a-db-1"].action == "rebuild" and len(record.planned["a-db-1"].files) == 3
 
@@ -203,10 +287,39 @@ def test_files_of_a_rebuilt_zone_do_not_make_less_of_it(tmp_path: Path) -> None:
 
 def test_hosts_show_what_they_lack_and_which_images_are_built() -> None:
     record = told().step_begins("hosts")
-    record.add(event("Prepare the host for zones", "lxc_host", "b", changed=True, changes=["packages lxc: missing -> installed"], diff={}))
+    record.add(
+        event(
+            "Prepare the host for zones",
+            "lxc_host",
+            "b",
+            changed=True,
+            changes=["packages lxc: missing -> installed"],
+            diff={},
+        )
+    )
     record.step_begins("images")
-    record.add(event("Build", "zone_image", "b", changed=True, built=[{"id": "web-1", "name": "web", "seconds": None}], archived=["web-1"], diff={}))
-    record.add(event("Fetch", "zone_image", "a", changed=True, built=[], fetched=[{"id": "web-1", "name": "web", "seconds": None}], diff={}))
+    record.add(
+        event(
+            "Build",
+            "zone_image",
+            "b",
+            changed=True,
+            built=[{"id": "web-1", "name": "web", "seconds": None}],
+            archived=["web-1"],
+            diff={},
+        )
+    )
+    record.add(
+        event(
+            "Fetch",
+            "zone_image",
+            "a",
+            changed=True,
+            built=[],
+            fetched=[{"id": "web-1", "name": "web", "seconds": None}],
+            diff={},
+        )
+    )
     plan = planned(record, ("secrets.web.password",))
     reasons = ["packages lxc: missing -> installed", "archives of images for other hosts: 1"]
     assert plan.data()["hosts"] == {
@@ -228,7 +341,11 @@ def test_what_a_run_does_only_on_its_way_is_left_out() -> None:
 def test_other_tasks_are_named_with_their_diff() -> None:
     record = told().step_begins("services")
     diff = {"before": {}, "after": {"service": "image"}}
-    record.add(event("zonestack.openstack.identity : Register services", "identity_registry", "a-web-1", changed=True, diff=diff))
+    record.add(
+        event(
+            "zonestack.openstack.identity : Register services", "identity_registry", "a-web-1", changed=True, diff=diff
+        )
+    )
     assert list(record.planned["a-web-1"].tasks) == ["Register services"]
     assert '+  "service": "image"' in printed(planned(record))
 
@@ -261,7 +378,9 @@ class Attempts:
             self.record.step_begins(step)
             if step == "zones":
                 for name in NAMES:
-                    self.record.zone(zones.Current(SPEC, True, 7) if name in self.running else zones.Current(), SPEC, name)
+                    self.record.zone(
+                        zones.Current(SPEC, True, 7) if name in self.running else zones.Current(), SPEC, name
+                    )
             if step in self.broken:
                 return self.broken[step]
         return 0
@@ -275,7 +394,14 @@ WITHOUT_VERIFY = [step for step in STEPS if step != "verify"]
     [
         (NAMES, None, [(list(FIRST), None), (["infrastructure", "services", "contents"], "all")]),
         (NAMES[:2], None, [(list(FIRST), None), (["infrastructure", "services", "contents"], "all,!b-web-1")]),
-        (NAMES[:1], "web,zone_hosts", [(list(FIRST), "web,zone_hosts"), (["infrastructure", "services", "contents"], "web,zone_hosts,!a-web-1,!b-web-1")]),
+        (
+            NAMES[:1],
+            "web,zone_hosts",
+            [
+                (list(FIRST), "web,zone_hosts"),
+                (["infrastructure", "services", "contents"], "web,zone_hosts,!a-web-1,!b-web-1"),
+            ],
+        ),
         ((), None, [(list(FIRST), None)]),
     ],
 )
@@ -300,14 +426,21 @@ def test_broken_step_does_not_hide_the_later_ones() -> None:
     record = told(*WITHOUT_VERIFY)
     attempts = Attempts(record, broken={"images": 2, "infrastructure": 2})
     foresee(CLOUD, record, WITHOUT_VERIFY, None, attempts)
-    assert [steps for steps, _limit in attempts.made] == [list(FIRST), ["zones"], ["infrastructure", "services", "contents"], ["services", "contents"]]
+    assert [steps for steps, _limit in attempts.made] == [
+        list(FIRST),
+        ["zones"],
+        ["infrastructure", "services", "contents"],
+        ["services", "contents"],
+    ]
 
 
 def test_what_could_not_be_foreseen_is_said() -> None:
     record = told().step_begins("services")
     record.add(event("Register services", "identity_registry", "a-web-1", failed=True, msg="no answer\nfrom keystone"))
     plan = planned(record)
-    assert plan.unknown == [{"host": "a-web-1", "step": "services", "task": "Register services", "why": "no answer\nfrom keystone"}]
+    assert plan.unknown == [
+        {"host": "a-web-1", "step": "services", "task": "Register services", "why": "no answer\nfrom keystone"}
+    ]
     assert "not foreseen: a-web-1: Register services (step services): no answer\n    from keystone\n" in printed(plan)
 
 

@@ -46,7 +46,9 @@ zone: {privileged: true, volumes: {data: {path: /srv}}}
 def topology(folder: Path, control: int, compute: int) -> Path:
     """A deployment with so many hosts of each group, in three failure domains where they are many."""
     zones = [f", zone: a-room-with-a-long-name-{n}" for n in range(3)] if compute > 5 else [""] * 3
-    hosts = [f"  ctl{n}: {{id: {n}, address: 192.0.2.{n}, groups: [control]{zones[n % 3]}}}" for n in range(1, control + 1)]
+    hosts = [
+        f"  ctl{n}: {{id: {n}, address: 192.0.2.{n}, groups: [control]{zones[n % 3]}}}" for n in range(1, control + 1)
+    ]
     hosts += [
         f"  cmp{n}: {{id: {10 + n}, address: 198.51.100.{n}, groups: [compute]{zones[n % 3]}}}"
         for n in range(1, compute + 1)
@@ -120,7 +122,19 @@ def test_every_text_of_the_network_picture_is_on_the_sheet() -> None:
 def on_the_sheet(scene: Scene) -> None:
     for text in ElementTree.fromstring(scene.svg()).iter("{http://www.w3.org/2000/svg}text"):
         look = text.get("class", "")
-        size = 28 if "h1" in look else 17 if "h2" in look else 14 if "h3" in look else 13 if "name" in look else 11 if "small" in look else 12
+        size = (
+            28
+            if "h1" in look
+            else 17
+            if "h2" in look
+            else 14
+            if "h3" in look
+            else 13
+            if "name" in look
+            else 11
+            if "small" in look
+            else 12
+        )
         wide = svg.width(text.text or "", size, mono="mono" in look)
         start = float(text.get("x", "0")) - {"end": wide, "middle": wide / 2}.get(text.get("text-anchor", ""), 0)
         assert start >= 0 and start + wide <= scene.width, text.text

@@ -47,7 +47,10 @@ def block(text: str, name: str) -> list[str]:
 
 def test_two_zones_are_one_anothers_peers(files):
     one, other = (files("production", f"edge{number}-haproxy-1")[KEEPALIVED] for number in (1, 2))
-    assert (block(one, "unicast_peer"), block(other, "unicast_peer")) == (["10.64.44.8 min_ttl 255"], ["10.64.42.8 min_ttl 255"])
+    assert (block(one, "unicast_peer"), block(other, "unicast_peer")) == (
+        ["10.64.44.8 min_ttl 255"],
+        ["10.64.42.8 min_ttl 255"],
+    )
     assert "unicast_src_ip 10.64.42.8\n" in one and "unicast_src_ip 10.64.44.8\n" in other
     priorities = [int(re.search(r"^  priority (\d+)$", text, re.MULTILINE)[1]) for text in (one, other)]
     assert 255 > priorities[0] > priorities[1] > 0
@@ -81,7 +84,9 @@ def test_the_external_address_answers_at_public_ports_alone(files):
     ports = re.search(rf"ip daddr {re.escape(OUTSIDE)} tcp dport != {{ (.*?) }} drop", rules[first + 1])[1].split(", ")
     assert {"80", "443", "5000"} <= set(ports)
     assert not {"3306", "8404", "8406", "8775"} & set(ports)
-    assert all("accept" not in line or re.search("ct state|iifname|l4proto", line) for line in rules[:first]), "before anything that lets in"
+    assert all("accept" not in line or re.search("ct state|iifname|l4proto", line) for line in rules[:first]), (
+        "before anything that lets in"
+    )
 
 
 def test_haproxy_waits_for_clients_also_without_the_addresses(files):
@@ -89,10 +94,16 @@ def test_haproxy_waits_for_clients_also_without_the_addresses(files):
     binds = re.findall(r"^  bind (\S+)", text, re.MULTILINE)
     assert len(binds) > 10
     assert {bind.rpartition(":")[0] for bind in binds} == {""}
-    assert "  server edge1-haproxy-1 10.64.42.8:8406 verifyhost edge1-haproxy-1\n  server edge2-haproxy-1 verifyhost edge2-haproxy-1\n" in text
+    assert (
+        "  server edge1-haproxy-1 10.64.42.8:8406 verifyhost edge1-haproxy-1\n  server edge2-haproxy-1 verifyhost edge2-haproxy-1\n"
+        in text
+    )
 
 
-@pytest.mark.parametrize(("zone", "answers"), [("edge1-haproxy-1", True), ("edge2-haproxy-1", True), ("ctl1-galera-1", True), ("ctl1-keystone-1", False)])
+@pytest.mark.parametrize(
+    ("zone", "answers"),
+    [("edge1-haproxy-1", True), ("edge2-haproxy-1", True), ("ctl1-galera-1", True), ("ctl1-keystone-1", False)],
+)
 def test_who_answers_at_the_addresses_has_them_in_its_certificate(files, zone, answers):
     certificate = x509.load_pem_x509_certificate(files("production", zone)["/etc/zonestack/tls/zone.crt"].encode())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -102,7 +113,10 @@ def test_who_answers_at_the_addresses_has_them_in_its_certificate(files, zone, a
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("keepalived"), reason="needs root and keepalived")
-@pytest.mark.parametrize(("example", "zone"), [("production", "edge1-haproxy-1"), ("production", "edge2-haproxy-1"), ("aio", "aio1-haproxy-1")])
+@pytest.mark.parametrize(
+    ("example", "zone"),
+    [("production", "edge1-haproxy-1"), ("production", "edge2-haproxy-1"), ("aio", "aio1-haproxy-1")],
+)
 def test_keepalived_takes_its_configuration(files, tmp_path, example, zone):
     script = tmp_path / "answers"
     script.write_text("#!/bin/sh\n")

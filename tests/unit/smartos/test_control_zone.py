@@ -39,7 +39,9 @@ def call(checkout: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactor
     }  # fmt: skip
 
     def run(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(argv, cwd=checkout, env=variables, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            argv, cwd=checkout, env=variables, input=stdin, capture_output=True, text=True, timeout=60, check=False
+        )
 
     return run
 
@@ -64,7 +66,10 @@ def test_bad_words_are_refused_before_anything_is_made(call: Call, arguments: li
 
 def test_an_image_that_nobody_has_is_named(call: Call) -> None:
     done = call("sh", "scripts/bootstrap-aio.sh", "--image", "debian-99")
-    assert done.returncode == 1 and "--image debian-99: no image for lx zones of that name is installed or offered" in done.stderr
+    assert (
+        done.returncode == 1
+        and "--image debian-99: no image for lx zones of that name is installed or offered" in done.stderr
+    )
     assert call("vmadm", "lookup").stdout == ""
 
 
@@ -75,7 +80,12 @@ def test_help_is_that_of_the_global_zone(call: Call) -> None:
 
 def test_two_control_zones_are_none(call: Call) -> None:
     for number in "12":
-        payload = {"brand": "bhyve", "alias": "zonestack-control", "uuid": f"5a7e57ab-0000-4000-8000-00000000000{number}", "autoboot": False}
+        payload = {
+            "brand": "bhyve",
+            "alias": "zonestack-control",
+            "uuid": f"5a7e57ab-0000-4000-8000-00000000000{number}",
+            "autoboot": False,
+        }
         assert call("vmadm", "create", stdin=json.dumps(payload)).returncode == 0
     done = call("bash", "scripts/bootstrap-aio.sh")
     assert done.returncode == 1 and "several zones have the alias zonestack-control" in done.stderr
@@ -84,8 +94,16 @@ def test_two_control_zones_are_none(call: Call) -> None:
 @pytest.mark.parametrize("script", ["run-playbooks", "preflight"])
 def test_the_other_commands_hand_over_to_the_control_zone(call: Call, script: str) -> None:
     done = call("bash", f"scripts/{script}.sh", "--deployment", "aio")
-    assert done.returncode == 1 and "this is a global zone without a control zone: make one, scripts/bootstrap-aio.sh --image" in done.stderr
-    payload = {"brand": "bhyve", "alias": "zonestack-control", "uuid": "5a7e57ab-0000-4000-8000-000000000001", "autoboot": False}
+    assert (
+        done.returncode == 1
+        and "this is a global zone without a control zone: make one, scripts/bootstrap-aio.sh --image" in done.stderr
+    )
+    payload = {
+        "brand": "bhyve",
+        "alias": "zonestack-control",
+        "uuid": "5a7e57ab-0000-4000-8000-000000000001",
+        "autoboot": False,
+    }
     assert call("vmadm", "create", stdin=json.dumps(payload)).returncode == 0
     done = call("bash", f"scripts/{script}.sh", "--deployment", "aio")
     assert done.returncode == 1 and "5a7e57ab-0000-4000-8000-000000000001 does not run: vmadm start" in done.stderr
@@ -99,5 +117,12 @@ def test_a_control_side_in_a_global_zone_hands_over_nothing(call: Call, checkout
 
 def test_what_is_no_global_zone_is_asked_for_debian(checkout: Path) -> None:
     """Started with any shell."""
-    done = subprocess.run(["sh", "scripts/bootstrap-aio.sh", "--help"], cwd=checkout, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "scripts/bootstrap-aio.sh", "--help"],
+        cwd=checkout,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0 and "Make this machine an all-in-one development host" in done.stdout

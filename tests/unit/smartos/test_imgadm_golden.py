@@ -15,7 +15,9 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cli import Com
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 GOLDEN = Path(os.environ.get("SMARTOS_GOLDEN") or CHECKOUT.parent / "shared/smartos/golden")
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no recordings of imgadm at {GOLDEN}; SMARTOS_GOLDEN says where they are")
+pytestmark = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason=f"no recordings of imgadm at {GOLDEN}; SMARTOS_GOLDEN says where they are"
+)
 
 BASE = "c0ffee00-64aa-4b64-9001-a00000000001"
 
@@ -49,7 +51,10 @@ def test_errors_have_their_code(one):
     error = imgadm.ImgadmError(CommandError(["imgadm", *one["argv"]], one["rc"], one["stderr"]))
     said = json.loads(one["stderr"])["err"]
     assert error.code == said["code"]
-    assert str(error) == f"{str(error).split(' ended with')[0]} ended with exit code {one['rc']}: error ({said['code']}): {said['message']}"
+    assert (
+        str(error)
+        == f"{str(error).split(' ended with')[0]} ended with exit code {one['rc']}: error ({said['code']}): {said['message']}"
+    )
     assert (error.rc == imgadm.NOT_INSTALLED) is (said["code"] in ("ImageNotInstalled", "OriginNotInstalled"))
 
 
@@ -91,7 +96,11 @@ def test_sources():
     ]
 
 
-@pytest.mark.parametrize("one", [one for one in recorded() if one["argv"][:1] == ["install"] and one.get("files", {}).get("m.json")], ids=lambda one: one["id"])
+@pytest.mark.parametrize(
+    "one",
+    [one for one in recorded() if one["argv"][:1] == ["install"] and one.get("files", {}).get("m.json")],
+    ids=lambda one: one["id"],
+)
 def test_manifests_that_install_refuses(one, tmp_path):
     """What is refused here before imgadm runs, imgadm refuses; the reverse is not wanted, it knows more."""
     path = tmp_path / "m.json"

@@ -34,14 +34,22 @@ def test_a_daemon_in_the_foreground_is_a_child_that_runs_as_its_user():
     made, service = render({**RUN, "environment": {"A": 'say "100%" \\o/'}})
     groups = service.groups
     assert (made.unit, made.path) == ("svc:/zonestack/worker:default", "/opt/custom/smf/zonestack-worker.xml")
-    assert str(service.fmri) + ":default" == made.unit and service.instances["default"]["general"].first("enabled") == "true"
+    assert (
+        str(service.fmri) + ":default" == made.unit
+        and service.instances["default"]["general"].first("enabled") == "true"
+    )
     assert groups["start"].first("exec") == "/opt/keystone/bin/run --config /etc/keystone"
     assert groups["startd"].first("duration") == "child"
     assert groups["stop"].first("exec") == ":kill" and groups["stop"].first("timeout_seconds") == "30"
     context = groups["method_context"]
-    assert [context.first(key) for key in ("user", "group", "supp_groups", "working_directory")] == ["keystone", "keystone", "keystone,zonetls", "/"]
+    assert [context.first(key) for key in ("user", "group", "supp_groups", "working_directory")] == [
+        "keystone",
+        "keystone",
+        "keystone,zonetls",
+        "/",
+    ]
     assert 'A=say "100%" \\o/' in context.properties["environment"].values
-    assert "<!DOCTYPE service_bundle SYSTEM \"/usr/share/lib/xml/dtd/service_bundle.dtd.1\">" in made.text
+    assert '<!DOCTYPE service_bundle SYSTEM "/usr/share/lib/xml/dtd/service_bundle.dtd.1">' in made.text
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,9 @@ def test_root_needs_no_credential():
 
 def test_a_wsgi_daemon_makes_its_directory_as_root_and_then_becomes_its_user():
     text = line({"wsgi": "keystone.wsgi.api:application"})
-    assert text.startswith("/bin/sh -c 'mkdir -p /run/worker && chown keystone:www-data /run/worker && chmod 0750 /run/worker && exec /opt/keystone/bin/uwsgi ")
+    assert text.startswith(
+        "/bin/sh -c 'mkdir -p /run/worker && chown keystone:www-data /run/worker && chmod 0750 /run/worker && exec /opt/keystone/bin/uwsgi "
+    )
     assert "--uid keystone --gid www-data --add-gid keystone --add-gid zonetls" in text
     assert "--processes 4 " in text
     assert "user" not in render({"wsgi": "a:b"})[1].groups["method_context"].properties
@@ -75,8 +85,17 @@ def test_a_wsgi_daemon_makes_its_directory_as_root_and_then_becomes_its_user():
 
 def test_what_comes_before_a_command_goes_to_a_shell_by_name():
     """Because svc.startd puts exec before the line."""
-    text = line({**RUN, "limits": {"NOFILE": 65536}, "drop_in": ["ExecStartPre=/bin/wait 80 'a b'", "PrivateTmp=true", "TimeoutStopSec=5"]})
-    assert text == """/bin/sh -c 'ulimit -n 65536 && /bin/wait 80 '"'"'a b'"'"' && exec /opt/keystone/bin/run --config /etc/keystone'"""
+    text = line(
+        {
+            **RUN,
+            "limits": {"NOFILE": 65536},
+            "drop_in": ["ExecStartPre=/bin/wait 80 'a b'", "PrivateTmp=true", "TimeoutStopSec=5"],
+        }
+    )
+    assert (
+        text
+        == """/bin/sh -c 'ulimit -n 65536 && /bin/wait 80 '"'"'a b'"'"' && exec /opt/keystone/bin/run --config /etc/keystone'"""
+    )
 
 
 def test_a_per_cent_sign_is_no_token():
@@ -85,7 +104,9 @@ def test_a_per_cent_sign_is_no_token():
 
 
 def test_timeouts_and_signal():
-    groups = render({**RUN, "type": "forking", "drop_in": ["TimeoutStartSec=15min", "TimeoutStopSec=5", "KillSignal=SIGQUIT"]})[1].groups
+    groups = render(
+        {**RUN, "type": "forking", "drop_in": ["TimeoutStartSec=15min", "TimeoutStopSec=5", "KillSignal=SIGQUIT"]}
+    )[1].groups
     assert groups["start"].first("timeout_seconds") == "900"
     assert (groups["stop"].first("exec"), groups["stop"].first("timeout_seconds")) == (":kill -QUIT", "5")
 
@@ -93,7 +114,11 @@ def test_timeouts_and_signal():
 def test_dependencies():
     known = {"agent.service": fmri_of("agent")}
     groups = render({**RUN, "after": ["agent.service", "svc:/network/ssh:default"]}, known=known)[1].groups
-    found = {name: (group.first("grouping"), group.first("restart_on"), group.first("entities")) for name, group in groups.items() if group.type == "dependency"}
+    found = {
+        name: (group.first("grouping"), group.first("restart_on"), group.first("entities"))
+        for name, group in groups.items()
+        if group.type == "dependency"
+    }
     assert found == {
         "filesystem": ("require_all", "none", "svc:/system/filesystem/local:default"),
         "network": ("optional_all", "none", "svc:/milestone/network:default"),
@@ -108,7 +133,10 @@ def test_dependencies():
         ({"unit": "mariadb"}, "daemons.worker.unit: mariadb is a unit that a Linux package brings"),
         ({**RUN, "limits": {"NPROC": 5}}, "daemons.worker.limits.NPROC"),
         ({**RUN, "limits": {"NOFILE": "infinity"}}, "daemons.worker.limits.NOFILE"),
-        ({**RUN, "drop_in": ["Slice=x.slice"]}, r"daemons.worker.drop_in Slice=: SMF has no counterpart \(known: Environment, "),
+        (
+            {**RUN, "drop_in": ["Slice=x.slice"]},
+            r"daemons.worker.drop_in Slice=: SMF has no counterpart \(known: Environment, ",
+        ),
         ({**RUN, "drop_in": ["EnvironmentFile=/etc/x"]}, "only root can do that"),
         ({**RUN, "drop_in": ["RuntimeDirectory=x"]}, "only root can do that"),
         ({**RUN, "drop_in": ["TimeoutStopSec=2h 3s"]}, "write whole seconds"),
@@ -125,7 +153,9 @@ def test_what_smf_cannot_do_is_refused(daemon, message):
 
 def test_the_digest_changes_with_what_is_read_and_with_the_manifest():
     daemon = {**RUN, "reads": ["/etc/a"]}
-    marks = [render(daemon, {"/etc/a": a, "/etc/b": b})[1].groups["zonestack"].first("digest") for a, b in ("11", "12", "21")]
+    marks = [
+        render(daemon, {"/etc/a": a, "/etc/b": b})[1].groups["zonestack"].first("digest") for a, b in ("11", "12", "21")
+    ]
     assert marks[0] == marks[1] != marks[2]
     assert render({**daemon, "environment": {"A": "b"}}, {"/etc/a": "1"})[0].digest != marks[0]
     certificate = [render_smf("x", RUN, SERVICE, {"/tls/a": v}, ["/tls"]).digest for v in "12"]

@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 BIN = Path(os.environ.get("SMARTOS_SIM_BIN") or Path(__file__).resolve().parents[2] / "smartos_sim/bin")
-pytestmark = pytest.mark.skipif(not BIN.is_dir(), reason=f"no simulated SmartOS at {BIN}; SMARTOS_SIM_BIN says where it is")
+pytestmark = pytest.mark.skipif(
+    not BIN.is_dir(), reason=f"no simulated SmartOS at {BIN}; SMARTOS_SIM_BIN says where it is"
+)
 
 BASE, DEBIAN, APP, UNNAMED, OTHER, NEW, TWIN = (f"0ddba11{n}-0000-4000-8000-00000000000{n}" for n in range(7))
 VM, STUB_VM = "d0000000-0000-4000-8000-000000000001", "d0000000-0000-4000-8000-000000000002"
@@ -28,7 +30,17 @@ SERVER, SPARE = "http://images.zonestack.test", "http://spare.zonestack.test"
 def manifest(uuid, name, version, **more):
     file = {"sha1": "da39a3ee5e6b4b0d3255bfef95601890afd80709", "size": 5000, "compression": "gzip"}
     kind = {"type": "zone-dataset", "os": "smartos"}
-    return {"v": 2, "uuid": uuid, "name": name, "version": version, "state": "active", "public": True, **kind, "files": [file], **more}
+    return {
+        "v": 2,
+        "uuid": uuid,
+        "name": name,
+        "version": version,
+        "state": "active",
+        "public": True,
+        **kind,
+        "files": [file],
+        **more,
+    }
 
 
 OFFERED = [
@@ -90,7 +102,14 @@ class Node:
         (self.folder / "world.json").write_text(json.dumps(WORLD))
         self.tool("smartos-sim", "load-world", str(self.folder / "world.json"))
         for uuid, nics in ((VM, []), (STUB_VM, [{"nic_tag": "stub0", "ips": ["10.0.0.5/24"]}])):
-            vm = {"uuid": uuid, "brand": "joyent-minimal", "image_uuid": BASE, "autoboot": False, "max_physical_memory": 64, "nics": nics}
+            vm = {
+                "uuid": uuid,
+                "brand": "joyent-minimal",
+                "image_uuid": BASE,
+                "autoboot": False,
+                "max_physical_memory": 64,
+                "nics": nics,
+            }
             self.tool("vmadm", "create", stdin=json.dumps(vm))
 
     def tool(self, *argv, stdin=None):
@@ -109,7 +128,9 @@ class Node:
         return self.run_module("nictagadm", {"config": str(self.folder / "config"), **options}, self.env)
 
     def images(self):
-        return sorted(f"{one['zpool']}/{one['manifest']['uuid']}" for one in json.loads(self.tool("imgadm", "list", "-j")))
+        return sorted(
+            f"{one['zpool']}/{one['manifest']['uuid']}" for one in json.loads(self.tool("imgadm", "list", "-j"))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +186,11 @@ def test_29_images_without_a_source_and_on_two_pools(node):
 def test_29_a_failure_fails(node):
     node.tool("smartos-sim", "fault", "add", "imgadm list", "--message", "the pool is gone", "--code", "1")
     told = node.imgadm_info()
-    assert told["failed"] and "`imgadm -E list -j` ended with exit code 1" in told["msg"] and "the pool is gone" in told["msg"]
+    assert (
+        told["failed"]
+        and "`imgadm -E list -j` ended with exit code 1" in told["msg"]
+        and "the pool is gone" in told["msg"]
+    )
 
 
 @pytest.mark.parametrize("filters", [{"a=b": 1}, {"-P": "x"}, {"name": ["base"]}, {"": "x"}])
@@ -175,7 +200,9 @@ def test_a_filter_that_is_none_is_refused(node, filters):
 
 def test_offered_images_have_their_own_manifest_only(node):
     told = node.imgadm_info(available=True, filters={"name": "base", "version": "25.1.0"})
-    assert [(one["uuid"], one["pool"], one["source"], one["manifest"]) for one in told["images"]] == [(NEW, None, SERVER, OFFERED[2])]
+    assert [(one["uuid"], one["pool"], one["source"], one["manifest"]) for one in told["images"]] == [
+        (NEW, None, SERVER, OFFERED[2])
+    ]
 
 
 # -- imgadm: present ---------------------------------------------------------------------------------------------------
@@ -210,14 +237,23 @@ def test_27_import_from_one_source(node, settle):
     [
         ({"uuid": NOBODY.upper() + "A"}, "is not right: a UUID in lower case"),
         ({"uuid": NEW.upper()}, "is not right: a UUID in lower case"),
-        ({}, "given are none of the options that say what it is about; right is uuid, or name and version, or manifest and file, or sources"),
+        (
+            {},
+            "given are none of the options that say what it is about; right is uuid, or name and version, or manifest and file, or sources",
+        ),
         ({"name": "base"}, "given are name of the options"),
         ({"uuid": NEW, "name": "base", "version": "1"}, "given are name, uuid, version of the options"),
-        ({"name": "base", "version": "9"}, "neither installed nor offered; the sources offer base only in the versions 24.4.1, 25.1.0"),
+        (
+            {"name": "base", "version": "9"},
+            "neither installed nor offered; the sources offer base only in the versions 24.4.1, 25.1.0",
+        ),
         ({"name": "bas", "version": "9"}, "neither installed nor offered; the sources offer no bas"),
         ({"name": "twin", "version": "1"}, f"there are 2 of them, so say which by its uuid: {OTHER}, {TWIN}"),
         ({"name": "base", "version": "25.1.0", "source": SERVER}, "source and channel: only with uuid"),
-        ({"state": "created", "uuid": NEW}, "given are uuid of the options that say what it is about; right is vm and output and name and version"),
+        (
+            {"state": "created", "uuid": NEW},
+            "given are uuid of the options that say what it is about; right is vm and output and name and version",
+        ),
     ],
 )
 def test_refusals_change_nothing(node, refusal, options, message):
@@ -309,11 +345,13 @@ def test_delete_on_one_pool(node, settle):
 
 def test_22_vacuum_removes_what_nothing_uses_and_no_more(node, settle, refusal):
     said = refusal(node.imgadm, state="vacuumed")
-    assert "would remove 4 images for good" in said and f"{APP} (app 1.0, zones)" in said and "say confirm: true" in said
+    assert (
+        "would remove 4 images for good" in said and f"{APP} (app 1.0, zones)" in said and "say confirm: true" in said
+    )
     done = settle(node.imgadm, state="vacuumed", confirm=True)
     assert {(one["uuid"], one["pool"]) for one in done["deleted"]} == {
         (APP, "zones"),
-        (DEBIAN, "zones"),    # free once app is gone
+        (DEBIAN, "zones"),  # free once app is gone
         (UNNAMED, "zones"),
         (BASE, "data"),
     }
@@ -342,14 +380,23 @@ def test_24_updated_only_when_something_was(node):
 
 
 def test_27_an_image_of_a_vm_is_made_once(node, settle, refusal):
-    given = {"state": "created", "vm": VM, "output": str(node.folder / "made"), "name": "made", "version": "1.0", "compression": "gzip"}
+    given = {
+        "state": "created",
+        "vm": VM,
+        "output": str(node.folder / "made"),
+        "name": "made",
+        "version": "1.0",
+        "compression": "gzip",
+    }
     told = node.imgadm(**given, _ansible_check_mode=True)
     assert (told["changed"], told["uuid"], told["file"]) == (True, None, None)
     done = settle(node.imgadm, **given, fields={"description": "From a VM", "tags": {"by": "test"}})
     assert done["manifest"]["version"] == "1.0" and done["manifest"]["tags"] == {"by": "test"}
     assert Path(done["file"]).stat().st_size == done["manifest"]["files"][0]["size"]
     assert json.loads(Path(done["manifest_path"]).read_text()) == done["manifest"]
-    assert "is of another image: version is '1.0' and '1.1' is wanted" in refusal(node.imgadm, **{**given, "version": "1.1"})
+    assert "is of another image: version is '1.0' and '1.1' is wanted" in refusal(
+        node.imgadm, **{**given, "version": "1.1"}
+    )
     with open(done["file"], "ab") as stream:
         stream.write(b"more")
     done = settle(node.imgadm, **given)
@@ -363,7 +410,9 @@ def test_an_image_is_made_of_a_stopped_vm_only(node, refusal):
     node.tool("vmadm", "start", VM)
     assert f"vm: {VM} is running: stop it first" in refusal(node.imgadm, **given, vm=VM)
     assert "there is no file /no/script" in refusal(node.imgadm, **given, vm=VM, prepare_script="/no/script")
-    assert "a path without ending, in a directory that exists" in refusal(node.imgadm, **{**given, "output": "/no/folder/x"}, vm=VM)
+    assert "a path without ending, in a directory that exists" in refusal(
+        node.imgadm, **{**given, "output": "/no/folder/x"}, vm=VM
+    )
     assert not list(node.folder.glob("made*"))
 
 
@@ -376,14 +425,18 @@ def test_20_sources_are_added_changed_and_removed(node, settle):
     assert [one["url"] for one in done["sources"]] == [SERVER, SPARE]
     insecure = settle(node.imgadm, sources=[{**new, "insecure": True}])
     assert insecure["sources"][1] == {"url": SPARE, "type": "imgapi", "insecure": True}
-    assert settle(node.imgadm, sources=[{**new, "insecure": True}], exclusive=True)["sources"] == insecure["sources"][1:]
+    assert (
+        settle(node.imgadm, sources=[{**new, "insecure": True}], exclusive=True)["sources"] == insecure["sources"][1:]
+    )
     assert settle(node.imgadm, sources=[new], state="absent")["sources"] == []
     assert node.tool("imgadm", "sources") == ""
 
 
 def test_26_a_source_is_compared_whole(node, settle, refusal):
     assert settle(node.imgadm, sources=[{"url": "http://images.zonestackXtest"}], state="absent")["changed"] is False
-    assert "is not right: the URL of an image server" in refusal(node.imgadm, sources=[{"url": "images.zonestack.test"}])
+    assert "is not right: the URL of an image server" in refusal(
+        node.imgadm, sources=[{"url": "images.zonestack.test"}]
+    )
     assert f"{SPARE} is named twice" in refusal(node.imgadm, sources=[{"url": SPARE}, {"url": f"{SPARE}/"}])
 
 
@@ -423,7 +476,10 @@ def test_etherstub(node, settle):
 
 
 def test_tags_in_use_are_an_error_that_names_the_vms(node, refusal):
-    assert refusal(node.nictagadm, name="stub0", state="absent") == f"NIC tag 'stub0': is used by the VMs {STUB_VM}: remove their NICs on it first"
+    assert (
+        refusal(node.nictagadm, name="stub0", state="absent")
+        == f"NIC tag 'stub0': is used by the VMs {STUB_VM}: remove their NICs on it first"
+    )
 
 
 @pytest.mark.parametrize(

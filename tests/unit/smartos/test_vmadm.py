@@ -142,7 +142,12 @@ class Host:
 
     def tool(self, *argv: str, stdin: str = "") -> str:
         done = subprocess.run(
-            [str(SIM / "bin" / argv[0]), *argv[1:]], input=stdin, env=self.environ, capture_output=True, text=True, check=False
+            [str(SIM / "bin" / argv[0]), *argv[1:]],
+            input=stdin,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -356,7 +361,11 @@ VALUES: dict[str, tuple[t.Any, t.Any]] = {
     "pci_devices": ([{"path": "/devices/a", "pci_slot": "0:8:0"}], [{"path": "/devices/b", "pci_slot": "0:8:0"}]),
 }  # fmt: skip
 VALUE_OF_TYPE = {"str": ("one", "two"), "int": (300, 400), "bool": (True, False)}
-CLEARED = {"tags": {"a": None, "c": None}, "customer_metadata": {"k": None, "b": None}, "internal_metadata": {"l_pw": None}}
+CLEARED = {
+    "tags": {"a": None, "c": None},
+    "customer_metadata": {"k": None, "b": None},
+    "internal_metadata": {"l_pw": None},
+}
 # These are chosen when a VM is made, and tested there.
 ONCE = {"brand", "uuid", "image_uuid", "zpool", "zonename", "delegate_dataset", "nowait", "mdata_exec_timeout"}
 
@@ -374,7 +383,9 @@ SETTABLE = [
     for brand in BRANDS
     for name, one in PROPERTIES.items()
     # A VM with disks has no delegated dataset to protect, so there that is refused: test_vmadm_plan.
-    if brand in one.brands and name not in ONCE and (brand, name) not in [(hvm, "indestructible_delegated") for hvm in HVM]
+    if brand in one.brands
+    and name not in ONCE
+    and (brand, name) not in [(hvm, "indestructible_delegated") for hvm in HVM]
 ]
 
 
@@ -477,9 +488,7 @@ def test_all_properties_at_once(host, brand):
     """The module in a process of its own: a VM is made with everything, changed in everything, and everything taken away."""
     names = [name for settable, name in SETTABLE if settable == brand]
     names = [name for name in names if name not in ("docker", "ram" if brand in ZONES else "", "disks", "pci_devices")]
-    first, second = (
-        {name: with_model(name, brand, values(name)[index]) for name in names} for index in (0, 1)
-    )
+    first, second = ({name: with_model(name, brand, values(name)[index]) for name in names} for index in (0, 1))
     delegated = {"delegate_dataset": True} if brand in ZONES else {}
     flags = {"allow_reboot": True}
     made = host.converges(**{**base(brand), **delegated, **first}, **flags)
@@ -487,7 +496,9 @@ def test_all_properties_at_once(host, brand):
     changed = host.converges(**second, **flags)
     assert changed["changed"]
     unset = [name for name in second if PROPERTIES[name].clear is not UNSETTABLE]
-    gone = host.converges(unset=unset, **{name: [] for name in ("nics", "filesystems") if name in names}, routes={}, **flags)
+    gone = host.converges(
+        unset=unset, **{name: [] for name in ("nics", "filesystems") if name in names}, routes={}, **flags
+    )
     state = normal(host.vms()[0])
     assert gone["changed"]
     assert [name for name in unset if state[name] not in (PROPERTIES[name].absent, [], None)] == []
@@ -562,10 +573,16 @@ else:
     def sequences(brand: str) -> st.SearchStrategy:
         names = [name for settable, name in SETTABLE if settable == brand]
         skip = {"ram"} if brand in ZONES else set()
-        given_ones = st.fixed_dictionaries({}, optional={name: _one_of(brand, name) for name in names if name not in skip})
+        given_ones = st.fixed_dictionaries(
+            {}, optional={name: _one_of(brand, name) for name in names if name not in skip}
+        )
         return st.tuples(
             st.just(brand),
-            st.lists(st.tuples(st.sampled_from(["present", "running", "stopped", "rebooted"]), given_ones), min_size=1, max_size=4),
+            st.lists(
+                st.tuples(st.sampled_from(["present", "running", "stopped", "rebooted"]), given_ones),
+                min_size=1,
+                max_size=4,
+            ),
         )
 
     @needs_sim
@@ -580,9 +597,13 @@ else:
             zone = {"delegate_dataset": True} if brand in ZONES else {}
             bring(client, **base(brand), **zone)
             for state, properties in wanted:
-                want = Want.from_options({"uuid": UUID, "state": state, "allow_reboot": True, "remove_disks": True, **properties})
+                want = Want.from_options(
+                    {"uuid": UUID, "state": state, "allow_reboot": True, "remove_disks": True, **properties}
+                )
                 engine.converge(client, want)
-                again = engine.converge(client, Want(**{**want.__dict__, "state": "running" if state == "rebooted" else state}))
+                again = engine.converge(
+                    client, Want(**{**want.__dict__, "state": "running" if state == "rebooted" else state})
+                )
                 assert again["actions"] == []
 
 
@@ -594,7 +615,9 @@ def test_a_failed_create_is_told_found_and_replaced_only_where_that_is_allowed(h
     host.tool("smartos-sim", "node", "provision_timeout=1")  # after which what is left is failed
     host.fault("vmadm create", step="zone_boot")
     failed = host.run(**base("joyent"))
-    assert failed["failed"] and failed["cmd"][1:] == ["create"] and failed["rc"] == 1 and failed["stderr"] in failed["msg"]
+    assert (
+        failed["failed"] and failed["cmd"][1:] == ["create"] and failed["rc"] == 1 and failed["stderr"] in failed["msg"]
+    )
     refused = host.run(**base("joyent"), state="running")
     assert "set replace_failed: true" in refused["msg"]
     assert host.ok(**base("joyent"), replace_failed=True)["actions"] == ["delete", "create"]
@@ -653,7 +676,11 @@ def test_a_bad_value_is_refused_by_vmadm_validate_in_check_mode_too(host):
     missing = {**base("joyent"), "image_uuid": OTHER}
     for check_mode in (True, False):
         failed = host.run(check_mode=check_mode, **missing)
-        assert failed["failed"] and failed["bad_values"] == ["image_uuid"] and failed["cmd"][1:] == ["validate", "create", "joyent"]
+        assert (
+            failed["failed"]
+            and failed["bad_values"] == ["image_uuid"]
+            and failed["cmd"][1:] == ["validate", "create", "joyent"]
+        )
     assert host.vms() == []
 
 
@@ -665,7 +692,12 @@ def test_reprovision_keeps_the_data(host):
     done = host.converges(**second, reprovision=True)
     vm = host.vms()[0]
     assert (done["actions"], done["rebooted"]) == (["reprovision"], True)
-    assert (vm["image_uuid"], vm["tags"], len(vm["datasets"]), len(vm["nics"])) == (second["image_uuid"], {"a": 1}, 1, 1)
+    assert (vm["image_uuid"], vm["tags"], len(vm["datasets"]), len(vm["nics"])) == (
+        second["image_uuid"],
+        {"a": 1},
+        1,
+        1,
+    )
     host.ok(uuid=OTHER, **base("kvm"), disks=[{"image_uuid": IMAGES["zvol"][0], "model": "virtio"}])
     refused = host.run(uuid=OTHER, disks=[{"image_uuid": IMAGES["zvol"][1]}], reprovision=True)
     assert "vmadm cannot change it" in refused["msg"]
@@ -754,7 +786,9 @@ def test_07_an_alias_that_two_vms_have_is_refused(host):
 def test_08_nothing_is_sent_that_was_not_asked_for(client, monkeypatch):
     sent = []
     validate = client.validate
-    monkeypatch.setattr(client, "validate", lambda action, brand, payload: (sent.append(payload), validate(action, brand, payload)))
+    monkeypatch.setattr(
+        client, "validate", lambda action, brand, payload: (sent.append(payload), validate(action, brand, payload))
+    )
     bring(client, **base("joyent"))
     assert all(payload == {**base("joyent"), "uuid": UUID} for payload in sent) and sent
 

@@ -43,7 +43,8 @@ def given(payload: dict) -> dict:
     out = dict(payload)
     if "nics" in out:
         out["nics"] = [
-            {key: value for key, value in vp.modern_nic(nic).items() if key != "primary" or value} for nic in out["nics"]
+            {key: value for key, value in vp.modern_nic(nic).items() if key != "primary" or value}
+            for nic in out["nics"]
         ]
     if isinstance(out.get("fs_allowed"), str):
         out["fs_allowed"] = out["fs_allowed"].split(",")
@@ -53,7 +54,11 @@ def given(payload: dict) -> dict:
 @pytest.mark.parametrize("item", recorded("shapes.jsonl"), ids=lambda item: item["id"])
 def test_a_created_vm_is_predicted(item):
     predicted = vp.created(given(item["payload"]))
-    shown = {**item["get"], "nics": without_masked(item["get"]["nics"]), "disks": without_masked(item["get"].get("disks", []))}
+    shown = {
+        **item["get"],
+        "nics": without_masked(item["get"]["nics"]),
+        "disks": without_masked(item["get"].get("disks", [])),
+    }
     actual = vp.normal(shown)
     for name in set(item["payload"]) & {"zfs_data_compression", "indestructible_zoneroot"}:
         assert name not in item["get"]  # these two live in ZFS alone, which the recordings do not have
@@ -144,7 +149,11 @@ def matrix() -> dict[str, dict[str, str]]:
     rows = [line.strip("| \n").split("|") for line in path.read_text().splitlines() if line.startswith("| `")]
     brands = ["joyent", "joyent-minimal", "builder", "lx", "bhyve", "kvm"]
     return {
-        row[0].strip(" `"): {"type": row[1].strip(), "limits": row[2].strip(), **dict(zip(brands, map(str.strip, row[3:]), strict=True))}
+        row[0].strip(" `"): {
+            "type": row[1].strip(),
+            "limits": row[2].strip(),
+            **dict(zip(brands, map(str.strip, row[3:]), strict=True)),
+        }
         for row in rows
         if len(row) == 9
     }
@@ -170,7 +179,9 @@ def test_the_table_of_properties_is_the_matrix_of_the_facts():
         if brands and not name.startswith("add_"):
             settable[name] = (TYPES[row["type"]], set(brands), updates)
     other_names = {alias for aliases in vp.ALIASES.values() for alias in aliases}
-    assert set(settable) - other_names - {"disks.*.dangerous_allow_shrink"} == set(flat) - {"disks.*.dangerous_allow_shrink"}
+    assert set(settable) - other_names - {"disks.*.dangerous_allow_shrink"} == set(flat) - {
+        "disks.*.dangerous_allow_shrink"
+    }
     for name, (kind, brands, updates) in settable.items():
         if name in other_names:
             continue

@@ -100,7 +100,11 @@ def test_the_payload_holds_only_what_differs(have, options, expected):
         # what a new limit drags along is not sent, what it would undo is
         ({}, {"max_physical_memory": 2048}, {"max_physical_memory": 2048}),
         ({}, {"max_physical_memory": 2048, "tmpfs": 1024}, {"max_physical_memory": 2048, "tmpfs": 1024}),
-        ({"max_swap": 4096}, {"max_physical_memory": 2048, "max_swap": 4096}, {"max_physical_memory": 2048, "max_swap": 4096}),
+        (
+            {"max_swap": 4096},
+            {"max_physical_memory": 2048, "max_swap": 4096},
+            {"max_physical_memory": 2048, "max_swap": 4096},
+        ),
         # what vmadm limits is compared as it limits it
         ({}, {"max_swap": 512}, {}),
         ({}, {"max_locked_memory": 4096, "tmpfs": 4096}, {}),
@@ -187,7 +191,9 @@ def test_the_first_nic_of_a_vm_without_becomes_primary():
 
 
 def test_filesystems_are_known_by_their_target():
-    have = vm(filesystems=[{"type": "lofs", "source": "/a", "target": "/b"}, {"type": "lofs", "source": "/c", "target": "/d"}])
+    have = vm(
+        filesystems=[{"type": "lofs", "source": "/a", "target": "/b"}, {"type": "lofs", "source": "/c", "target": "/d"}]
+    )
     wanted = [{"type": "lofs", "source": "/a2", "target": "/b"}, {"type": "lofs", "source": "/e", "target": "/f"}]
     assert payload(have, filesystems=wanted) == {
         "add_filesystems": [{"type": "lofs", "source": "/e", "target": "/f"}],
@@ -204,7 +210,9 @@ def disks(brand: str = "bhyve", **more: t.Any) -> dict[str, t.Any]:
 
 
 def test_disks_are_known_by_path_or_place():
-    assert payload(disks(), disks=[{"size": 1024}, {"size": 4096}]) == {"update_disks": [{"path": f"{DISK}1", "size": 4096}]}
+    assert payload(disks(), disks=[{"size": 1024}, {"size": 4096}]) == {
+        "update_disks": [{"path": f"{DISK}1", "size": 4096}]
+    }
     turned = [{"path": f"{DISK}1"}, {"path": f"{DISK}0", "model": "nvme"}, {"size": 1, "model": "virtio"}]
     assert payload(disks(), disks=turned) == {
         "add_disks": [{"size": 1, "model": "virtio"}],
@@ -217,9 +225,17 @@ def test_disks_are_known_by_path_or_place():
     [
         ("bhyve", {"disks": [{}]}, "disk1 is not among them, and removing it destroys its data"),
         ("bhyve", {"disks": [{"size": 512}, {}]}, "512 would cut off data: set dangerous_allow_shrink"),
-        ("bhyve", {"disks": [{"block_size": 512}, {}]}, "disks[0] (path /dev/zvol/rdsk/zones/x/disk0): block_size is None, not 512"),
+        (
+            "bhyve",
+            {"disks": [{"block_size": 512}, {}]},
+            "disks[0] (path /dev/zvol/rdsk/zones/x/disk0): block_size is None, not 512",
+        ),
         ("kvm", {"disks": [{"size": 4096}, {}]}, "vmadm cannot resize a disk of brand kvm"),
-        ("bhyve", {"disks": [{}, {"size": 4096}]}, "disks: vmadm changes it only while the VM is stopped: set allow_reboot"),
+        (
+            "bhyve",
+            {"disks": [{}, {"size": 4096}]},
+            "disks: vmadm changes it only while the VM is stopped: set allow_reboot",
+        ),
     ],
 )
 def test_disks_are_not_lost_by_mistake(brand, options, message):
@@ -285,13 +301,21 @@ def test_what_no_vm_could_have_is_refused(options, message):
         ({}, {"nics": [{"model": "virtio"}]}, "nics[0].model: a VM of brand joyent cannot have it"),
         ({}, {"ram": 512, "max_physical_memory": 1024}, "for brand joyent both are the same limit"),
         ({"nics": [NIC]}, {"nics": [{"mac": NIC["mac"], "interface": "net7"}]}, "interface is 'net0', not 'net7'"),
-        ({"delegate_dataset": True}, {"snapshot": {"name": "s"}}, "vmadm does not snapshot a VM with a delegated dataset"),
+        (
+            {"delegate_dataset": True},
+            {"snapshot": {"name": "s"}},
+            "vmadm does not snapshot a VM with a delegated dataset",
+        ),
         ({}, {"snapshot": {"name": "s", "state": "rolled_back"}}, "there is no 's' to roll back to; there are: none"),
         ({"state": "stopped"}, {"signal": "SIGHUP"}, "cannot be sent to a VM that does not run"),
         ({"state": "failed"}, {}, "set replace_failed: true to have it deleted"),
         ({"state": "incomplete"}, {}, "its state is 'incomplete', so it was never finished"),
         ({"state": "down"}, {"state": "running"}, "its state is 'down', from which vmadm neither starts nor stops it"),
-        ({"indestructible_zoneroot": True}, {"state": "absent"}, "indestructible_zoneroot is set, so it is not deleted"),
+        (
+            {"indestructible_zoneroot": True},
+            {"state": "absent"},
+            "indestructible_zoneroot is set, so it is not deleted",
+        ),
         (
             {"indestructible_zoneroot": True},
             {"image_uuid": IMAGE_2, "reprovision": True},
@@ -444,8 +468,15 @@ def test_reprovision_brings_an_image_and_keeps_the_data():
     assert [str(step) for step in todo.steps] == ["update (cpu_cap)", "reprovision"]
     assert todo.steps[1].payload == {"image_uuid": IMAGE_2}
     assert todo.after["image_uuid"] == IMAGE_2 and todo.after["datasets"] == have["datasets"] and todo.rebooted
-    assert steps({**have, "state": "stopped", "autoboot": False}, image_uuid=IMAGE_2, reprovision=True) == ["reprovision", "stop"]
-    assert steps({**have, "state": "stopped"}, image_uuid=IMAGE_2, reprovision=True) == ["reprovision", "stop", "update (autoboot)"]
+    assert steps({**have, "state": "stopped", "autoboot": False}, image_uuid=IMAGE_2, reprovision=True) == [
+        "reprovision",
+        "stop",
+    ]
+    assert steps({**have, "state": "stopped"}, image_uuid=IMAGE_2, reprovision=True) == [
+        "reprovision",
+        "stop",
+        "update (autoboot)",
+    ]
     assert steps(have, image_uuid=IMAGE, reprovision=True) == []
 
 
@@ -577,7 +608,11 @@ else:
             elif name == "filesystems":
                 options[name] = st.lists(
                     st.fixed_dictionaries(
-                        {"type": st.just("lofs"), "source": st.sampled_from(["/a", "/b"]), "target": st.sampled_from(["/x", "/y"])}
+                        {
+                            "type": st.just("lofs"),
+                            "source": st.sampled_from(["/a", "/b"]),
+                            "target": st.sampled_from(["/x", "/y"]),
+                        }
                     ),
                     max_size=2,
                     unique_by=lambda item: item["target"],

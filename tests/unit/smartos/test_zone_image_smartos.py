@@ -42,11 +42,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A node's beginning: two installed images, of which one is native, and one that a source offers."""
     folder = tmp_path_factory.mktemp("world")
     source = {"url": "https://images.test", "type": "imgapi", "images": [manifest(FAR, "debian-far")]}
-    images = [{"zpool": "zones", "source": None, "manifest": one} for one in (manifest(SEED, "debian-13"), manifest(NATIVE, "base-64", "zone-dataset"))]
+    images = [
+        {"zpool": "zones", "source": None, "manifest": one}
+        for one in (manifest(SEED, "debian-13"), manifest(NATIVE, "base-64", "zone-dataset"))
+    ]
     tags = [{"name": "admin", "mac": "52:54:00:00:00:01", "link": "e1000g0", "type": "normal"}]
     node = {"hostname": "gz1", "uuid": "00000000-0000-0000-0000-525400000001", "platform": "20260101T000000Z", "memory_mib": 65536,
             "zpools": ["zones"], "nic_tags": tags}  # fmt: skip
-    (folder / "world.json").write_text(json.dumps({"node": node, "image_sources": [source], "images": images, "vms": []}))
+    (folder / "world.json").write_text(
+        json.dumps({"node": node, "image_sources": [source], "images": images, "vms": []})
+    )
     return folder
 
 
@@ -55,7 +60,9 @@ def store(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> subje
     monkeypatch.setenv("SMARTOS_SIM_STATE", str(world / "state"))
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     monkeypatch.setattr(subject, "resolvers", lambda: ["192.0.2.53"])
-    subprocess.run([sys.executable, str(BIN / "smartos-sim"), "load-world", str(world / "world.json")], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, str(BIN / "smartos-sim"), "load-world", str(world / "world.json")], check=True, timeout=60
+    )
     return opened(tmp_path)
 
 
@@ -81,9 +88,16 @@ def draft(store: subject.SmartosImages, image: str, **more: t.Any) -> subject.Dr
 
 
 @pytest.mark.parametrize(
-    ("seed", "uuid"), [({"uuid": SEED}, SEED), ({"name": "debian-13", "version": "1"}, SEED), ({"name": "debian-far", "version": "1"}, FAR)]
+    ("seed", "uuid"),
+    [
+        ({"uuid": SEED}, SEED),
+        ({"name": "debian-13", "version": "1"}, SEED),
+        ({"name": "debian-far", "version": "1"}, FAR),
+    ],
 )
-def test_the_seed_is_found_and_fetched_when_it_must(store: subject.SmartosImages, seed: dict[str, str], uuid: str) -> None:
+def test_the_seed_is_found_and_fetched_when_it_must(
+    store: subject.SmartosImages, seed: dict[str, str], uuid: str
+) -> None:
     assert store.seed(settings(**seed)) == uuid
     assert store.client.get(uuid) is not None
 
@@ -93,12 +107,17 @@ def test_the_seed_is_found_and_fetched_when_it_must(store: subject.SmartosImages
     [
         ({}, "seed: none given: say which image of Debian to begin with.*imgadm avail type=lx-dataset"),
         ({"name": "debian-13"}, "seed: none given"),
-        ({"name": "debian-99", "version": "1"}, "seed: no image debian-99 1 is installed, and none of the sources has one"),
+        (
+            {"name": "debian-99", "version": "1"},
+            "seed: no image debian-99 1 is installed, and none of the sources has one",
+        ),
         ({"uuid": NATIVE}, f"seed: image {NATIVE} is of type zone-dataset: take one of type lx-dataset"),
         ({"uuid": "x"}, "seed: uuid: 'x' is not right"),
     ],
 )
-def test_a_seed_that_cannot_be_is_refused_before_anything_is_built(store: subject.SmartosImages, seed: dict[str, str], message: str) -> None:
+def test_a_seed_that_cannot_be_is_refused_before_anything_is_built(
+    store: subject.SmartosImages, seed: dict[str, str], message: str
+) -> None:
     with pytest.raises(ImageError, match=message):
         store.check([RECIPES[BASE]], settings(**seed))
 
@@ -142,8 +161,17 @@ def test_halves_and_builders_are_removed_and_whole_drafts_stay(store: subject.Sm
     short.file.write_bytes(b"str")
     (store.builders / "ovn-0123456789ab").touch()
     uuid = subject.builder_uuid("ovn-0123456789ab")
-    payload = {"uuid": uuid, "brand": "lx", "kernel_version": "5.10.0", "image_uuid": SEED, "autoboot": False, "alias": "builder"}
-    subprocess.run(["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True)
+    payload = {
+        "uuid": uuid,
+        "brand": "lx",
+        "kernel_version": "5.10.0",
+        "image_uuid": SEED,
+        "autoboot": False,
+        "alias": "builder",
+    }
+    subprocess.run(
+        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True
+    )
     gone = [f"{BASE}.imgmanifest", f"{BASE}.zfs", "builder of ovn-0123456789ab", "galera-0123456789ab.zfs",
             "haproxy-0123456789ab.imgmanifest", "haproxy-0123456789ab.zfs"]  # fmt: skip
     assert store.leftovers() == store.clean() == gone
@@ -151,7 +179,9 @@ def test_halves_and_builders_are_removed_and_whole_drafts_stay(store: subject.Sm
     assert Vmadm().get(uuid) is None
 
 
-def test_a_builder_that_does_not_start_is_removed(store: subject.SmartosImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_builder_that_does_not_start_is_removed(
+    store: subject.SmartosImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is nothing to log into on paper, which is as good as an init that does not answer."""
     monkeypatch.setattr(subject, "START_LIMIT", 1)
     with pytest.raises(ImageError, match=f"(?s)image {BASE}: .*zlogin"):
@@ -160,14 +190,20 @@ def test_a_builder_that_does_not_start_is_removed(store: subject.SmartosImages, 
     assert Vmadm().lookup() == []
 
 
-def test_a_builder_stands_where_it_is_told_and_sees_the_cache(store: subject.SmartosImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_builder_stands_where_it_is_told_and_sees_the_cache(
+    store: subject.SmartosImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(subject.Builder, "_run", lambda *_words: None)
     monkeypatch.setattr(subject, "await_init", lambda *_words: None)
     with subject.Builder(store, RECIPES[BASE], SEED, settings(), "10.77.3.248", Log(store.logs / "x.log")) as builder:
         vm = Vmadm().get(builder.uuid)
         assert vm is not None
         assert (vm["alias"], vm["image_uuid"], vm["resolvers"]) == (f"builder-{BASE}", SEED, ["192.0.2.53"])
-        assert (vm["nics"][0]["nic_tag"], vm["nics"][0]["ips"], vm["nics"][0]["gateways"]) == ("admin", ["10.77.3.248/21"], ["10.77.2.1"])
+        assert (vm["nics"][0]["nic_tag"], vm["nics"][0]["ips"], vm["nics"][0]["gateways"]) == (
+            "admin",
+            ["10.77.3.248/21"],
+            ["10.77.2.1"],
+        )
         assert vm["filesystems"] == [{"type": "lofs", "source": str(store.cache), "target": "/mnt"}]
         assert 'Dir::State::lists "/mnt/apt/";' in (store.cache / "apt.conf").read_text()
 
@@ -191,7 +227,11 @@ def test_the_module_says_what_it_would_build_and_remove(
     network = {"bridge": "admin", "prefix": 21, "gateway": "10.77.2.1", "addresses": ["10.77.3.248"]}
     options = {"backend": "smartos", "store": str(store.root), "_ansible_check_mode": True}
     told = run_module("zone_image", {**options, "images": images, "network": network})
-    assert ([one["id"] for one in told["built"]], told["present"], told["changed"]) == ([BASE, CHILD], [BASE, CHILD], True)
+    assert ([one["id"] for one in told["built"]], told["present"], told["changed"]) == (
+        [BASE, CHILD],
+        [BASE, CHILD],
+        True,
+    )
     made = draft(store, BASE)
     store.client.install({**json.loads(made.manifest.read_text()), "uuid": image_uuid(BASE)}, str(made.file))
     told = run_module("zone_image", {**options, "images": images[:1], "network": network})

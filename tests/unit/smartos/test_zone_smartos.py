@@ -71,7 +71,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
     monkeypatch.setenv("SMARTOS_SIM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     monkeypatch.setattr(zone_smartos, "resolvers", lambda: ["192.0.2.53"])
-    subprocess.run([sys.executable, str(BIN / "smartos-sim"), "load-world", str(tmp_path / "world.json")], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, str(BIN / "smartos-sim"), "load-world", str(tmp_path / "world.json")], check=True, timeout=60
+    )
     zone_smartos._vms_at_start.cache_clear()
     yield tmp_path
     zone_smartos._vms_at_start.cache_clear()
@@ -119,7 +121,9 @@ def test_a_made_zone_is_as_described() -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_a_change_is_made_once(change: dict[str, t.Any], fields: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
+def test_a_change_is_made_once(
+    change: dict[str, t.Any], fields: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, node: Path
+) -> None:
     """The changed field alone is planned; once it is made, nothing is left to do."""
     monkeypatch.setattr(SmartosBackend, "_make_volumes", lambda _self, _want: None)  # there is no ZFS on paper
     monkeypatch.setattr(SmartosBackend, "_volumes", lambda _self, _uuid: ("log",))
@@ -150,8 +154,17 @@ def test_what_was_changed_by_hand_is_found(command: str, drift: str) -> None:
 @pytest.mark.usefixtures("node")
 def test_foreign_vms_are_left_alone() -> None:
     """A VM of this UUID without our record, and one of another UUID with this zone's name, are refused."""
-    payload = {"uuid": UUID, "brand": "lx", "kernel_version": "5.10.0", "image_uuid": image_uuid(IMAGE), "autoboot": False, "alias": "x"}
-    subprocess.run(["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True)
+    payload = {
+        "uuid": UUID,
+        "brand": "lx",
+        "kernel_version": "5.10.0",
+        "image_uuid": image_uuid(IMAGE),
+        "autoboot": False,
+        "alias": "x",
+    }
+    subprocess.run(
+        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True
+    )
     with pytest.raises(ZoneError, match=RECORD):
         again().read("ctl1-keystone-1", UUID)
     with pytest.raises(ZoneError, match="already has this alias"):
@@ -198,8 +211,16 @@ def test_memory_that_is_promised_has_room_to_fork() -> None:
 @pytest.mark.usefixtures("node")
 def test_zones_of_ours_are_told_and_no_other_vms(run_module: t.Callable[..., dict[str, t.Any]]) -> None:
     made()
-    payload = {"brand": "lx", "kernel_version": "5.10.0", "image_uuid": image_uuid(IMAGE), "autoboot": False, "alias": "foreign"}
-    subprocess.run(["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True)
+    payload = {
+        "brand": "lx",
+        "kernel_version": "5.10.0",
+        "image_uuid": image_uuid(IMAGE),
+        "autoboot": False,
+        "alias": "foreign",
+    }
+    subprocess.run(
+        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True
+    )
     told = run_module("zone_info", {"backend": "smartos"})
     assert told["zones"] == {SPEC.name: {"uuid": UUID, "image": IMAGE, "running": False}}
 
@@ -221,19 +242,32 @@ def trees(node: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 
 WANT: dict[str, t.Any] = {"uuid": UUID, "files": {}, "directories": {}, "units": {}}
-HOSTS = {"sha256": hashlib.sha256(b"127.0.0.1 localhost\n").hexdigest(), "mode": "0644", "owner": "root", "group": "root"}
+HOSTS = {
+    "sha256": hashlib.sha256(b"127.0.0.1 localhost\n").hexdigest(),
+    "mode": "0644",
+    "owner": "root",
+    "group": "root",
+}
 
 
 def test_a_zone_as_its_image_has_no_drift(trees: tuple[Path, Path]) -> None:
     """Nor has what the brand, vmadm and the zone write by themselves."""
     zone, _image = trees
-    for path in ("var/svc/provision_success", "etc/network/interfaces", "etc/resolv.conf", "native/usr/sbin/x", "var/log/x"):
+    for path in (
+        "var/svc/provision_success",
+        "etc/network/interfaces",
+        "etc/resolv.conf",
+        "native/usr/sbin/x",
+        "var/log/x",
+    ):
         (zone / path).parent.mkdir(parents=True, exist_ok=True)
         (zone / path).write_text("x")
     (zone / "etc/network/interfaces.d").mkdir()
     (zone / "etc/network/interfaces.d/mine").write_text("by hand")
     (zone / "etc/hosts").write_text("127.0.0.1 localhost\n")
-    assert [one.path for one in zone_drift.smartos_drift(SPEC.name, {**WANT, "files": {"/etc/hosts": HOSTS}})] == ["/etc/network/interfaces.d/"]
+    assert [one.path for one in zone_drift.smartos_drift(SPEC.name, {**WANT, "files": {"/etc/hosts": HOSTS}})] == [
+        "/etc/network/interfaces.d/"
+    ]
 
 
 def test_drift_is_found_against_image_and_rendering(trees: tuple[Path, Path]) -> None:

@@ -40,7 +40,9 @@ def net(node: Path) -> t.Iterator[Net]:
 
     def run(line: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         script = f'net() {{ bash {PROGRAM} "$@"; }}\n{line}'
-        done = subprocess.run(["bash", "-ec", script], env=variables, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            ["bash", "-ec", script], env=variables, capture_output=True, text=True, timeout=60, check=False
+        )
         assert not check or done.returncode == 0, done.stderr
         return done
 
@@ -51,7 +53,9 @@ def net(node: Path) -> t.Iterator[Net]:
 
 def test_start_makes_all_and_a_second_one_changes_nothing(net: Net) -> None:
     net("echo 'admin 10.97.2.1/24 1500 - - -' >>$ZONESTACK_NETWORK/net-t")
-    first = net("net check || echo lacks; net start; net check; ifconfig zs_net_t0_gz0; ipnat -l; net start; ipnat -l; net check")
+    first = net(
+        "net check || echo lacks; net start; net check; ifconfig zs_net_t0_gz0; ipnat -l; net start; ipnat -l; net check"
+    )
     assert first.stdout.startswith(f"{LACKS_ALL}lacks\n")
     assert "inet 10.98.2.1 netmask fffff800" in first.stdout
     assert first.stdout.count("map e1000g0 10.98.0.0/21 -> 0.0.0.0/32\n") == 2  # once in each listing

@@ -78,13 +78,18 @@ def test_what_zfs_fuse_lacks_becomes_a_user_property() -> None:
     assert zfs_cli._assignments("compression=gzip") == ["compression=gzip", "smartos-sim:compression=none"]
 
 
-@pytest.mark.parametrize(("cell", "plain"), [("99.5G", str(int(99.5 * 2**30))), ("0", "0"), ("12%", "12"), ("1.00x", "1.00"), ("ONLINE", "ONLINE")])
+@pytest.mark.parametrize(
+    ("cell", "plain"),
+    [("99.5G", str(int(99.5 * 2**30))), ("0", "0"), ("12%", "12"), ("1.00x", "1.00"), ("ONLINE", "ONLINE")],
+)
 def test_sizes_of_pools_become_bytes(cell: str, plain: str) -> None:
     assert zfs_cli._bytes(cell) == plain
 
 
 @pytest.mark.parametrize("command", ["reboot", "power-off"])
-def test_a_node_on_paper_has_no_power_to_cut(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_on_paper_has_no_power_to_cut(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SMARTOS_SIM_STATE", str(tmp_path))
     assert control.main([command]) == 1
     assert "smartos-sim init" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_create_that_never_provisions_leaves_a_failed_vm(sim: t.Any) -> None:
     assert vm["autoboot"] is False
     assert "transition_to" not in vm
     assert sim.create().err == f"VM with UUID {VM} already exists\n"
-    assert sim.vmadm("start", VM).err.startswith(f"Unable to start VM {VM}: Cannot start vm from state \"failed\"")
+    assert sim.vmadm("start", VM).err.startswith(f'Unable to start VM {VM}: Cannot start vm from state "failed"')
     assert sim.vmadm("delete", VM).rc == 0
 
 
@@ -403,7 +403,9 @@ def test_events_tell_changes(sim: t.Any) -> None:
     assert lines[0].endswith("] deadbeef - create\n")
     assert any(line.endswith('] deadbeef x modify: alias added :: null -> "x"\n') for line in lines)
     assert [seen[0]["type"], seen[0]["uuid"]] == ["create", VM]
-    assert {"path": ["alias"], "action": "added", "newValue": "x"} in [one for e in seen for one in e.get("changes", [])]
+    assert {"path": ["alias"], "action": "added", "newValue": "x"} in [
+        one for e in seen for one in e.get("changes", [])
+    ]
 
 
 def test_the_table_in_the_readme_names_tests_that_exist() -> None:

@@ -51,7 +51,9 @@ def exec_method(name: str, line: str, timeout: int = 10) -> str:
     return f'<exec_method type="method" name="{name}" exec="{escaped}" timeout_seconds="{timeout}"/>'
 
 
-def dependency(name: str, fmri: str, grouping: str = "require_all", restart_on: str = "none", kind: str = "service") -> str:
+def dependency(
+    name: str, fmri: str, grouping: str = "require_all", restart_on: str = "none", kind: str = "service"
+) -> str:
     return (
         f'<dependency name="{name}" grouping="{grouping}" restart_on="{restart_on}" type="{kind}">'
         f'<service_fmri value="{fmri}"/></dependency>'
@@ -92,7 +94,10 @@ class Zone:
         words = ["--global", *(["--fresh"] if fresh else [])] if self.is_global else ["--zone", "z1"]
         self.place.pipe.unlink(missing_ok=True)  # a killed one has left it
         self.process = subprocess.Popen([BIN / "svc.startd", *words], env=self.environment, start_new_session=True)
-        self.until(lambda: self.place.pipe.exists() and "svc:/milestone/multi-user:default online" in self.states(), "milestone multi-user")
+        self.until(
+            lambda: self.place.pipe.exists() and "svc:/milestone/multi-user:default online" in self.states(),
+            "milestone multi-user",
+        )
 
     def shutdown(self) -> None:
         """Ask svc.startd to stop, as a zone's or the machine's shutdown does, and wait until it has."""
@@ -114,7 +119,9 @@ class Zone:
             return "".join(f"{one} {repository.value(one, 'restarter/state')}\n" for one in repository.instances())
 
     def run(self, *argv: str, stdin: str | None = None, timeout: float = 30) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(argv, env=self.environment, input=stdin, text=True, capture_output=True, timeout=timeout, check=False)
+        return subprocess.run(
+            argv, env=self.environment, input=stdin, text=True, capture_output=True, timeout=timeout, check=False
+        )
 
     def good(self, *argv: str, stdin: str | None = None) -> str:
         """Run what must succeed; its stdout."""
@@ -150,7 +157,9 @@ class Zone:
             time.sleep(0.02)
 
     def until_state(self, state: str, fmri: str = "svc:/site/web:default") -> None:
-        self.until(lambda: self.state(fmri) == state and self.value("restarter/next_state", fmri) == "none", f"{fmri} {state}")
+        self.until(
+            lambda: self.state(fmri) == state and self.value("restarter/next_state", fmri) == "none", f"{fmri} {state}"
+        )
 
     def module(self, name: str, *, check: bool = False, **arguments: object) -> dict:
         """Call a module in a process of its own, forked from this one, which has loaded what all modules need."""
@@ -163,8 +172,13 @@ class Zone:
                     sys.stdout = os.fdopen(1, "w", closefd=False)
                     os.environ.clear()
                     os.environ.update(self.environment)
-                    _internal.is_controller = False  # another test may have loaded the other side, which prints warnings itself
-                    with patch_module_args({**arguments, "_ansible_check_mode": check}), contextlib.suppress(SystemExit):
+                    _internal.is_controller = (
+                        False  # another test may have loaded the other side, which prints warnings itself
+                    )
+                    with (
+                        patch_module_args({**arguments, "_ansible_check_mode": check}),
+                        contextlib.suppress(SystemExit),
+                    ):
                         module.main()
                     sys.stdout.flush()
                 finally:

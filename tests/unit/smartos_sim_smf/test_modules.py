@@ -137,7 +137,11 @@ def test_what_enabling_finds_in_its_way(zone):
     zone.import_(manifest("site/app", dependencies=dependency("web", WEB), enabled="false"))
     zone.until_state("disabled", "svc:/site/app:default")
     message = zone.module("svcadm", fmri="svc:/site/app:default")["msg"]
-    assert "exit code 4" in message and "svcadm enable -s svc:/site/app:default" in message and "unsatisfied dependencies" in message
+    assert (
+        "exit code 4" in message
+        and "svcadm enable -s svc:/site/app:default" in message
+        and "unsatisfied dependencies" in message
+    )
     zone.import_(manifest("site/slow", start="/bin/sleep 30", duration="transient", enabled="false", timeout=0))
     zone.until_state("disabled", "svc:/site/slow:default")
     # Long enough for a busy machine's svc.startd to begin, and much shorter than the method.
@@ -156,7 +160,11 @@ def test_refreshed_runs_the_refresh_method(zone):
 
 
 def test_properties_are_set_refreshed_and_kept(zone):
-    zone.import_(manifest(groups='<property_group name="app" type="application"><propval name="old" type="astring" value="x"/></property_group>'))
+    zone.import_(
+        manifest(
+            groups='<property_group name="app" type="application"><propval name="old" type="astring" value="x"/></property_group>'
+        )
+    )
     zone.until_state("online")
     properties = [
         {"name": "app/port", "type": "count", "values": [8080]},
@@ -204,13 +212,25 @@ def test_an_administrator_s_change_outlives_an_import_and_is_told(zone):
         ("svcadm", {"fmri": "svc:/site/*:default"}, "no full FMRI"),
         ("svcadm", {"fmri": WEB}, "there is no instance svc:/site/web:default: import its manifest first"),
         ("svccfg", {"fmri": "site/web"}, "no full FMRI"),
-        ("svccfg", {"fmri": WEB, "properties": [{"name": "a/b", "values": ["c"]}]}, "there is no svc:/site/web:default"),
+        (
+            "svccfg",
+            {"fmri": WEB, "properties": [{"name": "a/b", "values": ["c"]}]},
+            "there is no svc:/site/web:default",
+        ),
         ("svccfg", {"manifest": "<a>"}, "no XML"),
         ("svccfg", {"manifest": "<service_bundle type='profile' name='x'/>"}, "is no manifest"),
-        ("svccfg", {"manifest": manifest().replace("<create_default_instance enabled=\"true\"/>", "")}, "defines no instance"),
+        (
+            "svccfg",
+            {"manifest": manifest().replace('<create_default_instance enabled="true"/>', "")},
+            "defines no instance",
+        ),
         ("svccfg", {"manifest": manifest().replace("timeout_seconds", "timeout")}, "svccfg validate"),
         ("svccfg", {"fmri": WEB, "properties": [{"name": "port", "values": ["1"]}]}, "properties[0].name"),
-        ("svccfg", {"fmri": WEB, "properties": [{"name": "a/b", "type": "count", "values": ["-1"]}]}, "properties[0].values: '-1' is no count"),
+        (
+            "svccfg",
+            {"fmri": WEB, "properties": [{"name": "a/b", "type": "count", "values": ["-1"]}]},
+            "properties[0].values: '-1' is no count",
+        ),
         ("svccfg", {"fmri": WEB, "properties": [{"name": "a/b"}]}, "properties[0].values"),
         ("svccfg", {"fmri": WEB, "properties": [{"name": "a/b", "values": ["1"]}] * 2}, "more than once"),
         ("svccfg", {"properties": [], "manifest": manifest(), "state": "absent", "fmri": "x"}, "no full FMRI"),

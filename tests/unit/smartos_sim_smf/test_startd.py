@@ -152,10 +152,18 @@ def test_a_method_s_environment_directory_and_tokens(zone):
     group = '<property_group name="app" type="application"><property name="words" type="astring"><astring_list><value_node value="a b"/>'
     group += '<value_node value="c"/></astring_list></property></property_group>'
     environment = '<method_environment><envvar name="GREETING" value="say &quot;100%&quot; = x"/></method_environment>'
-    line = sh(f'(pwd; echo "$GREETING"; echo $SMF_FMRI $SMF_METHOD $SMF_ZONENAME; echo %f %m %s %i %%; printf "[%%s]" %{{app/words:}}) >{mark}')
+    line = sh(
+        f'(pwd; echo "$GREETING"; echo $SMF_FMRI $SMF_METHOD $SMF_ZONENAME; echo %f %m %s %i %%; printf "[%%s]" %{{app/words:}}) >{mark}'
+    )
     zone.import_(manifest(start=line, stop=":true", duration="transient", environment=environment, groups=group))
     zone.until_state("online")
-    assert mark.read_text().splitlines() == ["/", 'say "100%" = x', f"{WEB} start z1", f"{WEB} start site/web default %", "[a b:c]"]
+    assert mark.read_text().splitlines() == [
+        "/",
+        'say "100%" = x',
+        f"{WEB} start z1",
+        f"{WEB} start site/web default %",
+        "[a b:c]",
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
@@ -164,7 +172,12 @@ def test_a_method_runs_as_its_credential_says(zone):
     folder.chmod(0o777)
     mark = folder / "mark"
     text = manifest(start=sh(f"id -u >{mark}; id -G >>{mark}"), stop=":true", duration="transient")
-    zone.import_(text.replace('working_directory="/">', 'working_directory="/"><method_credential user="65534" group="7" supp_groups="7,8"/>'))
+    zone.import_(
+        text.replace(
+            'working_directory="/">',
+            'working_directory="/"><method_credential user="65534" group="7" supp_groups="7,8"/>',
+        )
+    )
     zone.until_state("online")
     assert mark.read_text() == "65534\n7 8\n"
     shutil.rmtree(folder)
@@ -172,7 +185,9 @@ def test_a_method_runs_as_its_credential_says(zone):
 
 def test_a_credential_that_is_not_there_leads_to_maintenance(zone):
     text = manifest(duration="transient")
-    zone.import_(text.replace('working_directory="/">', 'working_directory="/"><method_credential user="nobody-knows"/>'))
+    zone.import_(
+        text.replace('working_directory="/">', 'working_directory="/"><method_credential user="nobody-knows"/>')
+    )
     zone.until_state("maintenance")
     assert "Missing passwd entry" in zone.log()
 
@@ -227,7 +242,15 @@ def test_restart_on(zone, restart_on, on_error, on_restart, on_refresh):
     """How often the dependent has been started after the dependency failed, was restarted, was refreshed."""
     mark = zone.root / "mark"
     online(zone, "site/web", manifest(start=sh("sleep 1000 & exit 0"), duration="contract"))
-    online(zone, "site/app", manifest("site/app", start=sh(f"echo x >>{mark}; exec sleep 1000"), dependencies=dependency("web", WEB, restart_on=restart_on)))
+    online(
+        zone,
+        "site/app",
+        manifest(
+            "site/app",
+            start=sh(f"echo x >>{mark}; exec sleep 1000"),
+            dependencies=dependency("web", WEB, restart_on=restart_on),
+        ),
+    )
     zone.until(lambda: count(mark) == 1, "the first start")
     os.kill(pids(zone)[0], signal.SIGKILL)
     zone.until(lambda: zone.log().count("Executing start") == 2, "restart after the error")
@@ -266,7 +289,13 @@ def test_services_stop_in_order_and_temporary_wishes_end_with_the_boot(zone):
     mark = zone.root / "mark"
     stop = [sh(f"echo {name} >>{mark}") for name in ("web", "app")]
     online(zone, "site/web", manifest(start="/bin/true", stop=stop[0], duration="transient"))
-    online(zone, "site/app", manifest("site/app", start="/bin/true", stop=stop[1], duration="transient", dependencies=dependency("web", WEB)))
+    online(
+        zone,
+        "site/app",
+        manifest(
+            "site/app", start="/bin/true", stop=stop[1], duration="transient", dependencies=dependency("web", WEB)
+        ),
+    )
     online(zone, "site/other", manifest("site/other"))
     left = pids(zone, "svc:/site/other:default")
     zone.good("svcadm", "disable", "-st", APP)
@@ -310,7 +339,9 @@ def test_the_global_zone_forgets_all_but_opt_custom_smf(host):
     assert "broken.xml failed" in host.path("/var/svc/log/svc.startd.log").read_text()
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root, to be init of a process namespace")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root, to be init of a process namespace"
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGPWR, signal.SIGRTMIN + 3])
 def test_as_init_it_reaps_what_is_not_its_own_and_stops_in_order(zone, number):
     mark = zone.root / "mark"
@@ -371,7 +402,11 @@ def reboot(zone: Zone, end: str) -> None:
 def test_a_zone_tells_that_it_is_provisioned_and_runs_user_script_at_every_boot(provisioned):
     mark, marker = provisioned.root / "mark", provisioned.path("/var/svc/provisioning")
     assert not provisioned.path("/var/svc/provision_success").exists()
-    metadata(provisioned, user_script=f"#!/bin/sh\ncat {provisioned.path('/var/db/mdata-user-data')} >>{mark}\n", user_data="hello\n")
+    metadata(
+        provisioned,
+        user_script=f"#!/bin/sh\ncat {provisioned.path('/var/db/mdata-user-data')} >>{mark}\n",
+        user_data="hello\n",
+    )
     marker.touch()
     reboot(provisioned, "online")
     assert mark.read_text() == "hello\n"
@@ -389,7 +424,9 @@ def test_a_user_script_that_fails_still_ends_the_provisioning(provisioned):
 
 
 def test_a_user_script_past_its_timeout_never_ends_the_provisioning(provisioned):
-    provisioned.good("svccfg", "-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "1")
+    provisioned.good(
+        "svccfg", "-s", "svc:/smartdc/mdata:execute", "setprop", "start/timeout_seconds", "=", "count:", "1"
+    )
     provisioned.good("svcadm", "refresh", "svc:/smartdc/mdata:execute")
     metadata(provisioned, user_script="#!/bin/sh\nsleep 1000\n")
     provisioned.path("/var/svc/provisioning").touch()

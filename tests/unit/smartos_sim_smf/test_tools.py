@@ -192,9 +192,13 @@ def test_a_repository_that_nobody_serves(tmp_path):
 
 
 def test_what_is_exported_can_be_imported(web):
-    web.import_(manifest(groups='<property_group name="app" type="application"><propval name="a" type="astring" value="&lt;&amp;&quot;"/></property_group>',
-                         environment='<method_environment><envvar name="A" value="b=c"/></method_environment>',
-                         dependencies=dependency("net", "svc:/milestone/network:default")))
+    web.import_(
+        manifest(
+            groups='<property_group name="app" type="application"><propval name="a" type="astring" value="&lt;&amp;&quot;"/></property_group>',
+            environment='<method_environment><envvar name="A" value="b=c"/></method_environment>',
+            dependencies=dependency("net", "svc:/milestone/network:default"),
+        )
+    )
     text = web.good("svccfg", "export", "svc:/site/web")
     before = sorted(web.good("svcprop", "-C", "svc:/site/web").splitlines())
     web.good("svcadm", "disable", "-s", WEB)

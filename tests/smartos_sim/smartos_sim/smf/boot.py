@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="root directory of the zone (default: $SMARTOS_SIM_ROOT, or /)")
     parser.add_argument("--global", dest="is_global", action="store_true", help="serve the global zone")
     parser.add_argument("--zone", help="name of the zone (default: the host's name)")
-    parser.add_argument("--fresh", action="store_true", help="with --global: the machine has booted, so the repository is gone")
+    parser.add_argument(
+        "--fresh", action="store_true", help="with --global: the machine has booted, so the repository is gone"
+    )
     parser.add_argument("--seed", action="store_true", help="only make the repository of a zone that does not run")
     # An init is given words of its own by what starts it.
     options, _further = parser.parse_known_args()

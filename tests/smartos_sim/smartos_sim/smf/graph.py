@@ -11,7 +11,12 @@ from .fmri import Fmri
 from .repository import Groups
 
 #: Events of a dependency for which restart_on stops those that depend on it.
-STOPPED_BY = {"none": (), "error": ("error",), "restart": ("error", "restart"), "refresh": ("error", "restart", "refresh")}
+STOPPED_BY = {
+    "none": (),
+    "error": ("error",),
+    "restart": ("error", "restart"),
+    "refresh": ("error", "restart", "refresh"),
+}
 
 STARTED = ("online", "degraded")
 
@@ -118,7 +123,9 @@ def depends_on(fmri: Fmri, other: Fmri, nodes: Nodes, but: tuple[str, ...] = ())
     return [
         one
         for one in nodes[fmri].dependencies
-        if one.grouping not in but and one.kind != "path" and any(other in means(entity, nodes) for entity in one.entities)
+        if one.grouping not in but
+        and one.kind != "path"
+        and any(other in means(entity, nodes) for entity in one.entities)
     ]
 
 

@@ -52,7 +52,8 @@ DTD: dict[str, tuple[str, dict[str, tuple[str, ...] | None]]] = {
     ),
     "method_profile": ("", {"name": None}),
     "method_credential": (
-        "", {"user": None, "?group": None, "?supp_groups": None, "?privileges": None, "?limit_privileges": None}
+        "",
+        {"user": None, "?group": None, "?supp_groups": None, "?privileges": None, "?limit_privileges": None},
     ),  # fmt: skip
     "method_environment": ("(?:envvar )+", {}),
     "envvar": ("", {"name": None, "value": None}),
@@ -103,7 +104,9 @@ def check(element: ET.Element) -> None:
     found = "".join(f"{child.tag} " for child in element)
     if not re.fullmatch(children, found):
         raise ManifestError(f"Element {element.tag} content does not follow the DTD, got ({found.strip()})")
-    if element.tag != "loctext" and any((text or "").strip() for text in (element.text, *(child.tail for child in element))):
+    if element.tag != "loctext" and any(
+        (text or "").strip() for text in (element.text, *(child.tail for child in element))
+    ):
         raise ManifestError(f"Element {element.tag} content does not follow the DTD, it holds text")
     allowed = {name.lstrip("?"): values for name, values in attributes.items()}
     for name in attributes:
@@ -114,7 +117,9 @@ def check(element: ET.Element) -> None:
             raise ManifestError(f"No declaration for attribute {name} of element {element.tag}")
         among = allowed[name]
         if among is not None and value not in among:
-            raise ManifestError(f'Value "{value}" for attribute {name} of {element.tag} is not among the enumerated set')
+            raise ManifestError(
+                f'Value "{value}" for attribute {name} of {element.tag} is not among the enumerated set'
+            )
     for child in element:
         check(child)
 
@@ -268,7 +273,9 @@ def _properties(element: ET.Element) -> dict[str, Property]:
             values = (str(child.get("value")),)
         elif child.tag == "property":
             if len(child) and child[0].tag != f"{child.get('type')}_list":
-                raise ManifestError(f'property "{child.get("name")}" of type {child.get("type")} holds a {child[0].tag}')
+                raise ManifestError(
+                    f'property "{child.get("name")}" of type {child.get("type")} holds a {child[0].tag}'
+                )
             values = tuple(str(one.get("value")) for one in child.iter("value_node"))
         else:
             continue
@@ -325,7 +332,9 @@ def _upgrade(repository: Repository, fmri: Fmri, new: Groups) -> Iterator[str]:
             if have is not None and (name, key) in _PREFERENCES:
                 continue
             if have != before:
-                conflicts.append(f'Conflict upgrading {fmri} (not upgrading property "{name}/{key}", which was changed).')
+                conflicts.append(
+                    f'Conflict upgrading {fmri} (not upgrading property "{name}/{key}", which was changed).'
+                )
             elif want is None:
                 group.properties.pop(key)
             else:
@@ -397,7 +406,9 @@ def _export_entity(parent: ET.Element, groups: Groups) -> ET.Element | None:
         if f"tm_{tag}" in groups:
             inner = ET.SubElement(template, tag)
             for language, text in groups[f"tm_{tag}"].properties.items():
-                ET.SubElement(inner, "loctext", {"{http://www.w3.org/XML/1998/namespace}lang": language}).text = text.values[0]
+                ET.SubElement(
+                    inner, "loctext", {"{http://www.w3.org/XML/1998/namespace}lang": language}
+                ).text = text.values[0]
     return template
 
 

@@ -100,7 +100,9 @@ def prepare(place: Place, zonename: str, fmri: Fmri, method: Method, groups: Gro
     """
     line = f"exec {expand(method.line, fmri, method.name, groups)}"
     shared = groups["method_context"].properties if "method_context" in groups else {}
-    own = {name: one for name, one in method.group.properties.items() if name not in ("exec", "timeout_seconds", "type")}
+    own = {
+        name: one for name, one in method.group.properties.items() if name not in ("exec", "timeout_seconds", "type")
+    }
     context = Group("", {**shared, **own})
     user, group = context.first("user"), context.first("group")
     entry = _user(user) if user else None

@@ -127,7 +127,10 @@ class Repository:
         return {name: _group(body, bool(persistent)) for name, persistent, body in rows}
 
     def put(self, fmri: Fmri, name: str, group: Group, snapshot: str = "") -> None:
-        body = {"type": group.type, "properties": {key: [one.type, one.values] for key, one in group.properties.items()}}
+        body = {
+            "type": group.type,
+            "properties": {key: [one.type, one.values] for key, one in group.properties.items()},
+        }
         self._db.execute(
             "INSERT OR REPLACE INTO pg VALUES (?, ?, ?, ?, ?, ?)",
             (fmri.service, fmri.instance, snapshot, name, int(group.persistent), json.dumps(body)),
@@ -140,7 +143,9 @@ class Repository:
             (fmri.service, fmri.instance, snapshot, name, name),
         )
 
-    def set(self, fmri: Fmri, path: str, kind: str, *values: str, group: str = "framework", persistent: bool = True) -> None:
+    def set(
+        self, fmri: Fmri, path: str, kind: str, *values: str, group: str = "framework", persistent: bool = True
+    ) -> None:
         """Set ``group/property``, and make the group where it is missing."""
         name, _slash, key = path.partition("/")
         found = self.groups(fmri).get(name) or Group(group, persistent=persistent)
@@ -170,7 +175,8 @@ class Repository:
 
     def has_snapshot(self, fmri: Fmri, snapshot: str) -> bool:
         row = self._db.execute(
-            "SELECT 1 FROM pg WHERE service = ? AND instance = ? AND snapshot = ?", (fmri.service, fmri.instance, snapshot)
+            "SELECT 1 FROM pg WHERE service = ? AND instance = ? AND snapshot = ?",
+            (fmri.service, fmri.instance, snapshot),
         )
         return row.fetchone() is not None
 
@@ -190,5 +196,7 @@ class Repository:
 def _group(body: str, persistent: bool) -> Group:
     data = json.loads(body)
     return Group(
-        data["type"], {key: Property(kind, tuple(values)) for key, (kind, values) in data["properties"].items()}, persistent
+        data["type"],
+        {key: Property(kind, tuple(values)) for key, (kind, values) in data["properties"].items()},
+        persistent,
     )

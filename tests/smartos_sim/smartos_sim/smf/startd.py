@@ -222,7 +222,9 @@ class Startd:
         if self.stopping:
             nodes = self.nodes()
             if one.started and not any(
-                other.started and graph.depends_on(other.fmri, one.fmri, nodes, ("exclude_all",)) for other in self.instances.values() if other is not one
+                other.started and graph.depends_on(other.fmri, one.fmri, nodes, ("exclude_all",))
+                for other in self.instances.values()
+                if other is not one
             ):
                 self.stop(one, "system is going down", "offline")
             return
@@ -279,7 +281,9 @@ class Startd:
         self._abandon(one)
         self.become(one, "uninitialized")
 
-    def become(self, one: Instance, state: str, next_state: str = "none", auxiliary: str = "none", error: str = "restart") -> None:
+    def become(
+        self, one: Instance, state: str, next_state: str = "none", auxiliary: str = "none", error: str = "restart"
+    ) -> None:
         """Commit a state, and tell those that depend on the instance when it has stopped or started."""
         was_started = one.started
         same = one.state == state
@@ -359,7 +363,9 @@ class Startd:
         if name == "stop" and one.style != "transient" and one.contract is None:
             succeeded()
         elif found is None or found.is_true:
-            self.log(one, f"Executing {name} method (null)." if found else f"No '{name}' method defined.  Treating as :true.")
+            self.log(
+                one, f"Executing {name} method (null)." if found else f"No '{name}' method defined.  Treating as :true."
+            )
             succeeded()
         elif found.kill_signal is not None:
             if one.contract is None:
@@ -406,7 +412,9 @@ class Startd:
             one.starting = None
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
             if code is None:
-                self.log(one, f'Method "{found.name}" failed due to signal {signal.Signals(os.WTERMSIG(status)).name[3:]}.')
+                self.log(
+                    one, f'Method "{found.name}" failed due to signal {signal.Signals(os.WTERMSIG(status)).name[3:]}.'
+                )
             else:
                 self.log(one, f'Method "{found.name}" exited with status {code}.')
             if code in (method.OK, method.NODAEMON):
@@ -432,7 +440,9 @@ class Startd:
                 self._try(one, found.name, succeeded)
 
         if primary and one.style == "child":
-            self._watch(one, contract, lambda status: one.events.append(lambda: self._child_ended(one, contract, status)))
+            self._watch(
+                one, contract, lambda status: one.events.append(lambda: self._child_ended(one, contract, status))
+            )
             succeeded()
             return
         if found.name == "start":
@@ -511,7 +521,9 @@ class Startd:
             self.log(one, "Stopping because service exited with a configuration error.")
             self.become(one, "maintenance", auxiliary="method_failed", error="error")
             return
-        self.log(one, f"Stopping because {'service exited with an error' if code else 'all processes in service exited'}.")
+        self.log(
+            one, f"Stopping because {'service exited with an error' if code else 'all processes in service exited'}."
+        )
         if code:
             now = time.monotonic()
             one.failures = [*(when for when in one.failures if now - when < 1), now]

@@ -108,7 +108,12 @@ class Svcadm(Tool):
         with self.repository() as repository:
             chosen = self.chosen(repository, operands)
             if state == "maintenance":
-                names = {(): "maint_on", ("-I",): "maint_on_immediate", ("-t",): "maint_on_temporary", ("-I", "-t"): "maint_on_immtemp"}
+                names = {
+                    (): "maint_on",
+                    ("-I",): "maint_on_immediate",
+                    ("-t",): "maint_on_temporary",
+                    ("-I", "-t"): "maint_on_immtemp",
+                }
                 self.act(names[tuple(sorted(options))], chosen, repository)
                 return
             known = nodes(repository)

@@ -22,7 +22,9 @@ _USAGE = "Usage:\tsvccfg [-v] [-z zone] [-s FMRI] [-f file]\n\tsvccfg [-v] [-z z
 #: A command line's words are joined by blanks and cut here, MAX_CMD_LINE_SZ of svccfg_main.c.
 LINE = 2048 - 1
 
-_TOKEN = re.compile(r'[ \t]+|#[^\n]*|(?P<string>"(?:[^"\\]|\\.)*")|(?P<sign>[=()>\n])|(?P<word>[^ \t\n">=()]+)', re.DOTALL)
+_TOKEN = re.compile(
+    r'[ \t]+|#[^\n]*|(?P<string>"(?:[^"\\]|\\.)*")|(?P<sign>[=()>\n])|(?P<word>[^ \t\n">=()]+)', re.DOTALL
+)
 
 
 class SyntaxFault(Exception):
@@ -203,8 +205,12 @@ class Svccfg(Tool):
 
     def do_listpg(self, words: list[Word]) -> None:
         pattern = words[0].text if words else "*"
-        groups = {name: group for name, group in self.opened.groups(self.chosen).items() if fnmatch.fnmatchcase(name, pattern)}
-        self.columns([(name, group.type, "" if group.persistent else "NONPERSISTENT") for name, group in groups.items()])
+        groups = {
+            name: group for name, group in self.opened.groups(self.chosen).items() if fnmatch.fnmatchcase(name, pattern)
+        }
+        self.columns(
+            [(name, group.type, "" if group.persistent else "NONPERSISTENT") for name, group in groups.items()]
+        )
 
     def do_listprop(self, words: list[Word]) -> None:
         pattern = words[0].text if words else "*"
@@ -251,7 +257,7 @@ class Svccfg(Tool):
         have = group.properties.get(key)
         if kind is None:
             if have is None:
-                self.die('Type required for new properties.')
+                self.die("Type required for new properties.")
             kind = have.type
         if kind not in TYPES:
             self.die(f'Unknown type "{kind}".')
@@ -273,8 +279,16 @@ class Svccfg(Tool):
         kind = words[1].text.rstrip(":") if len(words) == 3 else have.type if have else None
         if kind is None:
             self.die("Type required for new properties.")
-        self.do_setprop([words[0], Word("="), Word(f"{kind}:"), Word("("),
-                         *(Word(value, True) for value in (*(have.values if have else ()), words[-1].text)), Word(")")])
+        self.do_setprop(
+            [
+                words[0],
+                Word("="),
+                Word(f"{kind}:"),
+                Word("("),
+                *(Word(value, True) for value in (*(have.values if have else ()), words[-1].text)),
+                Word(")"),
+            ]
+        )
 
     def do_delprop(self, words: list[Word]) -> None:
         (word,) = exactly(1, words)

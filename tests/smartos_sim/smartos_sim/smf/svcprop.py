@@ -55,7 +55,11 @@ class Svcprop(Tool):
             return [full]
         found = select(operand, [one for one in known if one.instance])
         if not found and not is_glob(operand):
-            found = [one for one in known if not one.instance and (one.service == operand or one.service.endswith(f"/{operand}"))]
+            found = [
+                one
+                for one in known
+                if not one.instance and (one.service == operand or one.service.endswith(f"/{operand}"))
+            ]
         if not found:
             if self.telling:
                 self.warn(NO_INSTANCE_OR_SERVICE.format(operand))
@@ -114,5 +118,3 @@ class Svcprop(Tool):
 
 def main() -> None:
     raise SystemExit(Svcprop().run(sys.argv[1:]))
-
-

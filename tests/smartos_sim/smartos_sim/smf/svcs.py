@@ -23,7 +23,14 @@ _USAGE = """Usage: svcs [-aHpv] [-o col[,col ... ]] [-R restarter] [-sS col] [-z
        svcs [-l | -L] [-z zone] [<service> ...]
        svcs -x [-v] [-z zone] [<service> ...]"""
 
-_SHORT = {"degraded": "DGD", "disabled": "DIS", "maintenance": "MNT", "offline": "OFF", "online": "ON", "uninitialized": "UN"}
+_SHORT = {
+    "degraded": "DGD",
+    "disabled": "DIS",
+    "maintenance": "MNT",
+    "offline": "OFF",
+    "online": "ON",
+    "uninitialized": "UN",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,9 @@ class Svcs(Tool):
         options, operands = self.options(words, "aHpvo:R:s:S:z:dDlLx")
         given = {option for option, _value in options}
         columns = [one.strip().lower() for option, value in options if option == "-o" for one in value.split(",")]
-        columns = columns or (["state", "nstate", "stime", "ctid", "fmri"] if "-v" in given else ["state", "stime", "fmri"])
+        columns = columns or (
+            ["state", "nstate", "stime", "ctid", "fmri"] if "-v" in given else ["state", "stime", "fmri"]
+        )
         orders = [(option, value.lower()) for option, value in options if option in ("-s", "-S")]
         for name in [*columns, *(value for _option, value in orders)]:
             if name not in COLUMNS:
@@ -179,14 +188,20 @@ class Svcs(Tool):
             if healthy and not named:
                 continue
             since = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(one.since))
-            print(f"{one.fmri} ({one.description})\n State: {one.state} since {since}\nReason: {self.reason(one, known)}.")
+            print(
+                f"{one.fmri} ({one.description})\n State: {one.state} since {since}\nReason: {self.reason(one, known)}."
+            )
             print(f"   See: {one.restarter('logfile')}")
-            waiting = [fmri for fmri in known if graph.depends_on(fmri, one.fmri, known) and known[fmri].state == "offline"]
+            waiting = [
+                fmri for fmri in known if graph.depends_on(fmri, one.fmri, known) and known[fmri].state == "offline"
+            ]
             if not waiting:
                 print(f"Impact: This service is {'' if one.state == 'online' else 'not '}running.")
             else:
-                print(f"Impact: {len(waiting)} dependent service{'s are' if len(waiting) > 1 else ' is'} not running"
-                      f"{':' if verbose else '.  (Use -v for list.)'}")
+                print(
+                    f"Impact: {len(waiting)} dependent service{'s are' if len(waiting) > 1 else ' is'} not running"
+                    f"{':' if verbose else '.  (Use -v for list.)'}"
+                )
                 for fmri in waiting if verbose else []:
                     print(f"        {fmri}")
             print()
