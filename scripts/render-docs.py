@@ -3,7 +3,8 @@
 """Write the reference of all keys from the schemas that refuse anything else, and the pictures from the examples, so that
 none of them can differ from what it shows.
 
-scripts/render-docs.py            write docs/topology.md, docs/services.md, docs/*.svg and a table of docs/smartos.md
+scripts/render-docs.py            write docs/reference/topology.md, docs/reference/services.md, docs/pictures/*.svg, and a table of
+                                  docs/how-to/smartos.md
 scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
 """
 
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import os
+import re
 import sys
 import tempfile
 import types
@@ -24,8 +27,8 @@ TOPOLOGY = """\
 # topology.yml
 
 The only file that a deployment's owner writes: `inventory/<deployment>/topology.yml`. Everything else follows from it, see
-the commented examples: [one host](../inventory/examples/aio/topology.yml), [two](../inventory/examples/two-hosts/topology.yml),
-[nine in three racks](../inventory/examples/production/topology.yml). What the inventory makes of it, before anything runs:
+the commented examples: [one host](../../inventory/examples/aio/topology.yml), [two](../../inventory/examples/two-hosts/topology.yml),
+[nine in three racks](../../inventory/examples/production/topology.yml). What the inventory makes of it, before anything runs:
 
 ```sh
 ansible-inventory -i inventory/aio/topology.yml --graph
@@ -79,7 +82,7 @@ MAC address; its ordinal may change, by which nothing is named.
 
 Where hosts name more than one failure domain, or with `cloud.availability_zones: true`, those of the hypervisors are availability zones:
 of Nova, where each is a host aggregate of its name, and of Neutron, where routers take them as hints. See
-[networking](networking.md#availability-zones). With `false` the failure domains only decide where zones are.
+[networking](../explanation/networking.md#availability-zones). With `false` the failure domains only decide where zones are.
 
 ## Names and addresses
 
@@ -90,7 +93,7 @@ Nothing is allocated and nothing is remembered; each is a function of what stand
 | zone | `<host>-<component>-<number>`, `_` written as `-`; the number counts the component's zones on that host from 1 |
 | address | network + host's `id` × `block` + slot × 8 + number − 1 |
 | host's own address, the zones' gateway | network + `id` × `block` + 1 |
-| [virtual address](networking.md#the-virtual-addresses) | network + 5, unless `endpoints.internal` says otherwise: of block 0, so never a host's or a zone's |
+| [virtual address](../explanation/networking.md#the-virtual-addresses) | network + 5, unless `endpoints.internal` says otherwise: of block 0, so never a host's or a zone's |
 | image builders | the last eight addresses of a host's block |
 | UUID | version 5: of the zone's name, in the namespace that is version 5 of `zonestack.openstack/<deployment>` in the DNS namespace |
 | MAC address | `02:` and the first five bytes of the version 5 UUID of the network's name in the zone's UUID |
@@ -202,13 +205,23 @@ def default(field: dataclasses.Field[t.Any]) -> str:
     return f"`{text}`"
 
 
+def placed(text: str) -> str:
+    """A schema's words with their links leading from docs/reference to the pages, which the words name without a folder."""
+
+    def lead(match: re.Match[str]) -> str:
+        page = next((ROOT / "docs").rglob(match[1]))
+        return f"]({os.path.relpath(page, ROOT / 'docs/reference')}"
+
+    return re.sub(r"\]\(([a-z-]+\.md)", lead, text)
+
+
 def table(schema: t.Any, cls: type, seen: list[type]) -> str:
     """One schema as a section; schemas that it mentions are added to ``seen``."""
     hints = t.get_type_hints(cls, include_extras=True)
     lines = [
         f"## {cls.__name__}",
         "",
-        (cls.__doc__ or "").strip(),
+        placed((cls.__doc__ or "").strip()),
         "",
         "| key | type | default | meaning |",
         "|---|---|---|---|",
@@ -220,7 +233,7 @@ def table(schema: t.Any, cls: type, seen: list[type]) -> str:
             [next(arg for arg in t.get_args(kind) if isinstance(arg, str)), *dict.fromkeys(rules(kind, schema.Rule))]
         )
         lines.append(
-            f"| `{schema.key_of(field)}` | {type_name(kind)} | {default(field)} | {text.replace('|', chr(92) + '|')} |"
+            f"| `{schema.key_of(field)}` | {type_name(kind)} | {default(field)} | {placed(text.replace('|', chr(92) + '|'))} |"
         )
     return "\n".join(lines) + "\n\n"
 
@@ -241,14 +254,16 @@ def pictures() -> dict[Path, str]:
     from layout import draw
     from plan import read_plan
 
-    return {ROOT / "docs/networking.svg": networking.draw().svg()} | {
-        ROOT / f"docs/topology-{name}.svg": draw(read_plan(ROOT / f"inventory/examples/{name}/topology.yml")).svg()
+    return {ROOT / "docs/pictures/networking.svg": networking.draw().svg()} | {
+        ROOT / f"docs/pictures/topology-{name}.svg": draw(
+            read_plan(ROOT / f"inventory/examples/{name}/topology.yml")
+        ).svg()
         for name in ("aio", "production")
     }
 
 
 def smartos() -> str:
-    """docs/smartos.md with its table of what zones there have otherwise, from the rules that a test holds the configuration to."""
+    """docs/how-to/smartos.md with its table of what differs in zones there, from the rules that a test holds it to."""
     import yaml
 
     rules = yaml.safe_load((ROOT / "scripts/lib/parity.yml").read_text(encoding="utf-8"))["backends"]
@@ -256,7 +271,7 @@ def smartos() -> str:
         f"| {one.get('component', 'all')} | {' '.join(f'`{one[part]}`' for part in ('file', 'key') if one[part])} | {one['why']} |"
         for one in rules
     ]
-    path = ROOT / "docs/smartos.md"
+    path = ROOT / "docs/how-to/smartos.md"
     head, begin, rest = path.read_text(encoding="utf-8").partition(
         "<!-- of scripts/lib/parity.yml, by scripts/render-docs.py -->\n"
     )
@@ -268,9 +283,11 @@ def pages() -> dict[Path, str]:
     """Every generated page with its text."""
     schema, services, topology = load()
     return pictures() | {
-        ROOT / "docs/smartos.md": smartos(),
-        ROOT / "docs/topology.md": TOPOLOGY + tables(schema, [topology.Topology, topology.Placement]) + ARITHMETIC,
-        ROOT / "docs/services.md": SERVICES
+        ROOT / "docs/how-to/smartos.md": smartos(),
+        ROOT / "docs/reference/topology.md": TOPOLOGY
+        + tables(schema, [topology.Topology, topology.Placement])
+        + ARITHMETIC,
+        ROOT / "docs/reference/services.md": SERVICES
         + tables(schema, [services.Service, services.BaseImage]).rstrip("\n")
         + "\n",
     }

@@ -13,7 +13,7 @@ description:
     name, UUID, MAC address and address. Nothing is stored; the same files give the same inventory everywhere.
   - Every zone has the variable C(zone) (where it is), each component's group C(service) (what it is), and all hosts
     C(stack) (who the others are). A physical host has the variable C(host).
-  - C(docs/topology.md) lists the keys of C(topology.yml). Anything that it does not list, or that does not fit, is refused.
+  - C(docs/reference/topology.md) lists the keys of C(topology.yml). Anything that it does not list, or that does not fit, is refused.
   - The collection's own C(group_vars/<group>.yml) are loaded too; C(group_vars/) beside C(topology.yml) outrank them.
 options:
   services_path:

@@ -14,7 +14,7 @@ description:
   - Drives imgadm(8) in the global zone of SmartOS. What is there is asked as JSON, and exit codes decide, never messages.
   - An image is named by its UUID, or by O(name) and O(version), which must be of one image only.
   - Written from imgadm's source and man page and run against recordings of its own code and a simulator. It was not yet run
-    on SmartOS; F(docs/smartos.md) tells what that leaves open.
+    on SmartOS; F(docs/how-to/smartos.md) tells what that leaves open.
 author: the zonestack authors (@zonestack)
 attributes:
   check_mode:

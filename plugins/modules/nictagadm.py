@@ -14,7 +14,7 @@ description:
   - A NIC tag names the physical NIC or aggregation that NICs of VMs stand on; an etherstub is a switch inside the host.
   - Drives nictagadm(8) in the global zone of SmartOS, and reads MTUs from the file in which nictagadm keeps them, because it
     does not tell them.
-  - Written from nictagadm's source and man page and run against a simulator, not yet on SmartOS. F(docs/smartos.md) tells
+  - Written from nictagadm's source and man page and run against a simulator, not yet on SmartOS. F(docs/how-to/smartos.md) tells
     what that leaves open.
 author: the zonestack authors (@zonestack)
 attributes:

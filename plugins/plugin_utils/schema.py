@@ -131,7 +131,7 @@ def parse_yaml(text: str, file: str) -> dict[str, t.Any]:
     except yaml.YAMLError as broken:
         raise Refused(f"{file}: {broken}: write UTF-8 text in YAML") from None
     if data is None:
-        raise Place(file).missing("the file is empty: write a mapping, docs/topology.md shows its keys")
+        raise Place(file).missing("the file is empty: write a mapping, docs/reference/topology.md shows its keys")
     if not isinstance(data, dict):
         raise Place(file).refuse(data, "write a mapping (key: value) at the top level")
     return data

@@ -25,7 +25,7 @@ LXC_VERSION = 5
 CPUS = 2
 """What a host needs on which a zone has two (`vcpus`) or more."""
 LEAST_SHARE = 0.2
-"""Of the memory that zones may use, what a host must have. The all-in-one's may use 36 GiB and need 7 (docs/performance.md)."""
+"""Of the memory that zones may use, what a host must have. The all-in-one's may use 36 GiB and need 7 (docs/explanation/performance.md)."""
 SLACK = 0.93
 """A machine sold with 8 GiB shows some hundred MiB less: firmware and the kernel keep them."""
 DISK_MIB, DISK_MIB_ZONE = 4 * 1024, 400

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The picture of docs/networking.md: which way the packets of an instance go, and who tells them to."""
+"""The picture of docs/explanation/networking.md: which way the packets of an instance go, and who tells them to."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ and removes records, members and data. Afterwards delete the host's line. Broken
 examples:
   scripts/remove-host.sh --deployment prod cmp3
   scripts/remove-host.sh --deployment prod cmp3 --dead    it is lost: nothing is done on it
-A host that is replaced by a machine of the same name and id is not removed, see docs/operating.md.
+A host that is replaced by a machine of the same name and id is not removed, see docs/how-to/operating.md.
 exit code: 0 when nothing of it is left, Ansible's (1, 2, 4) when not, 130 when interrupted
 """,
     )
@@ -179,7 +179,7 @@ it is stopped, copied and started, its copy is booted; all of it is deleted, and
 
 With --tempest: the tests that OpenStack itself is accepted by, from the utility zone. Results lie in logs/<deployment>/tempest/:
 report.html to read, junit.xml for a CI system, tempest.subunit with all details. What is skipped and why is in
-playbooks/files/tempest/skips.txt. docs/verification.md says more.
+playbooks/files/tempest/skips.txt. docs/how-to/verification.md says more.
 
 examples:
   scripts/verify.sh
@@ -232,7 +232,7 @@ def parity() -> argparse.ArgumentParser:
         "Compare two deployments by what they deploy and by every file that a run would write. Asks no host and reads no secrets.",
         """\
 Each difference is of one class: identity (names, addresses, secrets), scale (counts, workers, sizes), or drift: what no rule
-of scripts/lib/parity.yml explains. docs/parity.md says how that is found out.
+of scripts/lib/parity.yml explains. docs/how-to/parity.md says how that is found out.
 
 examples:
   scripts/parity.sh aio production                  logs/aio/parity.html, and a table of what matters
@@ -288,7 +288,7 @@ def preflight() -> argparse.ArgumentParser:
         """\
 Changes nothing on any host and leaves nothing there; needs no earlier run. Looked at: SSH and sudo; system, versions, architecture; kernel
 features; processors, memory and disk against what is placed there; clocks, names and identities; the networks: interfaces, MTU, who
-reaches whom, addresses and ports that somebody else has. docs/preflight.md lists every check with its limit.
+reaches whom, addresses and ports that somebody else has. docs/how-to/preflight.md lists every check with its limit.
 
 examples:
   scripts/preflight.sh                     the hosts of inventory/aio

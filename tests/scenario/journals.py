@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a deployment's journals say that nobody wants to read in them; docs/verification.md explains what is let pass."""
+"""What a deployment's journals say that nobody wants to read in them; docs/how-to/verification.md explains what is let pass."""
 
 from __future__ import annotations
 

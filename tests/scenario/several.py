@@ -214,7 +214,7 @@ class Site:
             ),
             "galera": (
                 "mariadb -NBe \"SHOW STATUS LIKE 'wsrep_incoming_addresses'\"",
-                # Rows of APIs are Nova's own notes, which it shows and deletes nowhere (docs/operating.md).
+                # Rows of APIs are Nova's own notes, which it shows and deletes nowhere (docs/how-to/operating.md).
                 "mariadb -NBe \"SELECT host FROM services WHERE deleted = 0 AND NOT \\`binary\\` IN ('nova-osapi_compute', 'nova-metadata');"
                 ' SELECT host FROM compute_nodes WHERE deleted = 0" nova_cell1',
                 'mariadb -NBe "SELECT host FROM host_mappings" nova_api',

@@ -148,7 +148,7 @@ def test_a_site_without_a_way_out_is_deployed_from_a_bundle(site: Site) -> None:
             if host != site.control:
                 host.exec(
                     "apt-get update && apt-get install -y --no-install-recommends python3", timeout=300
-                )  # what docs/images.md asks for
+                )  # what docs/explanation/images.md asks for
             host.exec(["ip", "route", "delete", "default"])
         for kept in Path(medium).iterdir():
             shutil.move(kept, f"/proc/{site.control.pid}/root/root/")

@@ -576,8 +576,8 @@ def test_privileged_zones_are_dealt_to_the_hosts_that_are_named():
 
 T = FILE
 REFUSED_TOPOLOGIES = [
-    ("empty file", None, "", f"{T}: the file is empty: write a mapping, docs/topology.md shows its keys"),
-    ("only a comment", None, "# nothing\n", f"{T}: the file is empty: write a mapping, docs/topology.md shows its keys"),
+    ("empty file", None, "", f"{T}: the file is empty: write a mapping, docs/reference/topology.md shows its keys"),
+    ("only a comment", None, "# nothing\n", f"{T}: the file is empty: write a mapping, docs/reference/topology.md shows its keys"),
     ("a list", None, "- a\n- b\n", f"{T}: value ['a', 'b']: write a mapping (key: value) at the top level"),
     ("a text", None, "hello", f"{T}: value 'hello': write a mapping (key: value) at the top level"),
     ("YAML syntax", "hosts:\n", "hosts: [\n", f"{T}: line 7, column 3: did not find expected ',' or ']'"),
