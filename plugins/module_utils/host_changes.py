@@ -95,18 +95,35 @@ def network_files(given: t.Mapping[str, t.Any], program: str, folder: str) -> t.
     yield from file_change(f"{folder}/{given['deployment']}", bridge_lines(given["bridges"]))
 
 
-def network_changes(given: t.Mapping[str, t.Any], program: str, folder: str) -> t.Iterator[Change]:
-    """Networks that are not as they should be, in the words of zonestack-network.
+def _asked(given: t.Mapping[str, t.Any], verb: str) -> t.Any:
+    """What zonestack-network says to a verb that only looks.
 
-    The program and its input travel to a scratch folder first, so that check mode asks the same program that acts. What
-    :func:`network_files` says is done before these are.
+    The program and its input travel to a scratch folder, so that check mode asks the same program that acts.
     """
-    deployment, lines = given["deployment"], bridge_lines(given["bridges"])
     with tempfile.TemporaryDirectory(prefix="zonestack-") as scratch:
         trial, trials = f"{scratch}/zonestack-network", f"{scratch}/network"
         write(trial, given["network_command"], 0o700)
-        write(f"{trials}/{deployment}", lines)
-        checked = run(["bash", trial, "check", deployment], env={"ZONESTACK_NETWORK": trials}, check=False)
+        write(f"{trials}/{given['deployment']}", bridge_lines(given["bridges"]))
+        return run(["bash", trial, verb, given["deployment"]], env={"ZONESTACK_NETWORK": trials}, check=False)
+
+
+def refuse_conflicts(given: t.Mapping[str, t.Any]) -> None:
+    """Refuse bridges of the site that cannot be what the deployment needs, for the options of :data:`NETWORK`.
+
+    :raise ValueError: with a line for each bridge that says what would be right. Nothing is changed.
+    """
+    asked = _asked(given, "conflicts")
+    if asked.rc != 0:
+        raise ValueError(asked.out.strip() or asked.err.strip())
+
+
+def network_changes(given: t.Mapping[str, t.Any], program: str, folder: str) -> t.Iterator[Change]:
+    """Networks that are not as they should be, in the words of zonestack-network.
+
+    What :func:`network_files` says is done before these are.
+    """
+    deployment = given["deployment"]
+    checked = _asked(given, "check")
     if checked.rc == 0:
         return
     lacks = checked.out.strip() or checked.err.strip()

@@ -100,6 +100,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.host_changes i
     network_changes,
     network_files,
     read,
+    refuse_conflicts,
     result,
     write,
 )
@@ -274,6 +275,8 @@ def unit_changes() -> t.Iterator[Change]:
 
 def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
     """All differences in the order in which they must be ended; a later one is looked for when the earlier are done."""
+    if shutil.which("ip"):  # without it there is no bridge yet
+        refuse_conflicts(p)
     yield from package_changes(p["packages"], p.get("package_folder"))
     for path in ("/etc/subuid", "/etc/subgid"):
         yield from id_changes(path)
