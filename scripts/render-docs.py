@@ -38,7 +38,7 @@ ansible-inventory -i inventory/aio/topology.yml --host aio1-keystone-1
 A key that is not listed here, a value that does not fit, and a file that contradicts itself are refused when it is read:
 the message names the file, the key, the value and what would be right, and nothing has been touched.
 
-`scripts/render-docs.py` writes this page from the schema in `plugins/plugin_utils/topology.py`.
+`scripts/render-docs.py` writes this page from the schema in `plugins/plugin_utils/topology/schema.py`.
 
 """
 
@@ -145,7 +145,8 @@ def load() -> tuple[t.Any, t.Any, t.Any]:
         (namespace / "openstack").symlink_to(ROOT)
         sys.path.insert(0, folder)
         from ansible_collections.zonestack.openstack.plugins.inventory import topology as _inventory  # noqa: F401
-        from ansible_collections.zonestack.openstack.plugins.plugin_utils import schema, services, topology
+        from ansible_collections.zonestack.openstack.plugins.plugin_utils import schema, services
+        from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import schema as topology
 
         sys.path.remove(folder)
     return schema, services, topology

@@ -26,7 +26,7 @@ from ansible.template import trust_as_template
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import daemon as daemons
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import python_settings
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.oslo import Layer, OsloError, render
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import CONNECTIONS
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import CONNECTIONS
 
 COLLECTION = Path(__file__).resolve().parents[2]
 PROGRAM = COLLECTION / "plugins" / "module_utils" / "zone_tree.py"

@@ -52,20 +52,22 @@ from ansible.inventory.host import Host
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, file_reference
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.regions import Sibling, named
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import read_services
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import (
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import compute
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import (
     CONNECTIONS,
     INTERPRETERS,
     REPO,
     Cloud,
+    zones_group,
+)
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.regions import Sibling, named
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import (
     Topology,
-    compute,
     decode_topology,
     name_of,
     way_in,
-    zones_group,
 )
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -117,7 +119,7 @@ def read_certificates(folder: Path) -> dict[str, str]:
 
 
 def read_siblings(folder: Path, topology: Topology, place: Place) -> dict[str, Sibling]:
-    """The deployments that share a Keystone with this one, by their folders beside its own; see plugin_utils/regions.py.
+    """The deployments that share a Keystone with this one, by their folders beside its own; see plugin_utils/topology/regions.py.
 
     Of the others only what they say is read, nothing is computed: each may name this one.
     """

@@ -102,7 +102,7 @@ def load(deployment: Deployment) -> Cloud:
         if service["zone"]["privileged"]
         for name in groups[component]
     ]
-    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import (
+    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import (
         zones_group,  # compute() knows where it lies
     )
 

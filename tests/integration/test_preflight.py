@@ -263,7 +263,7 @@ def over_ssh(sshd: t.Any, *further: str) -> preflight.Way:
 
 
 def ask(sshd: t.Any, port: int | None = None, *further: str) -> preflight.Answer:
-    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import Host
+    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import Host
 
     host = Host(id=1, address="127.0.0.1", user="root", port=port or sshd.port)
     return preflight.ask(host, {"names": ["localhost"]}, over_ssh(sshd, *further))

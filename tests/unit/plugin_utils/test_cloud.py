@@ -13,7 +13,7 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.cloud import (
     quota_facts,
 )
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, decode, parse_yaml
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import Contents
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import Contents
 
 DIGEST = "a" * 64
 GOOD = f"""

@@ -16,7 +16,9 @@ import pytest
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, parse_yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import catalogue
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import Cloud, Zone, compute, decode_topology
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import compute
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Cloud, Zone
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import decode_topology
 
 SERVICES = {
     "_base": "suite: trixie",

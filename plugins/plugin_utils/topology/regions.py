@@ -15,9 +15,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, Service
-
-if t.TYPE_CHECKING:
-    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import Topology
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import Topology
 
 KEYSTONE = "keystone"
 #: What the one with the Keystone has for all of them.
