@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.smf import render_smf
 from host import CHECKOUT, Host
 from smartos import a_node, base_image
+from smf_manifest import render_smf
 
 pytestmark = [
     pytest.mark.lxc,

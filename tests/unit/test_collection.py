@@ -121,8 +121,6 @@ def test_archive_holds_the_collection_and_nothing_private(installed: Installed) 
         "scenario",
         "smartos_sim",
         "unit/smartos",
-        "unit/smartos_sim",
-        "unit/smartos_sim_smf",
     )
     heavy = ("molecule/", "bench/", *(f"tests/{name}/" for name in tests))
     assert sorted(name for name in names if name.startswith(heavy)) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be done with SMF: pure functions. That it is done is shown in tests/unit/smartos_sim_smf."""
+"""What is to be done with SMF: pure functions. That it is done is shown in tests/unit/smartos/smf."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm_plan as plan
 from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm_properties as vp
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+CHECKOUT = Path(__file__).resolve().parents[4]
 GOLDEN = Path(os.environ.get("SMARTOS_GOLDEN") or CHECKOUT.parent / "shared/smartos/golden")
 pytestmark = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason=f"no recordings of vmadm at {GOLDEN}; SMARTOS_GOLDEN says where they are"

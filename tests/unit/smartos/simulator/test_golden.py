@@ -25,7 +25,7 @@ from smartos_sim import payload, vm
 from smartos_sim.files import ToolError
 from smartos_sim.state import State, load_world
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOLDEN = Path(os.environ.get("SMARTOS_GOLDEN") or ROOT.parent / "shared" / "smartos" / "golden")
 BIN = ROOT / "tests" / "smartos_sim" / "bin"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.smf import render_smf
+from smf_manifest import render_smf
 
 from .conftest import Zone, dependency, manifest, running
 

@@ -26,7 +26,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos i
     properties,
 )
 
-BIN = Path(__file__).resolve().parents[2] / "smartos_sim/bin"
+BIN = Path(__file__).resolve().parents[3] / "smartos_sim/bin"
 UUID = "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11"
 IMAGE = "keystone-0123456789ab"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-BIN = Path(os.environ.get("SMARTOS_SIM_BIN") or Path(__file__).resolve().parents[2] / "smartos_sim/bin")
+BIN = Path(os.environ.get("SMARTOS_SIM_BIN") or Path(__file__).resolve().parents[3] / "smartos_sim/bin")
 pytestmark = pytest.mark.skipif(
     not BIN.is_dir(), reason=f"no simulated SmartOS at {BIN}; SMARTOS_SIM_BIN says where it is"
 )

@@ -26,7 +26,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.image_build im
 from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import Vmadm
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import image_uuid
 
-BIN = Path(__file__).resolve().parents[2] / "smartos_sim/bin"
+BIN = Path(__file__).resolve().parents[3] / "smartos_sim/bin"
 SEED, NATIVE, FAR = (f"5eed0000-0000-4000-8000-00000000000{number}" for number in range(3))
 BASE, CHILD = "base-0123456789ab", "keystone-0123456789ab"
 RECIPES = {BASE: Recipe(BASE, "base", suite="trixie"), CHILD: Recipe(CHILD, "keystone", parent=BASE)}

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.daemon import render_systemd
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.smf import SmfRenderError, fmri_of, render_smf
 from smartos_sim.smf import manifest
+from smf_manifest import SmfRenderError, fmri_of, render_smf
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 SERVICE = {"name": "keystone", "description": "Identity", "image": {"user": "keystone"}, "zone": {"vcpus": 2}}
 RUN = {"command": "/opt/keystone/bin/run --config /etc/keystone"}

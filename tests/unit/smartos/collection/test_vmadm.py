@@ -37,7 +37,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_properti
 )
 from ansible_collections.zonestack.openstack.plugins.modules import vmadm, vmadm_info
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+CHECKOUT = Path(__file__).resolve().parents[4]
 SIM = Path(os.environ.get("SMARTOS_SIM") or CHECKOUT / "tests/smartos_sim")
 needs_sim = pytest.mark.skipif(
     not (SIM / "bin/vmadm").exists(), reason=f"no simulated SmartOS host at {SIM}; SMARTOS_SIM says where it is"

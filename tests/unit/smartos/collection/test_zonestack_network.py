@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[4]
 BIN = PROJECT / "tests/smartos_sim/bin"
 PROGRAM = PROJECT / "roles/zone_host/files/smartos/zonestack-network"
 LACKS_ALL = """\

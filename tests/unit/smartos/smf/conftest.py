@@ -19,7 +19,7 @@ import pytest
 from ansible.module_utils import _internal
 from ansible.module_utils.testing import patch_module_args
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 BIN = ROOT / "tests/smartos_sim/bin"
 sys.path.insert(0, str(BIN.parent))
 

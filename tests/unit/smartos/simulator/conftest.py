@@ -19,7 +19,7 @@ from smartos_sim.files import write_json
 from smartos_sim.main import main
 from smartos_sim.state import State
 
-BIN = Path(__file__).parents[2] / "smartos_sim" / "bin"
+BIN = Path(__file__).parents[3] / "smartos_sim" / "bin"
 
 ZONE_IMAGE = "c0ffee00-0000-4000-8000-000000000001"
 LX_IMAGE = "1a1a1a1a-0000-4000-8000-000000000001"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 BIN = ROOT / "tests/smartos_sim/bin"
 IMAGE = "1a1a1a1a-0b0b-4c0c-8d0d-b00000000001"
 
