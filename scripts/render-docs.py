@@ -253,7 +253,7 @@ def pictures() -> dict[Path, str]:
     sys.path.insert(0, str(ROOT / "scripts/lib"))
     import networking
     from layout import draw
-    from plan import read_plan
+    from model import read_plan
 
     return {ROOT / "docs/pictures/networking.svg": networking.draw().svg()} | {
         ROOT / f"docs/pictures/topology-{name}.svg": draw(

@@ -2,7 +2,7 @@
 """Can this machine be an all-in-one host? Print one line per problem, each with its fix, and the network to use.
 
 Runs before anything is installed, so it needs nothing but Python's standard library, and it changes nothing. What is looked at is in
-facts.py, what is right in judgements.py, as for every host of a deployment (preflight.py); here is what only a first host needs: the
+facts.py, what is right in checks.py, as for every host of a deployment (preflight.py); here is what only a first host needs: the
 choice of a network. A check whose tool is not installed yet is left out; bootstrap-aio.sh runs this again after it has installed the tools.
 
 Exit code 0: standard output is one line of JSON, ``{"network": "10.77.0.0/21", "store": "overlay"}``. Exit code 1: the
@@ -19,8 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from facts import gather, read
-from judgements import (
+from checks import (
     CPUS,
     DISK_MIB,
     DISK_MIB_ZONE,
@@ -35,6 +34,7 @@ from judgements import (
     no_overlay,
     uses_of,
 )
+from facts import gather, read
 
 ZONES = 30
 ALL_IN_ONE = Needs("an all-in-one", memory=8 * 1024, disk=DISK_MIB + ZONES * DISK_MIB_ZONE, cpus=CPUS, store="dir")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a machine says of itself: the program that preflight.sh runs on every host, and bootstrap-aio.sh on the one it is on.
 
-It only tells; what that means for a deployment is judged where the topology is, in judgements.py. One file of the standard library,
+It only tells; what that means for a deployment is judged where the topology is, in checks.py. One file of the standard library,
 because it is sent over standard input to whatever Python a host has. It installs, writes and leaves nothing: what must be tried for
 real (an overlay mount, a bridge, NAT) is tried in namespaces that end with the trial. What a tool tells that is not installed is None.
 """
@@ -418,7 +418,7 @@ def system() -> dict[str, str]:
 
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:
-    """Everything that judgements.py asks for.
+    """Everything that checks.py asks for.
 
     :param request: ``names`` to be resolved, ``pings`` as :func:`ping` takes them, ``probes`` as :func:`answers` does, ``devices`` that
         may be there or not. All may be left out.

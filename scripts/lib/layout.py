@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from plan import STATES, TIERS, Frame, Host, Live, Network, Plan, Zone
+from model import STATES, TIERS, Frame, Host, Live, Network, Plan, Zone
 from svg import NETWORK_COLOURS, Box, Group, Path, Rect, Scene, Text, fit, width, wrap
 
 MARGIN = 32

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from plan import STATES
+from model import STATES
 
 STEPS = {
     "hosts": "packages, kernel settings, bridges and NAT on the physical hosts",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from html import escape
 from ipaddress import IPv4Address
 
-from plan import Plan, Zone
+from model import Plan, Zone
 
 STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--ink:#16213a;--soft:#536079;--edge:#d5dae4;--tint:#f3f5f9;--link:#1d63d8}

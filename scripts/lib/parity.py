@@ -31,8 +31,8 @@ from cloud import compute
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
 from options import parity
 from page import cell, document, table
+from parse import Settings, Symbols, Value, kinds, leaves, settings
 from rendering import Rendering, find_collections
-from settings import Settings, Symbols, Value, kinds, leaves, settings
 
 RULES = Path(__file__).with_name("parity.yml")
 CLASSES = ("drift", "scale", "identity")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ask every host of a deployment whether it can be what topology.yml says, and print a line for each thing that is not so.
 
-facts.py runs on all hosts at once, and judgements.py says what the answers mean. Here is what lies between: what the topology wants of
+facts.py runs on all hosts at once, and checks.py says what the answers mean. Here is what lies between: what the topology wants of
 each host, and the way to it.
 """
 
@@ -25,12 +25,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+import checks as judge
 import facts
 import global_zone
-import judgements as judge
+from checks import Bridge, Finding, Needs, Place
 from cloud import compute
 from deployment import Deployment, command
-from judgements import Bridge, Finding, Needs, Place
 from options import preflight
 
 PROGRAM = Path(facts.__file__)

@@ -7,9 +7,9 @@ import json
 import subprocess
 from typing import Any
 
+from checks import NO_PYTHON, names
 from cloud import compute, load
 from deployment import ROOT, Deployment, DeploymentError, command, confirmed
-from judgements import NO_PYTHON, names
 from options import STEPS, remove_host
 from preflight import CONNECT_SECONDS, Way, way_to
 from run import Run, ensure_secrets

@@ -16,12 +16,12 @@ from typing import Any
 
 from rich.console import Console
 
+from checks import names
 from cloud import Cloud, compute, load, require_secrets_of_siblings
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
-from judgements import names
+from forecast import Foreseen, assemble, foresee, missing_secrets, show
 from options import STEPS, parser
 from progress import Display, Log, Record
-from run_plan import Foreseen, assemble, foresee, missing_secrets, show
 from runner import Mask, locked, private_folder, run_playbooks
 
 LONGEST_ARGUMENT = 128 * 1024

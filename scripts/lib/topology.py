@@ -10,9 +10,9 @@ from typing import Any
 from cloud import compute
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
 from layout import draw
+from model import Live, plan_of
 from options import topology
 from page import page
-from plan import Live, plan_of
 
 
 def wanted(zone: Any, image: str, found: dict[str, Any] | None, state: str) -> str:

@@ -191,8 +191,8 @@ def test_address_that_a_stranger_has_is_found(computed: t.Any, machines: Machine
 
 def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines: Machines, tmp_path: Path) -> None:
     """Hosts without hypervisors do not look, so this asks the program itself; also that Neutron's own MAC address is no stranger."""
+    import checks as judge
     import facts
-    import judgements as judge
 
     machines.run("stranger", "ip address add 203.0.113.65/24 dev eth0")
     request = {

@@ -10,8 +10,8 @@ import re
 import pytest
 
 import bootstrap
+from checks import SYSTEMS, Finding, Use
 from deployment import ROOT
-from judgements import SYSTEMS, Finding, Use
 
 
 def use(network: str, what: str = "something") -> Use:

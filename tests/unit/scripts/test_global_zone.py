@@ -14,9 +14,9 @@ import pytest
 
 import global_zone
 import preflight
+from checks import Bridge, Finding, Needs, Place
 from cloud import compute
 from global_zone import SCRIPT, judge_global_zone, read_answer
-from judgements import Bridge, Finding, Needs, Place
 from preflight import Answer, look
 
 BIN = Path(__file__).resolve().parents[2] / "smartos_sim/bin"

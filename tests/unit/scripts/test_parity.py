@@ -17,7 +17,7 @@ import parity
 from cloud import compute
 from deployment import ROOT, Deployment, DeploymentError
 from parity import RULES, Comparison, Difference, Rules, transplanted
-from settings import Symbols, settings
+from parse import Symbols, settings
 
 TOPOLOGY = """\
 plugin: zonestack.openstack.topology

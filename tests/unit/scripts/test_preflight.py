@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import judgements as judge
+import checks as judge
 import preflight
 from cloud import compute
 from deployment import ROOT

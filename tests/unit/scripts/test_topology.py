@@ -18,8 +18,8 @@ import svg
 from cloud import compute
 from deployment import ROOT
 from layout import draw
+from model import Live, Plan, plan_of, read_plan
 from page import page
-from plan import Live, Plan, plan_of, read_plan
 from svg import DAY, NIGHT, TIERS, Box, Scene
 from topology import Answers
 
@@ -150,7 +150,7 @@ def test_failure_domain_of_each_host_is_drawn(tmp_path: Path, three: Path) -> No
 
 def test_same_topology_same_bytes(tmp_path: Path, three: Path) -> None:
     """Also in another process, where every hash differs."""
-    code = "import sys, pathlib; sys.path[:0] = sys.argv[1:3]; from plan import read_plan; from layout import draw; from page import page; "
+    code = "import sys, pathlib; sys.path[:0] = sys.argv[1:3]; from model import read_plan; from layout import draw; from page import page; "
     code += "p = read_plan(pathlib.Path(sys.argv[3])); s = draw(p).svg(); sys.stdout.write(s + page(p, s))"
     link = tmp_path / "link/ansible_collections/zonestack"
     link.mkdir(parents=True)

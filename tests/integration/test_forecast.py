@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a first run on this machine: Ansible, the playbooks and the modules are the real ones, and nothing may be other than before.
 
-Needs root, as a run does. What lies beyond the first zones needs a cloud: tests/unit/scripts/test_run_plan.py has it from the modules' code.
+Needs root, as a run does. What lies beyond the first zones needs a cloud: tests/unit/scripts/test_forecast.py has it from the modules' code.
 """
 
 from __future__ import annotations

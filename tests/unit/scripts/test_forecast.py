@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a plan makes of what modules say in check mode. Their results are made by the code of the modules itself.
 
-That a plan changes nothing is tested with the whole run in tests/integration/test_run_plan.py.
+That a plan changes nothing is tested with the whole run in tests/integration/test_forecast.py.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc impor
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone_tree import apply
 from cloud import Cloud, Zone
 from deployment import DeploymentError
+from forecast import FIRST, REBUILT, Foreseen, Plan, assemble, foresee, show, unified
 from options import STEPS
-from run_plan import FIRST, REBUILT, Foreseen, Plan, assemble, foresee, show, unified
 from runner import Mask
 
 NAMES = ("a-db-1", "a-web-1", "b-web-1")
