@@ -4,7 +4,7 @@
 """Render a zone's whole tree from the inventory's nouns and send it in one round trip; see the module of the same name.
 
 What applies the tree is no Ansible module: it would carry the module's framework into each zone, which costs more there than
-all the rest. It is a program of the standard library alone (module_utils/zone_tree.py), sent to the zone's Python over
+all the rest. It is a program of the standard library alone (module_utils/zone/tree.py), sent to the zone's Python over
 standard input with what it is to do, so that nothing of that is in an argument, a file or a log.
 """
 
@@ -29,7 +29,7 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.oslo import La
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import CONNECTIONS
 
 COLLECTION = Path(__file__).resolve().parents[2]
-PROGRAM = COLLECTION / "plugins" / "module_utils" / "zone_tree.py"
+PROGRAM = COLLECTION / "plugins" / "module_utils" / "zone" / "tree.py"
 TLS = "/etc/zonestack/tls"
 OVERRIDES = ("service_conf", "zone_conf")
 
@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
         return self.apply({"check": bool(self._task.check_mode), **options, **self.render(task_vars or {})})
 
     def render(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
-        """The zone's ``directories``, ``files``, ``exclusive`` and ``daemons`` as ``apply`` in module_utils/zone_tree.py takes them.
+        """The zone's ``directories``, ``files``, ``exclusive`` and ``daemons`` as ``apply`` in module_utils/zone/tree.py takes them.
 
         The zone is not asked for anything, so this is also how to find out what a run would write.
 
@@ -111,7 +111,7 @@ class ActionModule(ActionBase):
         return {"directories": self.directories, "files": files, "exclusive": self.exclusive, "daemons": units}
 
     def apply(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Have the zone's Python do what is asked for: ``apply`` in module_utils/zone_tree.py.
+        """Have the zone's Python do what is asked for: ``apply`` in module_utils/zone/tree.py.
 
         No failure carries what was sent: that holds secrets.
         """
@@ -327,7 +327,7 @@ class ActionModule(ActionBase):
         return found
 
     def daemons(self) -> list[dict[str, t.Any]]:
-        """Render the units, and say what there is to know of each daemon; see ``apply`` in module_utils/zone_tree.py."""
+        """Render the units, and say what there is to know of each daemon; see ``apply`` in module_utils/zone/tree.py."""
         declared = self.declared_daemons()
         prints = {
             entry["path"]: hashlib.sha256(repr(sorted(entry.items())).encode()).hexdigest()

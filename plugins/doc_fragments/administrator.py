@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of the modules that ask OpenStack's APIs as an administrator; module_utils/administrator.py has the same as a spec."""
+"""Options of the modules that ask OpenStack's APIs as an administrator; module_utils/cloud/administrator.py has the same as a spec."""
 
 from __future__ import annotations
 

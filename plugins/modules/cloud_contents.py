@@ -95,8 +95,8 @@ needs:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.administrator import OPTIONS
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents import Contradiction, converge
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.administrator import OPTIONS
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import Contradiction, converge
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, NotReady
 
 

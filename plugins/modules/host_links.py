@@ -106,9 +106,9 @@ import shutil
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils import host_links
+from ansible_collections.zonestack.openstack.plugins.module_utils.host import links as host_links
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
-from ansible_collections.zonestack.openstack.plugins.module_utils.host_changes import file_change, read, write
+from ansible_collections.zonestack.openstack.plugins.module_utils.host.changes import file_change, read, write
 
 PROGRAM = "/usr/local/sbin/zonestack-links"
 UNIT = "/etc/systemd/system/zonestack-links.service"

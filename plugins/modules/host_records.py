@@ -78,8 +78,8 @@ import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.administrator import OPTIONS
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.administrator import OPTIONS
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import (
     Cloud,
     Contradiction,
     Json,

@@ -125,7 +125,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.administrator import OPTIONS
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.administrator import OPTIONS
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import (
     ApiError,
     JsonApi,

@@ -228,7 +228,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.imgadm import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.imgadm import (
     COMPRESSIONS,
     POOL,
     SOURCE_TYPES,

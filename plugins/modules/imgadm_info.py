@@ -105,7 +105,12 @@ sources:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.imgadm import Image, ImageError, Imgadm, filter_words
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.imgadm import (
+    Image,
+    ImageError,
+    Imgadm,
+    filter_words,
+)
 
 
 def main() -> None:

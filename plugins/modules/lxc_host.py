@@ -92,7 +92,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
-from ansible_collections.zonestack.openstack.plugins.module_utils.host_changes import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.host.changes import (
     HEADER,
     NETWORK,
     Change,
@@ -112,7 +112,7 @@ UNITS = "/etc/systemd/system"
 LXC_NET = "/etc/default/lxc-net"
 ZONES = "/var/lib/lxc"
 OURS = "/var/lib/lxc/zonestack"
-LOCKS = "/run"  # module_utils/zone_files.py
+LOCKS = "/run"  # module_utils/zone/files.py
 
 FIRST_ID = 100000
 """First user and group id of unprivileged zones on their host: root of a zone is 100000 (subuid(5))."""

@@ -125,7 +125,7 @@ service:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.smf import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import (
     INSTANCE_FMRI,
     Smf,
     SmfError,

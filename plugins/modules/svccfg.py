@@ -137,7 +137,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.smf import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import (
     INSTANCE_FMRI,
     PROPERTY_NAME,
     SERVICE_FMRI,

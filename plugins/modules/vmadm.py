@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ansible's door to module_utils/vmadm.py: documentation and result."""
+"""Ansible's door to module_utils/smartos/vmadm.py: documentation and result."""
 
 from __future__ import annotations
 
@@ -644,20 +644,20 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import (
     InvalidPayload,
     VmError,
     Vmadm,
     converge,
     redact,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_plan import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
     SNAPSHOT_STATES,
     STATES,
     PlanError,
     Want,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_properties import argument_spec
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import argument_spec
 
 OPTIONS: dict[str, t.Any] = {
     **argument_spec(),

@@ -82,7 +82,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import Vmadm, redact
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import Vmadm, redact
 
 OPTIONS: dict[str, t.Any] = {
     "filters": {"type": "dict", "default": {}},

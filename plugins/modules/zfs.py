@@ -181,7 +181,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zfs import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.zfs import (
     Want,
     Zfs,
     ZfsError,

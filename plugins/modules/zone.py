@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ansible's door to module_utils/zone.py: documentation and result."""
+"""Ansible's door to module_utils/zone/model.py: documentation and result."""
 
 from __future__ import annotations
 
@@ -232,10 +232,10 @@ pid:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
     ZoneError,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_options import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import (
     OPTIONS,
     make_so,
 )

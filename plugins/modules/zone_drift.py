@@ -73,8 +73,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_drift import smartos_drift, zone_drift
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.drift import smartos_drift, zone_drift
 
 PARTS = {"uuid", "files", "directories", "units"}
 

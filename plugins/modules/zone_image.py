@@ -251,8 +251,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.image_archive import Archives
-from ansible_collections.zonestack.openstack.plugins.module_utils.image_build import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.archive import Archives
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
     ImageError,
     ImageStore,
     Network,
@@ -261,7 +261,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.image_build im
     build_all,
     check_recipes,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image import Store
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.lxc import Store
 
 RECIPE: dict[str, t.Any] = {
     "id": {"type": "str", "required": True},
@@ -312,7 +312,7 @@ def open_store(backend: str, root: str | None) -> ImageStore:
     if backend == "lxc":
         return Store(root or "/var/lib/lxc/zonestack")
     # Only here: a host of LXC zones would read vmadm's properties and plans for nothing.
-    from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image_smartos import SmartosImages
+    from ansible_collections.zonestack.openstack.plugins.module_utils.image.smartos import SmartosImages
 
     return SmartosImages(root or "/zones/zonestack/build")
 

@@ -89,10 +89,10 @@ def lxc_zones(lxc_path: str) -> dict[str, dict[str, t.Any]]:
 
 
 def smartos_zones() -> dict[str, dict[str, t.Any]]:
-    """The zones of a global zone: VMs with our record, which :mod:`.zone_smartos` keeps."""
+    """The zones of a global zone: VMs with our record, which module_utils/zone/smartos.py keeps."""
     # Only here: on a host with LXC nobody needs vmadm's properties and plans.
-    from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import Vmadm
-    from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import RECORD
+    from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import Vmadm
+    from ansible_collections.zonestack.openstack.plugins.module_utils.zone.smartos import RECORD
 
     found = {}
     for vm in Vmadm().lookup():

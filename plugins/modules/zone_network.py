@@ -56,7 +56,7 @@ import itertools
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.host_changes import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.host.changes import (
     NETWORK,
     Change,
     network_changes,

@@ -39,7 +39,7 @@ DEVICES = {"/dev/net/tun": "modprobe tun, and mknod /dev/net/tun in a container"
 NEUTRON_MACS = "fa:16:3e:"
 """What the addresses of Neutron's ports begin with (its option base_mac): the deployment's own instances and routers."""
 ZONE_PORT = re.compile(r"zs[0-9a-f]{10}n\d+")
-"""The host's end of a zone's interface, as module_utils/zone_lxc.py names it."""
+"""The host's end of a zone's interface, as module_utils/zone/lxc.py names it."""
 
 Facts = Mapping[str, Any]
 Network = ipaddress.IPv4Network

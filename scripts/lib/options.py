@@ -266,7 +266,7 @@ def drift() -> argparse.ArgumentParser:
         "List what in zones differs from their image together with what a run writes: files that somebody added, changed or removed.",
         """\
 Each file with the one it belongs to: a package of the image, a run (rendered, then changed by hand), or nobody. What zones write
-by themselves is left out: logs, caches, state; plugins/module_utils/zone_drift.py lists it, each with its reason.
+by themselves is left out: logs, caches, state; plugins/module_utils/zone/drift.py lists it, each with its reason.
 
 examples:
   scripts/drift.sh                       all zones of inventory/aio

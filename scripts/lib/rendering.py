@@ -11,7 +11,7 @@ from typing import Any
 from deployment import DeploymentError
 
 Tree = dict[str, Any]
-"""``directories``, ``files``, ``exclusive`` and ``daemons``: see ``apply`` in plugins/module_utils/zone_tree.py."""
+"""``directories``, ``files``, ``exclusive`` and ``daemons``: see ``apply`` in plugins/module_utils/zone/tree.py."""
 
 
 def find_collections() -> None:

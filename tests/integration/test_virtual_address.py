@@ -25,15 +25,15 @@ import pytest
 import yaml
 
 from ansible_collections.zonestack.openstack.plugins.action.zone_tree import BOOTSTRAP, PROGRAM
-from ansible_collections.zonestack.openstack.plugins.module_utils.image_build import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
     Network,
     Recipe,
     Settings,
     build_all,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneSpec, converge
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_image import Store
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import LXC_PATH, LxcBackend, veth_name
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.lxc import Store
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LXC_PATH, LxcBackend, veth_name
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneSpec, converge
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts/lib"))

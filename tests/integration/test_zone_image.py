@@ -21,8 +21,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import zone_image
-from ansible_collections.zonestack.openstack.plugins.module_utils.image_archive import CHUNK
+from ansible_collections.zonestack.openstack.plugins.module_utils.image import lxc as zone_image
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.archive import CHUNK
 
 pytestmark = [
     pytest.mark.lxc,

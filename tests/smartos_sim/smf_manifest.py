@@ -25,7 +25,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.smf import INSTANCE_FMRI, kept_path
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import INSTANCE_FMRI, kept_path
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.daemon import (
     Daemon,
     Rendered,

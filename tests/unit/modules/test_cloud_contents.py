@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud_contents import converge
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import converge
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, NotReady
 
 from .conftest import Api, Handler

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.imgadm import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.imgadm import (
     Image,
     ImageError,
     Source,

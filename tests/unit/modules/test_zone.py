@@ -10,8 +10,8 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneSpec
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_options import NETWORK, OPTIONS
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneSpec
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import NETWORK, OPTIONS
 from ansible_collections.zonestack.openstack.plugins.modules import zone
 
 DOCUMENTED = yaml.safe_load(zone.DOCUMENTATION)["options"]

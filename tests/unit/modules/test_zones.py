@@ -10,8 +10,8 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import ZoneError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_options import OPTIONS
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import OPTIONS
 from ansible_collections.zonestack.openstack.plugins.modules import zones
 
 UUID = "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_options import OPTIONS
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import OPTIONS
 
 from .conftest import Checkout
 

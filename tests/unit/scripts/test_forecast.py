@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import zone as zones
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_lxc import LxcBackend
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_tree import apply
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone import model as zones
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LxcBackend
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.tree import apply
 from cloud import Cloud, Zone
 from deployment import DeploymentError
 from forecast import FIRST, REBUILT, Foreseen, Plan, assemble, foresee, show, unified

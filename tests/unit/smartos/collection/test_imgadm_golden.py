@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module_utils/imgadm.py makes of answers that imgadm's own code was recorded to give."""
+"""What module_utils/smartos/imgadm.py makes of answers that imgadm's own code was recorded to give."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import imgadm
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, Result
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import imgadm
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 GOLDEN = Path(os.environ.get("SMARTOS_GOLDEN") or CHECKOUT.parent / "shared/smartos/golden")

@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm as engine
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, Result
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_plan import Want
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_properties import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import vmadm as engine
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import Want
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import (
     BRANDS,
     HVM,
     ITEMS,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module_utils/vmadm_properties.py predicts is what the recordings of vmadm's own code show."""
+"""What module_utils/smartos/vmadm_properties.py predicts is what the recordings of vmadm's own code show."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm_plan as plan
-from ansible_collections.zonestack.openstack.plugins.module_utils import vmadm_properties as vp
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import vmadm_plan as plan
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import vmadm_properties as vp
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 GOLDEN = Path(os.environ.get("SMARTOS_GOLDEN") or CHECKOUT.parent / "shared/smartos/golden")

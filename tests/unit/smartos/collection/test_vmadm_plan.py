@@ -7,7 +7,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_plan import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
     PlanError,
     Want,
     find,
@@ -15,7 +15,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_plan imp
     update_payload,
     view,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm_properties import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import (
     BRANDS,
     HVM,
     PROPERTIES,

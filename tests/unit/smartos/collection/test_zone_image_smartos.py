@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import zone_image_smartos as subject
-from ansible_collections.zonestack.openstack.plugins.module_utils.image_build import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.image import smartos as subject
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
     ImageError,
     Log,
     Network,
     Recipe,
     Settings,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.vmadm import Vmadm
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import image_uuid
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import Vmadm
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.smartos import image_uuid
 
 BIN = Path(__file__).resolve().parents[3] / "smartos_sim/bin"
 SEED, NATIVE, FAR = (f"5eed0000-0000-4000-8000-00000000000{number}" for number in range(3))

@@ -17,9 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import zone_drift, zone_smartos
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import Network, Volume, ZoneError, ZoneSpec, plan
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone_smartos import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone import drift as zone_drift
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone import smartos as zone_smartos
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
+    Network,
+    Volume,
+    ZoneError,
+    ZoneSpec,
+    plan,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.smartos import (
     RECORD,
     SmartosBackend,
     image_uuid,
