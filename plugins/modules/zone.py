@@ -231,6 +231,8 @@ pid:
   type: int
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
     ZoneError,
@@ -243,6 +245,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options i
 
 def main() -> None:
     """Run the module."""
+    os.umask(0o022)  # zones pass through the folders that are made here
     module = AnsibleModule(
         argument_spec=OPTIONS,
         supports_check_mode=True,

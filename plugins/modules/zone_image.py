@@ -415,6 +415,7 @@ def pruned(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[str
 
 def main() -> None:
     """Run the module."""
+    os.umask(0o022)  # zones pass through the folders that are made here
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
     # Of what it was given a result repeats no locks: megabytes, which the runner drops together with the message.

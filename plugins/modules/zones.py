@@ -105,6 +105,7 @@ def headed(name: str, diff: dict[str, t.Any]) -> dict[str, t.Any]:
 
 def main() -> None:
     """Run the module."""
+    os.umask(0o022)  # zones pass through the folders that are made here
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     zones = module.params["zones"]
     names = [str(zone.get("name") or "") for zone in zones]

@@ -49,6 +49,7 @@ RECIPES = {
         "files": {"/etc/good/file": "it's\n$HOME\n"},
     },
     "bad": {"id": "bad-000000000000", "name": "bad", "parent": BASE, "commands": ["echo told-why >&2; exit 3"]},
+    "tool": {"id": "tool-000000000000", "name": "tool", "parent": BASE, "commands": ["/run/build/uv > /made-by"]},
     "slow": {"id": "slow-000000000000", "name": "slow", "parent": BASE, "commands": ["sleep 300"]},
 }
 
@@ -69,7 +70,7 @@ class Lab:
         (links / "openstack").symlink_to(ROOT)
         self.env = {**os.environ, "PYTHONPATH": f"{root}/python"}
 
-    def start(self, *names, **params):
+    def start(self, *names, umask=0o022, **params):
         arguments = {
             "images": [RECIPES[name] for name in names],
             "store": str(self.store),
@@ -78,7 +79,9 @@ class Lab:
             **params,
         }
         module = [sys.executable, "-m", "ansible_collections.zonestack.openstack.plugins.modules.zone_image"]
-        process = subprocess.Popen(module, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env, text=True)
+        process = subprocess.Popen(
+            module, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env, text=True, umask=umask
+        )
         process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
         process.stdin.close()
         process.stdin = None
@@ -111,8 +114,8 @@ def lab():
 
 
 def test_one_failure_names_image_step_and_log_and_spares_the_others(lab):
-    assert lab.first["failed"]
-    assert [image["name"] for image in lab.first["built"]] == ["base", "good"]
+    assert lab.first["failed"] and "built" in lab.first, lab.first
+    assert [image["name"] for image in lab.first["built"]] == ["base", "good"], lab.first["msg"]
     message = lab.first["msg"]
     assert "image bad-000000000000: run command 1: exit code 3" in message
     assert "told-why" in message
@@ -166,6 +169,21 @@ def test_child_is_a_layer_of_its_own_changes(lab):
     assert not (root / "run").exists()
     assert (root / "var/.updated").exists()
     assert os.stat(root).st_uid == SHIFT
+
+
+def test_builders_reach_a_program_in_a_closed_folder(lab):
+    """As in a checkout below /root, with a umask that closes what is made: root of a builder is nobody on the host."""
+    closed = lab.root / "closed"
+    closed.mkdir(mode=0o700)
+    for text in ("one", "another"):
+        shutil.rmtree(lab.store / "images" / RECIPES["tool"]["id"], ignore_errors=True)
+        (closed / "uv").write_text(f"#!/bin/sh\necho {text}\n")
+        (closed / "uv").chmod(0o700)
+        made = lab.call("base", "tool", uv=str(closed / "uv"), umask=0o077)
+        assert "msg" not in made, made["msg"]
+        assert (lab.rootfs("tool") / "made-by").read_text() == f"{text}\n"
+    assert [path.name for path in (lab.store / "cache/bin").iterdir()] == ["uv"]
+    shutil.rmtree(lab.store / "images" / RECIPES["tool"]["id"])
 
 
 def test_nothing_is_done_twice_and_check_mode_is_exact(lab):

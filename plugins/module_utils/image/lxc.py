@@ -21,6 +21,7 @@ import shlex
 import shutil
 import stat
 import struct
+import tempfile
 import time
 import typing as t
 from dataclasses import asdict
@@ -341,7 +342,7 @@ class Builder(Furnisher):
         for shared in (store.cache / "uv", store.cache / "apt", store.cache / "bytecode"):
             shared.mkdir(exist_ok=True)
             os.chown(shared, SHIFT, SHIFT)
-        uv = shutil.which(settings.uv)
+        uv = within_reach(store, settings.uv)
         mounts = [
             "tmpfs run tmpfs mode=0755 0 0",
             "tmpfs tmp tmpfs mode=1777 0 0",
@@ -390,6 +391,27 @@ class Builder(Furnisher):
         """Run a shell script as root in the builder."""
         argv = ["lxc-attach", *self._lxc, "--keep-env", "--", "/bin/sh", "-euc", f"cd /\numask 022\n{script}"]
         self.log.step(name, argv, self.env, stdin)
+
+
+def within_reach(store: Store, program: str) -> pathlib.Path | None:
+    """A copy of a program of this host where root of a builder can mount it; None where the host has no such program.
+
+    That root is an ordinary user of the host, and passes no folder that is closed to others: a checkout in ``/root`` is in one. The
+    copy is made anew when the program is another one, and appears as a whole, because builders that work side by side ask for it.
+    """
+    found = shutil.which(program)
+    if found is None or pathlib.Path(found).is_relative_to(store.root):
+        return pathlib.Path(found) if found else None
+    copy = store.cache / "bin" / pathlib.Path(found).name
+    copy.parent.mkdir(mode=0o755, exist_ok=True)
+    there, wanted = (path.stat() if path.exists() else None for path in (copy, pathlib.Path(found)))
+    if there is None or wanted is None or (there.st_size, there.st_mtime) != (wanted.st_size, wanted.st_mtime):
+        with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
+            draft = pathlib.Path(scratch, copy.name)
+            shutil.copy2(found, draft)  # with its time, by which the next builder knows it
+            draft.chmod(0o755)
+            draft.rename(copy)
+    return copy
 
 
 def debootstrap(store: Store, recipe: Recipe, settings: Settings, rootfs: pathlib.Path, log: Log) -> None:
