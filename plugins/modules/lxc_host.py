@@ -31,9 +31,15 @@ options:
         then taken from there alone, and trusted as the bundle is. By default from where this machine gets its own.
     type: path
   sysctl:
-    description: The least value of each kernel setting. One that this kernel does not have is left out.
+    description:
+      - What each kernel setting is raised to. One that this kernel does not have is left out.
+      - One that cannot be written here, as in many containers, stays where it is enough for O(zones).
     type: dict
     required: true
+  zones:
+    description: How many zones of the deployment the host is for.
+    type: int
+    default: 0
   directories:
     description: Folders to be made, with the access mode of each as an octal string.
     type: dict
@@ -104,6 +110,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.host.changes i
     result,
     write,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.kernel_settings import least
 
 SYSCTL_FILE = "/etc/sysctl.d/60-zonestack.conf"
 NETWORK_COMMAND = "/usr/local/sbin/zonestack-network"
@@ -231,32 +238,57 @@ def sysctl_path(name: str) -> str:
     return "/proc/sys/" + name.replace(".", "/")
 
 
-def sysctl_changes(least: t.Mapping[str, int]) -> t.Iterator[Change]:
-    """Kernel settings below their least value, and the file that sets them at boot.
+def sysctl_changes(wanted: t.Mapping[str, int], zones: int = 0, kept: list[str] | None = None) -> t.Iterator[Change]:
+    """Kernel settings below their wanted value, and the file that sets them at boot.
 
     The file holds the larger of both values, so that it does not lower at the next boot what somebody raised.
+
+    :param zones: how many zones the host is for: what is enough for them stays where it cannot be raised.
+    :param kept: takes a sentence for each setting that stays so.
+    :raises CommandError: one that cannot be raised is too small.
     """
     values: dict[str, int] = {}
-    for name, value in least.items():
+    for name, value in wanted.items():
         text = read(sysctl_path(name))
         if text is None:
             continue  # not in this kernel, or not in this network namespace
         values[name] = max(int(value), int(text))
-        if int(text) < int(value):
+        if int(text) >= int(value):
+            continue
+        if why := fixed(name, text):
+            refuse_too_little(name, int(text), int(value), zones, why)
+            if kept is not None:
+                kept.append(
+                    f"{name} is {text.strip()} and cannot be raised to {value} ({why}): enough for {zones} zones."
+                )
+        else:
             yield Change(f"sysctl {name}", text.strip(), str(value), functools.partial(raise_sysctl, name, int(value)))
     yield from file_change(SYSCTL_FILE, HEADER + "".join(f"{name} = {value}\n" for name, value in values.items()))
 
 
-def raise_sysctl(name: str, value: int) -> None:
-    """Set a kernel setting, or say who could."""
+def fixed(name: str, text: str) -> str | None:
+    """Why a kernel setting cannot be written, None when it can: the value that it has is written once more."""
     try:
-        Path(sysctl_path(name)).write_text(f"{value}\n")
+        Path(sysctl_path(name)).write_text(text)
     except OSError as why:
+        return why.strerror
+    return None
+
+
+def refuse_too_little(name: str, value: int, wanted: int, zones: int, why: str) -> None:
+    """End with the line that mends it where a setting is too small for the zones of this host."""
+    if value < (enough := least(name, zones)):
         raise CommandError(
-            ["sysctl", f"{name}={value}"],
-            why.errno or 1,
-            f"{why.strerror}. Set it where this machine's kernel runs, on the outer host",
-        ) from why
+            ["sysctl", f"{name}={wanted}"],
+            1,
+            f"{why}. It is {value}, and {zones} zones need {enough}. Where this machine's kernel runs, on the outer host: "
+            f"sysctl -w {name}={wanted}",
+        )
+
+
+def raise_sysctl(name: str, value: int) -> None:
+    """Set a kernel setting."""
+    Path(sysctl_path(name)).write_text(f"{value}\n")
 
 
 def unit_changes() -> t.Iterator[Change]:
@@ -281,7 +313,7 @@ def changes(p: dict[str, t.Any]) -> t.Iterator[Change]:
     for path in ("/etc/subuid", "/etc/subgid"):
         yield from id_changes(path)
     yield from directory_changes(p["directories"])
-    yield from sysctl_changes(p["sysctl"])
+    yield from sysctl_changes(p["sysctl"], p["zones"], p["kept"])
     yield from network_files(p, NETWORK_COMMAND, NETWORK_FOLDER)
     if os.path.isdir("/run/systemd/system"):
         texts = [change for name, text in p["units"].items() for change in file_change(f"{UNITS}/{name}", text)]
@@ -343,11 +375,13 @@ def removals(p: dict[str, t.Any]) -> t.Iterator[Change]:
 
 def main() -> None:
     """Read the parameters, end each difference (unless in check mode), and say what they were."""
+    os.umask(0o022)  # zones pass through the folders that are made here
     module = AnsibleModule(
         argument_spec={
             "packages": {"type": "list", "elements": "str", "required": True},
             "package_folder": {"type": "path"},
             "sysctl": {"type": "dict", "required": True},
+            "zones": {"type": "int", "default": 0},
             "directories": {"type": "dict", "required": True},
             **NETWORK,
             "units": {"type": "dict", "required": True},
@@ -356,9 +390,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     done: list[Change] = []
+    kept: list[str] = []
     try:
         plan = changes if module.params["state"] == "present" else removals
-        for change in plan({**module.params, "check": module.check_mode}):
+        for change in plan({**module.params, "check": module.check_mode, "kept": kept}):
             if not module.check_mode:
                 change.apply()
             done.append(change)
@@ -369,6 +404,8 @@ def main() -> None:
             f"/etc/subuid gives {', '.join(owners)} the ids {FIRST_ID} to {FIRST_ID + IDS - 1}, which the zones use: such a user can "
             "act as a zone's root on its files. Give them other ids (usermod --del-subuids, --add-subuids)."
         )
+    for sentence in kept if done else ():  # a run that changes nothing says nothing
+        module.warn(sentence)
     module.exit_json(**result(done))
 
 

@@ -28,16 +28,27 @@ from checks import (
     Needs,
     Network,
     Use,
-    judge_kernel,
+    judge_drops,
+    judge_probes,
     judge_rights,
+    judge_settings,
     judge_size,
     no_overlay,
     uses_of,
 )
 from facts import gather, read
+from kernel_settings import SETTINGS
 
 ZONES = 30
-ALL_IN_ONE = Needs("an all-in-one", memory=8 * 1024, disk=DISK_MIB + ZONES * DISK_MIB_ZONE, cpus=CPUS, store="dir")
+ALL_IN_ONE = Needs(
+    "an all-in-one",
+    memory=8 * 1024,
+    disk=DISK_MIB + ZONES * DISK_MIB_ZONE,
+    cpus=CPUS,
+    store="dir",
+    count=ZONES,
+    hypervisor=True,
+)
 """What the whole cloud needs: 30 zones with 6.6 GiB of memory in all, and a small instance. The store is chosen here."""
 
 CANDIDATES = ("10.77.0.0/21", "10.177.0.0/21", "10.213.8.0/21", "172.29.8.0/21", "172.22.72.0/21", "192.168.200.0/21")
@@ -51,8 +62,9 @@ def findings(facts: Facts, kept: bool) -> Iterator[Finding]:
     """
     yield from judge_size({**facts, "zones": kept}, ALL_IN_ONE)
     yield from judge_rights(facts)
-    yield from judge_kernel(facts, ALL_IN_ONE)
-    if why := facts["trials"]["overlay"]:
+    yield from judge_probes(facts, ALL_IN_ONE)
+    yield from judge_settings(facts, ALL_IN_ONE)
+    if why := facts["trials"].get("overlay"):
         yield no_overlay(why, False)
 
 
@@ -121,12 +133,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     topology = read(options.topology) if options.topology else ""
-    facts = gather({})
+    facts = gather({"settings": list(SETTINGS)})
     found = list(findings(facts, bool(topology)))
     kept, bridge = written_network(topology)
     if kept and options.network and kept != options.network:
         fix = "leave --network out; or scripts/destroy.sh --all, remove that file, and begin again"
         found.append(Finding("network", f"--network {options.network}, but {options.topology} has {kept}", fix))
+    found += judge_drops(facts, [bridge, f"{bridge}-public"])
     network = choose_network(kept or options.network, uses_of(facts, [bridge]))
     if isinstance(network, Finding):
         found.append(network)
@@ -134,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(finding, file=sys.stderr)
     if any(finding.fatal for finding in found):
         return 1
-    print(json.dumps({"network": network, "store": "dir" if facts["trials"]["overlay"] else "overlay"}))
+    print(json.dumps({"network": network, "store": "dir" if facts["trials"].get("overlay") else "overlay"}))
     return 0
 
 

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from facts import FIRST_ID, IDS, LXC
+from facts import LXC
+from kernel_settings import SETTINGS, least
+from probes import FIRST_ID, IDS, PROBES
 
 SYSTEMS = {"debian": ("12", "13")}
 """Supported systems (os-release(5)): ID, and each VERSION_ID. bootstrap-aio.sh asks the same before there is a Python."""
@@ -34,8 +36,8 @@ DISK_MIB_DEPLOYED = 2 * 1024
 """What a machine must have left that has its zones already."""
 CLOCK_SECONDS = 1.0
 """Clocks may differ by so much, with the time that an answer takes on its way. Fernet tokens are stamped with whole seconds."""
-DEVICES = {"/dev/net/tun": "modprobe tun, and mknod /dev/net/tun in a container"}
-"""Devices without which a hypervisor does not work, each with how to get it. Others that zones may use make it faster."""
+TRIED = ("/dev/net/tun",)
+"""Devices that a probe opens, so that it need not be said that they are not there. Others that zones may use make it faster."""
 NEUTRON_MACS = "fa:16:3e:"
 """What the addresses of Neutron's ports begin with (its option base_mac): the deployment's own instances and routers."""
 ZONE_PORT = re.compile(r"zs[0-9a-f]{10}n\d+")
@@ -89,6 +91,7 @@ class Needs:
 
     :param purpose: what it is for, in words that follow "and".
     :param memory: MiB; ``disk``: MiB that must be free below /var/lib/lxc.
+    :param zones: what its zones may use; ``count`` how many they are.
     :param devices: those of the host that its zones may use; ``hypervisor``: whether instances run in one of them.
     :param taken: addresses that the deployment gives to somebody, and to whom.
     :param ports: ports of front ends at ``virtual``, the deployment's virtual address.
@@ -101,6 +104,7 @@ class Needs:
     cpus: int = 1
     store: str = "overlay"
     zones: tuple[Place, ...] = ()
+    count: int = 0
     bridges: tuple[Bridge, ...] = ()
     devices: tuple[str, ...] = ()
     hypervisor: bool = False
@@ -223,25 +227,63 @@ def judge_rights(facts: Facts) -> Iterator[Finding]:
             f"{FIRST_ID} to {FIRST_ID + IDS - 1}, which the zones use, do not exist here (/proc/self/{kinds[0]})",
             "run in the machine's own user namespace, or map at least 165536 ids into the surrounding container",
         )
-    if not facts["cgroups"]:
-        yield Finding(
-            "control groups",
-            "none can be made below /sys/fs/cgroup",
-            "mount them writable (in a container: lxc.mount.auto = cgroup:rw:force, docker --privileged)",
-        )
+
+
+def judge_probes(facts: Facts, needs: Needs) -> Iterator[Finding]:
+    """What was tried on a machine and did not work."""
+    for probe in PROBES:
+        why = facts["trials"].get(probe.name)
+        if why is None or (probe.hypervisor and not needs.hypervisor):
+            continue
+        if probe.name != "overlay":
+            yield Finding("kernel", f"no {probe.name} ({why}), and {probe.purpose}", probe.fix.format(LXC))
+        elif needs.store == "overlay":
+            yield no_overlay(why, True)
+
+
+def judge_settings(facts: Facts, needs: Needs) -> Iterator[Finding]:
+    """Settings of the kernel that a run could not raise: too small is a problem, enough for these zones is lived with."""
+    for name, setting in SETTINGS.items():
+        told = facts["settings"].get(name)
+        if told is None or told["fixed"] is None or told["value"] >= setting.wanted:
+            continue
+        enough = least(name, needs.count)
+        what = f"{name} is {told['value']} and cannot be raised here ({told['fixed']})"
+        raised = f"sysctl -w {name}={setting.wanted} where this machine's kernel runs, on the outer host"
+        if told["value"] < enough:
+            yield Finding("sysctl", f"{what}; {needs.count} zones need {enough}", raised)
+        else:
+            yield Finding(
+                "sysctl",
+                f"{what}; that is enough for {needs.count} zones",
+                f"nothing now; for more zones {raised}",
+                fatal=False,
+            )
+
+
+def judge_drops(facts: Facts, bridges: Iterable[str]) -> Iterator[Finding]:
+    """Somebody else's rules that drop what the zones behind ``bridges`` send; a run leaves them as they are."""
+    for drop in facts["drops"]:
+        accepted = drop["accepted"].split()
+        closed = [
+            bridge for bridge in bridges
+            if not any(bridge == one or (one.endswith("*") and bridge.startswith(one[:-1])) for one in accepted)
+        ]  # fmt: skip
+        if closed:
+            where = f"{drop['table']} {drop['chain']}"
+            rules = (
+                f"nft insert rule {where} iifname {{ {', '.join(closed)} }} accept; "
+                f"nft insert rule {where} oifname {{ {', '.join(closed)} }} ct state established,related accept"
+            )
+            yield Finding(
+                "firewall",
+                f"table {drop['table']}, chain {drop['chain']} ({drop['what']}) drops what zones send through this machine",
+                f"{rules}; and in the file or the firewall that makes that table",
+            )
 
 
 def judge_kernel(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """What zones, their stores and their networks need of the kernel."""
-    for feature, why in facts["trials"].items():
-        if why is None or feature == "overlay":
-            continue
-        fix = "boot Debian's own kernel; in a container, load the module (bridge, veth, nft_masq) on the outer host"
-        if feature == "user namespaces":
-            fix = "sysctl user.max_user_namespaces=100000, and kernel.unprivileged_userns_clone=1 where it exists"
-        yield Finding("kernel", f"no {feature} ({why})", fix)
-    if needs.store == "overlay" and facts["trials"]["overlay"] is not None:
-        yield no_overlay(facts["trials"]["overlay"], True)
     if needs.store == "btrfs" and facts["disk"]["type"] != "btrfs":
         yield Finding(
             "store",
@@ -257,19 +299,14 @@ def judge_kernel(facts: Facts, needs: Needs) -> Iterator[Finding]:
             "boot Debian's own kernel; in a container, load the module on the outer host",
             fatal=False,
         )
-    for device in (path for path in needs.devices if not facts["devices"].get(path)):
+    for device in (path for path in needs.devices if path not in TRIED and not facts["devices"].get(path)):
         slower = "instances are emulated, which is slow" if device == "/dev/kvm" else "instances are slower"
         fix = (
             "use a machine with KVM, or turn on nested virtualisation, and load the module"
             if device == "/dev/kvm"
             else "load its module"
         )
-        yield Finding(
-            "device",
-            f"there is no {device}{'' if device in DEVICES else f', so {slower}'}",
-            DEVICES.get(device, fix),
-            fatal=device in DEVICES,
-        )
+        yield Finding("device", f"there is no {device}, so {slower}", fix, fatal=False)
 
 
 def no_overlay(why: str, wanted: bool) -> Finding:
@@ -392,6 +429,7 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
         if bridge.interface not in needs.links:
             yield from judge_ports(bridge, links, facts["routes"])
     yield from judge_links(links, needs.links)
+    yield from judge_drops(facts, [bridge.name for bridge in needs.bridges if bridge.made])
     for name, link in links.items():
         for address, _prefix in addresses_of(link):
             owner = needs.taken.get(address)

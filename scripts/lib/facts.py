@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a machine says of itself: the program that preflight.sh runs on every host, and bootstrap-aio.sh on the one it is on.
 
-It only tells; what that means for a deployment is judged where the topology is, in checks.py. One file of the standard library,
-because it is sent over standard input to whatever Python a host has. It installs, writes and leaves nothing: what must be tried for
-real (an overlay mount, a bridge, NAT) is tried in namespaces that end with the trial. What a tool tells that is not installed is None.
+It only tells; what that means for a deployment is judged where the topology is, in checks.py. Standard library alone,
+because it is sent over standard input, after probes.py, to whatever Python a host has. It installs, writes and leaves nothing: what must
+be tried for real is tried by probes.py. What a tool tells that is not installed is None.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
 from pathlib import Path
+
+from probes import FIRST_ID, IDS, foreign_drops, settings, trials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 LXC = Path("/var/lib/lxc")
 LIMIT = 60
 """Seconds after which the program gives up, whatever it waits for."""
-FIRST_ID, IDS = 100000, 65536
-"""The user ids of unprivileged zones on their host (root of a zone is user 100000)."""
-
 CAPABILITIES = {
     0: "chown", 1: "dac_override", 3: "fowner", 5: "kill", 6: "setgid", 7: "setuid", 8: "setpcap", 12: "net_admin",
     13: "net_raw", 18: "sys_chroot", 21: "sys_admin", 27: "mknod", 31: "setfcap",
@@ -88,72 +86,6 @@ def maps_ids(uid_map: str, first: int = FIRST_ID, count: int = IDS) -> bool:
 def existing_parent(path: Path) -> Path:
     """``path``, or the nearest folder above it that exists."""
     return path if path.exists() else existing_parent(path.parent)
-
-
-def cgroups_writable(base: Path = Path("/sys/fs/cgroup")) -> bool:
-    """Make a control group and take it away again: in the one tree of version 2, else in version 1's memory tree."""
-    parent = base if (base / "cgroup.controllers").exists() else base / "memory"
-    trial = parent / f"zonestack-preflight-{os.getpid()}"
-    try:
-        trial.mkdir()
-        trial.rmdir()
-    except OSError:
-        return False
-    return True
-
-
-# Kernel features, by trial -----------------------------------------------------------------------------------------------
-
-
-def tried(*argv: str) -> str | None:
-    """Run a trial for at most 20 s; None when it went well, else its last line of output."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as why:
-        return str(why)
-    if done.returncode == 0:
-        return None
-    return ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-
-
-def overlay_error(parent: Path) -> str | None:
-    """Why an unprivileged zone's overlay cannot be mounted below ``parent``; None when it can.
-
-    Mounted as LXC does it: in a user namespace, with the overlay's marks in ``user.*`` attributes. An upper layer that
-    lies on another overlay, on NFS or on a file system without such attributes fails here.
-    """
-    try:
-        folder = tempfile.mkdtemp(prefix=".zonestack-preflight-", dir=parent)
-    except OSError as unwritable:
-        return str(unwritable)
-    try:
-        for name in ("lower", "upper", "work", "merged"):
-            Path(folder, name).mkdir()
-        options = f"userxattr,lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
-        mount = f"mount -t overlay overlay -o {options} {folder}/merged && touch {folder}/merged/file"
-        return tried("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-NETWORK_TRIALS = {
-    "bridges": "ip link add zsp-bridge type bridge",
-    "veth pairs": "ip link add zsp-a type veth peer name zsp-b",
-    "NAT with nftables": (
-        "nft -f - <<< 'table ip zsp { chain out { type nat hook postrouting priority srcnat; "
-        "ip saddr 192.0.2.0/24 masquerade; }; }'"
-    ),
-}
-
-
-def kernel_trials(parent: Path) -> dict[str, str | None]:
-    """What zones need of the kernel, each with why it does not work, or None. A trial whose tool is not installed is left out."""
-    found = {"user namespaces": tried("unshare", "--user", "--map-root-user", "true")}
-    for feature, command in NETWORK_TRIALS.items():
-        if shutil.which(command.split()[0]):
-            found[feature] = tried("unshare", "--net", "bash", "-c", command)
-    found["overlay"] = overlay_error(parent)
-    return found
 
 
 def openvswitch() -> bool:
@@ -421,7 +353,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
     """Everything that checks.py asks for.
 
     :param request: ``names`` to be resolved, ``pings`` as :func:`ping` takes them, ``probes`` as :func:`answers` does, ``devices`` that
-        may be there or not. All may be left out.
+        may be there or not, ``settings`` of the kernel by name. All may be left out.
     """
     parent, hostname = existing_parent(LXC), socket.gethostname()
     disk = shutil.disk_usage(parent)
@@ -443,7 +375,6 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         "zones": zones(LXC),
         "missing_capabilities": missing_capabilities(read("/proc/self/status")),
         "unmapped_ids": [kind for kind in ("uid_map", "gid_map") if not maps_ids(read(f"/proc/self/{kind}"))],
-        "cgroups": cgroups_writable(),
         "openvswitch": openvswitch(),
         "devices": {path: os.path.exists(path) for path in request.get("devices", [])},
         "hostname": hostname,
@@ -456,6 +387,8 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         "proxies": proxies(os.environ),
         "listening": list(listening(output("ss", "-Hlntup") or "")),
         "package_hosts": package_hosts(),
+        "settings": settings(request.get("settings", [])),
+        "drops": foreign_drops(json.loads(output("nft", "--json", "list", "ruleset") or "{}").get("nftables", [])),
     }
     # A bridge takes the answers that come in at its ports.
     masters = {link["ifname"]: link.get("master") for link in found["links"]}
@@ -477,7 +410,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
 
     failed: list[Exception] = []
     wait = together(note, waits)
-    found["trials"] = kernel_trials(parent)
+    found["trials"] = trials(parent)
     wait(LIMIT)
     if failed:
         raise failed[0]

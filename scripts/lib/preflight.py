@@ -28,12 +28,15 @@ from rich.text import Text
 import checks as judge
 import facts
 import global_zone
+import probes
 from checks import Bridge, Finding, Needs, Place
 from cloud import compute
 from deployment import Deployment, command
+from kernel_settings import SETTINGS
 from options import preflight
 
-PROGRAM = Path(facts.__file__)
+PROGRAMS = tuple(Path(one.__file__ or "") for one in (probes, facts))
+"""What a host runs: the second finds the first as a module, though neither is ever a file there."""
 AT_ONCE = 64
 """Hosts that are asked at a time."""
 CONNECT_SECONDS = 10
@@ -100,14 +103,24 @@ def ask_global_zone(host: Any, way: Way) -> Answer:
     )  # it tells whole seconds: of the last one half is over, on average
 
 
+def program_of(request: Mapping[str, Any]) -> tuple[bytes, str]:
+    """What a host's Python is given on standard input, and the line that makes it run that: probes.py, facts.py and the request."""
+    first, second = (path.read_bytes() for path in PROGRAMS)
+    line = (
+        "import sys, types; take = lambda size, name: compile(sys.stdin.buffer.read(size), name, 'exec'); "
+        "probes = sys.modules['probes'] = types.ModuleType('probes'); "
+        f"exec(take({len(first)}, 'probes.py'), probes.__dict__); exec(take({len(second)}, 'facts.py')); main()"
+    )
+    return first + second + json.dumps(request).encode(), line
+
+
 def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
     """Run facts.py on a host."""
     if host.backend == "smartos":
         return ask_global_zone(host, way)
-    program = PROGRAM.read_bytes()
-    bootstrap = f"import sys; exec(compile(sys.stdin.buffer.read({len(program)}), 'facts.py', 'exec')); main()"
+    given, program = program_of(request)
     start = START.format(
-        program=shlex.join(["/usr/bin/python3", "-I", "-c", bootstrap]),
+        program=shlex.join(["/usr/bin/python3", "-I", "-c", program]),
         no_python=judge.NO_PYTHON,
         no_sudo=judge.NO_SUDO,
     )
@@ -123,7 +136,7 @@ def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
         guard.start()
         with process:
             with contextlib.suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(program + json.dumps(request).encode())
+                process.stdin.write(given)
             first, arrived = process.stdout.readline(), time.time()
             out = process.stdout.read()
         guard.cancel()
@@ -280,6 +293,7 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
             cpus=min(judge.CPUS, max((zone.vcpus for zone in sizes), default=1)),
             store=computed.hosts[name]["store"],
             zones=sizes,
+            count=len(zones),
             bridges=tuple(bridges),
             devices=devices,
             hypervisor=name in hypervisors,
@@ -288,8 +302,11 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
             ports=ports,
             links={link["name"]: link["kind"] for link in computed.hosts[name].get("links", ())},
         )
-        probes = probes_of(computed, name, bridges, [zone for zone, _service in zones], name in hypervisors[:1])
-        found[name] = Wanted(needs, {"names": names, "pings": pings, "probes": probes, "devices": list(devices)})
+        asked = probes_of(computed, name, bridges, [zone for zone, _service in zones], name in hypervisors[:1])
+        found[name] = Wanted(
+            needs,
+            {"names": names, "pings": pings, "probes": asked, "devices": list(devices), "settings": list(SETTINGS)},
+        )
     return found
 
 
@@ -309,7 +326,14 @@ def judged(
             if computed.hosts[name]["backend"] == "smartos":
                 yield from (of_host(name, finding) for finding in global_zone.judge_global_zone(answer.facts, needs))
                 continue
-            for judgement in (judge.judge_system, judge.judge_size, judge.judge_kernel, judge.judge_networks):
+            for judgement in (
+                judge.judge_system,
+                judge.judge_size,
+                judge.judge_probes,
+                judge.judge_settings,
+                judge.judge_kernel,
+                judge.judge_networks,
+            ):
                 for finding in judgement(answer.facts, needs):
                     yield of_host(name, finding)
             for finding in judge.judge_rights(answer.facts):

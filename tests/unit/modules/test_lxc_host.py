@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import typing as t
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
 from ansible_collections.zonestack.openstack.plugins.modules import lxc_host
 
 PLACES = {
@@ -74,6 +77,48 @@ def test_while_there_is_a_zone_its_ground_stays(machine: Path) -> None:
     before = left(machine)
     assert len(take("y")) == 2
     assert left(machine) == before - {"etc/zonestack/network/y"}
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
+    """Kernel settings on a file system that is read-only, as /proc/sys is in a container, where the test may make one."""
+    settings = tmp_path / "proc"
+    settings.mkdir()
+    monkeypatch.setattr(lxc_host, "sysctl_path", lambda name: str(settings / name))
+    monkeypatch.setattr(lxc_host, "SYSCTL_FILE", str(tmp_path / "etc/60-zonestack.conf"))
+    for name, value in {"fs.inotify.max_user_instances": 136, "fs.inotify.max_user_watches": 190000}.items():
+        (settings / name).write_text(f"{value}\n")
+    subprocess.run(["mount", "--bind", settings, settings], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", settings], check=True)
+        yield settings
+    finally:
+        subprocess.run(["umount", settings], check=True)
+
+
+WANTED = {"fs.inotify.max_user_instances": 8192, "fs.inotify.max_user_watches": 524288, "not.there": 1}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a read-only mount")
+def test_what_cannot_be_raised_and_is_enough_stays(proc: Path) -> None:
+    kept: list[str] = []
+    for change in (first := list(lxc_host.sysctl_changes(WANTED, 30, kept))):
+        change.apply()
+    assert [change.what for change in first] == [f"file {lxc_host.SYSCTL_FILE}"]
+    assert kept[0] == (
+        "fs.inotify.max_user_instances is 136 and cannot be raised to 8192 (Read-only file system): enough for 30 zones."
+    )
+    assert list(lxc_host.sysctl_changes(WANTED, 30)) == [], "a second run is silent"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a read-only mount")
+def test_what_cannot_be_raised_and_is_too_little_is_refused(proc: Path) -> None:
+    with pytest.raises(
+        CommandError,
+        match="It is 136, and 31 zones need 140.* outer host: sysctl -w fs.inotify.max_user_instances=8192",
+    ):
+        list(lxc_host.sysctl_changes(WANTED, 31))
+    assert not Path(lxc_host.SYSCTL_FILE).exists()
 
 
 def test_nothing_is_done_before_it_is_asked_for(machine: Path, run_module: t.Callable[..., dict[str, t.Any]]) -> None:

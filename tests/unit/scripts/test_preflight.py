@@ -19,7 +19,9 @@ import preflight
 from cloud import compute
 from deployment import ROOT
 from facts import CAPABILITIES
+from kernel_settings import SETTINGS
 from preflight import Answer
+from probes import PROBES
 
 Told = dict[str, Any]
 Plant = Callable[[dict[str, Told]], None]
@@ -69,7 +71,6 @@ def healthy(computed: Any) -> dict[str, Told]:
             "zones": {zone.name: zone.uuid for zone in zones},
             "missing_capabilities": [],
             "unmapped_ids": [],
-            "cgroups": True,
             "openvswitch": True,
             "devices": {"/dev/kvm": True, "/dev/net/tun": True, "/dev/vhost-net": True},
             "hostname": name,
@@ -102,7 +103,9 @@ def healthy(computed: Any) -> dict[str, Told]:
                 name: ["127.0.1.1"],
                 f"{name}.example.net": ["127.0.1.1"],  # as Debian's installer has it
             },
-            "trials": dict.fromkeys(("user namespaces", "bridges", "veth pairs", "NAT with nftables", "overlay")),
+            "trials": dict.fromkeys(probe.name for probe in PROBES),
+            "settings": {name: {"value": one.wanted, "fixed": None} for name, one in SETTINGS.items()},
+            "drops": [],
             "pings": [],
             "answers": {zone.address: zone.mac for zone in zones} | {"203.0.113.1": ROUTER},
         }
@@ -198,10 +201,28 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         given("one", unmapped_ids=["gid_map"]),
         "problem: one: user ids: 100000 to 165535, which the zones use, do not exist here (/proc/self/gid_map)",
     ),
-    "control groups": (given("one", cgroups=False), "problem: one: control groups: none can be made"),
+    "control groups": (
+        given("one", trials={"control groups": "none can be made below /sys/fs/cgroup: Read-only file system"}),
+        "problem: one: kernel: no control groups (none can be made below /sys/fs/cgroup: Read-only file system), and a zone's memory",
+    ),
+    "too few watches": (
+        given("one", settings={"fs.inotify.max_user_instances": {"value": 24, "fixed": "Read-only file system"}}),
+        "problem: one: sysctl: fs.inotify.max_user_instances is 24 and cannot be raised here (Read-only file system); ",
+    ),
+    "enough watches": (
+        given("two", settings={"fs.inotify.max_user_watches": {"value": 190000, "fixed": "Read-only file system"}}),
+        "warning: two: sysctl: fs.inotify.max_user_watches is 190000 and cannot be raised here (Read-only file system); that is enough for",
+    ),
+    "somebody's firewall": (
+        given(
+            "two", drops=[{"table": "inet filter", "chain": "forward", "what": "policy drop", "accepted": "docker0"}]
+        ),
+        "problem: two: firewall: table inet filter, chain forward (policy drop) drops what zones send through this machine. Fix: nft insert "
+        "rule inet filter forward iifname { zs-two } accept; nft insert rule inet filter forward oifname { zs-two } ct state",
+    ),
     "namespaces": (
         given("one", trials={"user namespaces": "No space left on device"}),
-        "problem: one: kernel: no user namespaces (No space left on device). Fix: sysctl user.max",
+        "problem: one: kernel: no user namespaces (No space left on device), and root of a zone is not root of its host. Fix: sysctl user.max",
     ),
     "bridges": (
         given("one", trials={"bridges": "Operation not supported"}),
@@ -220,8 +241,8 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         "warning: two: kernel: its module openvswitch is not there, so Open vSwitch moves the packets of instances itself",
     ),
     "tun": (
-        given("two", devices={"/dev/net/tun": False}),
-        "problem: two: device: there is no /dev/net/tun. Fix: modprobe tun",
+        given("two", trials={"taps": "No such file or directory"}),
+        "problem: two: kernel: no taps (No such file or directory), and instances are connected through them. Fix: modprobe tun",
     ),
     "kvm": (
         given("two", devices={"/dev/kvm": False}),
