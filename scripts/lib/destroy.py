@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from cloud import Cloud, load
 from deployment import ROOT, Deployment, DeploymentError, command, confirmed
+from hold import held
 from options import destroy
 from run import Run
 from runner import locked
@@ -38,9 +39,14 @@ def main() -> int:
     arguments += ["--extra-vars", f"destroy_purge={str(options.purge).lower()}"]
     if options.check:
         arguments.append("--check")
-    with locked(deployment):
+    with (
+        locked(deployment),
+        held(deployment, lock=not options.check, wait=options.wait, take_over=options.take_over) as hold,
+    ):
         run = Run(deployment, cloud, [ROOT / "playbooks/destroy.yml"], arguments)
         rc = run.execute()
+        if options.all and options.purge and not options.check and not rc:
+            hold.note(None)  # nothing is left that needs these secrets
     if rc:
         run.report_failures(rc)
         return rc

@@ -41,6 +41,22 @@ def command(
     return made
 
 
+def shared(made: argparse.ArgumentParser) -> None:
+    """The options of every command that changes a deployment."""
+    made.add_argument(
+        "--wait",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="how long to wait for another run of this deployment, from whichever machine (default: 600)",
+    )
+    made.add_argument(
+        "--take-over",
+        action="store_true",
+        help="go on although the zones were made with other secrets than those of this checkout",
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """scripts/run-playbooks.sh"""
     made = command(
@@ -85,6 +101,7 @@ exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupte
         "--extra-vars", "-e", action="append", default=[], metavar="VARS", help="passed to ansible-playbook"
     )
     made.add_argument("--list-steps", action="store_true", help="list the steps and end")
+    shared(made)
     return made
 
 
@@ -107,6 +124,7 @@ Images stay: they are made from the topology and are needed again. inventory/<de
     made.add_argument("--purge", action="store_true", help="remove the data as well; asks first")
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--check", action="store_true", help="say what would be removed, remove nothing")
+    shared(made)
     return made
 
 
@@ -140,6 +158,7 @@ exit code: 0 when nothing of it is left, Ansible's (1, 2, 4) when not, 130 when 
     made.add_argument(
         "--check", action="store_true", help="see that it can go, say what would be done on it, change nothing"
     )
+    shared(made)
     made.add_argument(
         "--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it"
     )

@@ -10,6 +10,7 @@ from typing import Any
 from checks import NO_PYTHON, names
 from cloud import compute, load
 from deployment import ROOT, Deployment, DeploymentError, command, confirmed
+from hold import claim, held
 from options import STEPS, remove_host
 from preflight import CONNECT_SECONDS, Way, way_to
 from run import Run, ensure_secrets
@@ -88,9 +89,13 @@ def main() -> int:
     ):
         print("Nothing was changed.")
         return 1
-    with locked(deployment):
+    with (
+        locked(deployment),
+        held(deployment, lock=not options.check, wait=options.wait, take_over=options.take_over) as hold,
+    ):
         if not options.check:
             ensure_secrets(deployment)
+            claim(hold, deployment)
         playbooks = [ROOT / "playbooks" / f"{name}.yml" for name in playbooks_for(options.check, not options.no_verify)]
         run = Run(deployment, cloud, playbooks, arguments_for(options.host, options.dead, options.lose, options.check))
         rc = run.execute()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -20,6 +21,7 @@ from checks import names
 from cloud import Cloud, compute, load, require_secrets_of_siblings
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
 from forecast import Foreseen, assemble, foresee, missing_secrets, show
+from hold import claim, held
 from options import STEPS, parser
 from progress import Display, Log, Record
 from runner import Mask, locked, private_folder, run_playbooks
@@ -341,51 +343,24 @@ def plan(deployment: Deployment, cloud: Cloud, options: argparse.Namespace, step
     return 1 if found.unknown else 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    if options.plan and (options.check or options.diff):
-        raise DeploymentError("--plan is more than --check and --diff: leave them out")
-    if options.json and not options.plan:
-        raise DeploymentError("--json belongs to --plan")
-    if options.list_steps:
-        for name, text in STEPS.items():
-            print(f"{name:<15} {text}")
-        return 0
-    deployment = Deployment(options.deployment).require()
-    steps = chosen_steps(options.step, not options.no_verify)
-    with locked(deployment):
-        last = State.read(deployment)
-        limit = None
-        if options.resume:
-            if last and last.rc != 0 and last.running in last.steps:
-                steps, limit = last.steps[last.steps.index(last.running) :], last.limit
-                print(f"Resuming with step {last.running} (the log of the broken run: {last.log})", file=sys.stderr)
-            else:
-                print("The last run ended well: running all steps.", file=sys.stderr)
-        cloud = load(deployment)
-        require_secrets_of_siblings(cloud)
-        limit = limit_of(options, cloud) or limit
-        if options.plan:
-            return plan(deployment, cloud, options, steps, limit)
-        if not options.check:
-            ensure_secrets(deployment)
-        playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in steps]
-        shown = {"runner_on_file_diff"} if options.diff else set()
-        if options.verbose:
-            shown |= {"runner_on_ok", "runner_item_on_ok", "runner_on_failed", "runner_item_on_failed"}
-        proof = ["--extra-vars", f"verify_passed={Proof(deployment).path}"]
-        run = Run(deployment, cloud, playbooks, [*ansible_arguments(options, limit), *proof], frozenset(shown))
-        state = State(steps, steps[0], limit=limit, log=str(run.log.relative_to(ROOT)))
+def execute(run: Run, deployment: Deployment, options: argparse.Namespace, steps: list[str], limit: str | None) -> int:
+    """Run the steps, and remember for ``--resume`` how far they came. Returns the exit code."""
+    state = State(steps, steps[0], limit=limit, log=str(run.log.relative_to(ROOT)))
 
-        def on_step(step: str | None) -> None:
-            state.running = step or state.running
-            if not options.check:
-                state.write(deployment)
-
-        rc = run.execute(on_step)
+    def on_step(step: str | None) -> None:
+        state.running = step or state.running
         if not options.check:
-            state.rc = rc
             state.write(deployment)
+
+    rc = run.execute(on_step)
+    if not options.check:
+        state.rc = rc
+        state.write(deployment)
+    return rc
+
+
+def report(run: Run, options: argparse.Namespace, steps: list[str], rc: int) -> int:
+    """Say how the run ended and what comes next. Returns the exit code."""
     if rc:
         run.report_failures(rc)
         if not options.check:
@@ -401,6 +376,48 @@ def main(arguments: list[str] | None = None) -> int:
             f"  next  scripts/run-playbooks.sh{run.option()} --step {list(STEPS)[list(STEPS).index(steps[-1]) + 1]}.."
         )
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    if options.plan and (options.check or options.diff):
+        raise DeploymentError("--plan is more than --check and --diff: leave them out")
+    if options.json and not options.plan:
+        raise DeploymentError("--json belongs to --plan")
+    if options.list_steps:
+        for name, text in STEPS.items():
+            print(f"{name:<15} {text}")
+        return 0
+    deployment = Deployment(options.deployment).require()
+    steps = chosen_steps(options.step, not options.no_verify)
+    changes = not (options.plan or options.check)
+    with contextlib.ExitStack() as until:
+        until.enter_context(locked(deployment))
+        last = State.read(deployment)
+        limit = None
+        if options.resume:
+            if last and last.rc != 0 and last.running in last.steps:
+                steps, limit = last.steps[last.steps.index(last.running) :], last.limit
+                print(f"Resuming with step {last.running} (the log of the broken run: {last.log})", file=sys.stderr)
+            else:
+                print("The last run ended well: running all steps.", file=sys.stderr)
+        cloud = load(deployment)
+        require_secrets_of_siblings(cloud)
+        limit = limit_of(options, cloud) or limit
+        hold = until.enter_context(held(deployment, lock=changes, wait=options.wait, take_over=options.take_over))
+        if options.plan:
+            return plan(deployment, cloud, options, steps, limit)
+        if changes:
+            ensure_secrets(deployment)
+            claim(hold, deployment)
+        playbooks = [ROOT / "playbooks" / f"{step}.yml" for step in steps]
+        shown = {"runner_on_file_diff"} if options.diff else set()
+        if options.verbose:
+            shown |= {"runner_on_ok", "runner_item_on_ok", "runner_on_failed", "runner_item_on_failed"}
+        given = ["--extra-vars", f"verify_passed={Proof(deployment).path}"]
+        run = Run(deployment, cloud, playbooks, [*ansible_arguments(options, limit), *given], frozenset(shown))
+        rc = execute(run, deployment, options, steps, limit)
+    return report(run, options, steps, rc)
 
 
 if __name__ == "__main__":
