@@ -7,25 +7,27 @@ source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib/env.sh"
 usage() {
   cat <<'TEXT'
 usage: scripts/run-tests.sh [PART ...] [-- PYTEST OPTIONS]
+       scripts/run-tests.sh --list-long | --changed [BASE]
 
-Run what every change must pass; without a PART all of them, in this order:
+Run what every change must pass; without a PART all of them, in less than 45 minutes on two idle cores:
 
   lint         yamllint, ruff (rules and format), shellcheck, mypy, ansible-lint (production profile)
   sanity       ansible-test sanity of the plugins
-  unit         pure functions and modules' logic; a minute, anywhere
+  unit         pure functions and modules' logic; two minutes, anywhere
+  contact      first contacts: the first command on machines of many kinds, up to one zone; some minutes
   integration  plugins against real LXC on this machine
   molecule     the zone module: check, converge, idempotence, verify, in real LXC
   scenario     the all-in-one in a fresh Debian 13 host container: one command to a verified instance, second run, check
-               mode, plan, override, bad input, secrets, isolation, rebuild, broken run, power loss, the dashboard in a
-               browser, journals; identity in zones of a simulated SmartOS host; two hosts over SSH, one of which is lost,
-               with a third one added and removed; an hour. With `-- --long` also Tempest, each zone rebuilt under an
-               instance, the first of it again on Debian 12, a SmartOS host killed, rebuilt and rebooted, a SmartOS and a
-               Linux host together, one of two hosts removed and added, five of production, a bundle, two regions; hours
-               more
+               mode, overrides, rebuild, secrets, isolation, power loss, broken runs, the dashboard in a browser,
+               journals; identity in zones of a simulated SmartOS host; two hosts over SSH
 
-lint, sanity and unit run anywhere. The others need root and LXC, and scenario also mmdebstrap, nftables, chromium and
-certutil (libnss3-tools); .ci/run installs all of it first. A part that cannot run here fails and says why: nothing is
-skipped silently.
+What takes longer has names: `--list-long` prints them with their times, and `-- --long=NAME` runs one, `-- --long` all of
+them, which takes hours. `--changed` says which parts and which of these the changes since BASE ask for (by default since
+this branch left main), and runs nothing.
+
+lint, sanity and unit run anywhere. The others need root and LXC, and contact and scenario also mmdebstrap, nftables,
+chromium and certutil (libnss3-tools); .ci/run installs all of it first. A part that cannot run here fails and says why:
+nothing is skipped silently.
 
 The tools come from locks/control-dev.txt and lie in .cache/venv-test; logs of failed scenarios in tests/output/.
 The last line is pytest's; the exit code is 0 only when every part passed.
@@ -34,11 +36,12 @@ examples:
   scripts/run-tests.sh lint unit
   scripts/run-tests.sh scenario -- -k rebuild
   scripts/run-tests.sh scenario -- --suite trixie --keep-hosts -k dashboard
-  scripts/run-tests.sh scenario -- --long
+  scripts/run-tests.sh scenario -- --long=tempest,hypervisor
 TEXT
 }
 
-readonly ALL_PARTS=(lint sanity unit integration molecule scenario)
+readonly ALL_PARTS=(lint sanity unit contact integration molecule scenario)
+readonly LONG=$ROOT/tests/scenario/long_scenarios.py
 readonly TOOLS=$ROOT/.cache/venv-test
 readonly DEV_LOCK=$ROOT/locks/control-dev.txt
 
@@ -48,7 +51,9 @@ while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --) shift; pytest_options=("$@"); break ;;
-    lint | sanity | unit | integration | molecule | scenario) parts+=("$1"); shift ;;
+    --list-long) exec python3 "$LONG" ;;
+    --changed) exec python3 "$LONG" "$@" ;;
+    lint | sanity | unit | contact | integration | molecule | scenario) parts+=("$1"); shift ;;
     *) echo "error: unknown part '$1' (parts: ${ALL_PARTS[*]}); pytest's own options come after --" >&2; exit 2 ;;
   esac
 done
@@ -141,38 +146,81 @@ need_root() {
 }
 
 make_tools || { echo "error: the test tools could not be installed" >&2; exit 1; }
-export PATH=$TOOLS/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# Compiled once, not by each of some thousand processes; and not beside the sources.
+unset PYTHONDONTWRITEBYTECODE
+export PATH=$TOOLS/bin:$PATH PYTHONPYCACHEPREFIX=$ROOT/.cache/bytecode
 link_collection || exit 1
 
-if wanted lint; then
-  check yamllint yamllint --strict .
-  check ruff ruff check --quiet .
-  check format ruff format --quiet --check .
-  check shellcheck lint_shell
-  check mypy lint_types
-  check ansible-lint lint_ansible
-fi
-if wanted sanity; then
-  check sanity sanity
-fi
-if wanted molecule; then
-  check molecule eval 'need_root molecule && molecule test --scenario-name lxc'
-fi
+# Everything that is no pytest; what failed is added to the file $1.
+checks() {
+  if wanted lint; then
+    check yamllint yamllint --strict .
+    check ruff ruff check --quiet .
+    check format ruff format --quiet --check .
+    check shellcheck lint_shell
+    check mypy lint_types
+    check ansible-lint lint_ansible
+  fi
+  if wanted sanity; then
+    check sanity sanity
+  fi
+  if wanted molecule; then
+    check molecule eval 'need_root molecule && molecule test --scenario-name lxc'
+  fi
+  ((${#failed[@]} == 0)) || printf '%s\n' "${failed[@]}" >>"$1"
+}
 
-# One pytest for all its parts, so that its closing line counts everything.
+# Pass lines on, the last one not: that goes into the file $1.
+hold_last_line() { awk -v file="$1" 'NR > 1 { print line; fflush() } { line = $0 } END { if (NR) print line >file }'; }
+
+scratch=$(mktemp -d) || exit 1
+beside=""
+# shellcheck disable=SC2317,SC2329 # called by the trap
+tidy() {
+  [[ -z $beside ]] || kill -- "-$beside" 2>/dev/null
+  rm -rf "$scratch"
+}
+trap tidy EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# One pytest for all its parts, so that its closing line counts everything. Scenarios come first: they take longest.
 folders=()
-for part in unit integration scenario; do
+for part in scenario contact integration unit; do
   wanted "$part" || continue
+  [[ -d tests/$part ]] || continue
   [[ $part == unit ]] || need_root "$part" || { failed+=("$part"); continue; }
   folders+=("tests/$part")
 done
-summary() { ((${#failed[@]} == 0)) || printf '\nFAILED: %s\n' "${failed[*]}" >&2; }
-if ((${#folders[@]})); then
-  # Everything that failed so far is named before pytest's closing line, which stays the last.
+printf '%s\n' "${failed[@]}" >"$scratch/failed"
+failed=()
+
+# Scenarios stay in their order on one worker; the other one meanwhile runs the rest.
+run_pytest() { pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder "${folders[@]}" "${pytest_options[@]}"; }
+# Everything that failed is named before pytest's closing line, which stays the last.
+summary() {
+  local names
+  names=$(paste -s -d ' ' <(grep . "$scratch/failed"))
+  [[ -z $names ]] || printf '\nFAILED: %s\n' "$names" >&2
+}
+
+rc=0
+if [[ " ${folders[*]} " =~ \ tests/(scenario|contact|integration)\  ]]; then
+  # These wait often enough for the checks to be made beside them; what they print comes after them.
+  set -m
+  (renice -n 10 -p $BASHPID >/dev/null && checks "$scratch/failed") >"$scratch/checks" 2>&1 </dev/null &
+  beside=$!
+  set +m
+  run_pytest | hold_last_line "$scratch/closing"
+  rc=${PIPESTATUS[0]}
+  wait "$beside"
+  beside=""
+  cat "$scratch/checks"
   summary
-  # Scenarios stay in their order on one worker; the other one meanwhile runs the rest.
-  pytest --numprocesses 2 --dist loadgroup "${folders[@]}" "${pytest_options[@]}" || failed+=(pytest)
+  cat "$scratch/closing"
 else
+  checks "$scratch/failed"
   summary
+  if ((${#folders[@]})); then run_pytest || rc=$?; fi
 fi
-((${#failed[@]} == 0))
+((rc == 0)) && ! grep -q . "$scratch/failed"

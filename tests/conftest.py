@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import socketserver
 import subprocess
 import sys
@@ -21,6 +22,13 @@ from ansible.utils.collection_loader._collection_finder import _AnsibleCollectio
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+# Most tests start Python programs, and compiling what these import takes longer than running it. It is kept, but not beside the
+# sources: a checkout stays clean.
+sys.dont_write_bytecode = False
+sys.pycache_prefix = str(CHECKOUT / ".cache/bytecode")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
 # Ansible finds a collection by its folder's name, so the checkout is linked under the name that it has when installed.
 _link_root = tempfile.TemporaryDirectory(prefix="zonestack-collections-")
 _namespace = Path(_link_root.name, "ansible_collections", "zonestack")
@@ -31,10 +39,18 @@ _AnsibleCollectionFinder(paths=[_link_root.name], scan_sys_paths=False)._install
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each integration module on one worker: its tests share a bridge and containers."""
+    """Keep each integration module on one worker, as its tests share a bridge and containers, and all first contacts."""
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group(f"integration-{item.path.stem}"))
+        elif "contact" in item.path.parts and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("contact"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Forget the bytecode of what tests had copied into temporary folders: no other run has use for it."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(f"{sys.pycache_prefix}{tempfile.gettempdir()}", ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from deployed import Deployed, Run  # noqa: E402
 from host import CHECKOUT, SUITES, Host  # noqa: E402
+from long_scenarios import LONG, file_name  # noqa: E402
 
 OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
@@ -26,7 +27,11 @@ OUTPUT = Path(__file__).resolve().parents[1] / "output"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", action="append", choices=SUITES, help="only on this Debian; repeatable")
     parser.addoption(
-        "--long", action="store_true", help="also Tempest, every zone rebuilt in turn, and every Debian; hours"
+        "--long",
+        nargs="?",
+        const="",
+        metavar="NAME,...",
+        help="also all long scenarios, hours; or only those named, with what they stand on (tests/scenario/long_scenarios.py)",
     )
     parser.addoption("--reuse-hosts", action="store_true", help="go on with host containers that --keep-hosts left")
     parser.addoption(
@@ -37,19 +42,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long: too long for every run, wants --long")
+    config.addinivalue_line(
+        "markers", "long(name): too long for every run, wants --long; without a name, that of its file"
+    )
+    config.addinivalue_line("markers", "deploys: what long scenarios of the same file stand on")
     config.addinivalue_line("markers", "every_suite: on each Debian; other scenarios run on the first one only")
+    unknown = set(_wanted(config) or ()) - LONG.keys()
+    if unknown:
+        raise pytest.UsageError(f"--long: unknown {', '.join(sorted(unknown))} (known: {', '.join(LONG)})")
+
+
+def _wanted(config: pytest.Config) -> list[str] | None:
+    """The names that --long gives; empty when it gives none and so means all; None without it."""
+    given: str | None = config.getoption("--long")
+    return None if given is None else [name for name in given.split(",") if name]
+
+
+def _name(item: pytest.Item) -> str:
+    """The name under which a long scenario is selected; empty for one that is part of every run."""
+    mark = item.get_closest_marker("long")
+    return (mark.args[0] if mark.args else file_name(item.path)) if mark else ""
+
+
+def _is_left_out(item: pytest.Item, wanted: list[str] | None, files: set[Path]) -> bool:
+    """Whether a scenario is none of those to run; ``files`` are those with a wanted one."""
+    name = _name(item)
+    if not wanted:
+        return wanted is None and bool(name)
+    stands_under = item.path in files and item.get_closest_marker("deploys") is not None
+    return name not in wanted and not stands_under
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
-        suites = metafunc.config.getoption("--suite") or list(
-            SUITES if metafunc.config.getoption("--long") else SUITES[:1]
-        )
+        given = metafunc.config.getoption("--suite")
+        suites = given or list(SUITES)
         if not metafunc.definition.get_closest_marker("every_suite"):
             suites = suites[:1]
         # One worker for all: a host's scenarios share it, and two deployments at once would only wait for one another.
-        marked = [pytest.param(suite, marks=pytest.mark.xdist_group("scenario")) for suite in suites]
+        here = pytest.mark.xdist_group("scenario")
+        further = [] if given else [pytest.mark.long("bookworm")]
+        marked = [pytest.param(suite, marks=[here, *(further if suite != suites[0] else [])]) for suite in suites]
         metafunc.parametrize("suite", marked, scope="session")
 
 
@@ -62,10 +95,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = [item for item in items if isinstance(item, pytest.Function) and "suite" in item.fixturenames]
     written = iter(sorted(here, key=lambda item: (SUITES.index(str(item.callspec.params["suite"])), item.location[:2])))
     items[:] = [next(written) if item in here else item for item in items]
-    if not config.getoption("--long"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="takes long: --long"))
+    wanted = _wanted(config)
+    scenarios = [item for item in items if "scenario" in item.path.parts]
+    files = {item.path for item in scenarios if wanted and _name(item) in wanted}
+    left_out = {item for item in scenarios if _is_left_out(item, wanted, files)}
+    if left_out:
+        config.hook.pytest_deselected(items=sorted(left_out, key=items.index))
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -14,6 +14,7 @@ import csv
 import json
 import os
 import re
+import secrets as random
 import shlex
 import signal
 import stat
@@ -66,13 +67,29 @@ IDLERS = {"systemd-hostnamed.service", "systemd-localed.service", "systemd-timed
 
 _STARTS = r"""
 start_of() { sed 's/^.*) //' "/proc/$1/stat" | cut -d ' ' -f 20; }
-systemctl list-units --type=service --state=running --plain --no-legend | while read -r unit rest; do
-  pid=$(systemctl show --property=MainPID --value "$unit")
-  [ "$pid" = 0 ] || echo "$unit $(start_of "$pid")"
+{ systemctl show --property=Id,MainPID '*.service'; echo; } | while IFS='=' read -r key value; do
+  case $key in
+    Id) unit=$value ;;
+    MainPID) pid=$value ;;
+    '') [ "${pid:-0}" = 0 ] || echo "$unit $(start_of "$pid")"; pid=0 ;;
+  esac
 done
 echo "init $(start_of 1)"
 """
 """Prints a line for init and for each daemon: name, and start time in clock ticks since boot (proc(5), stat, field 22)."""
+
+_ZONE_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+_EVERYWHERE = r"""
+folder=$(mktemp -d) && export folder
+lxc-ls -1 --running | xargs -r -P 8 -n 1 sh -c '
+  lxc-attach -n "$0" --clear-env --set-var=PATH="$ZONE_PATH" -- /bin/sh -c "$COMMAND" </dev/null >"$folder/$0" || echo "$0" >>"$folder/.failed"
+'
+cd "$folder" && for zone in $(ls); do echo "$MARK $zone"; cat "$zone"; done
+if [ -e .failed ]; then echo "it failed in $(cat .failed)" >&2; rm -r "$folder"; exit 1; fi
+rm -r "$folder"
+"""
+"""Runs $COMMAND in each running zone, some side by side; what it printed follows a line of $MARK and the zone's name."""
 
 Starts = dict[str, dict[str, int]]
 """Zone to daemon to start time."""
@@ -284,23 +301,23 @@ class Deployed:
         self, zone: str, command: str, *, timeout: float = 60, check: bool = True, input: str | None = None
     ) -> Done:
         """Run a shell command as root in a zone."""
-        argv = [
-            "lxc-attach",
-            "-n",
-            zone,
-            "--clear-env",
-            "--set-var=PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-            "--",
-            "/bin/sh",
-            "-c",
-        ]
+        argv = ["lxc-attach", "-n", zone, "--clear-env", f"--set-var=PATH={_ZONE_PATH}", "--", "/bin/sh", "-c"]
         return self.host.exec([*argv, command], timeout=timeout, check=check, input=input)
+
+    def everywhere(self, command: str, *, timeout: float = 600) -> dict[str, str]:
+        """Run a shell command as root in each running zone, some side by side; what it printed, by the zone."""
+        mark = f"--- {random.token_hex(8)}"
+        done = self.host.exec(
+            _EVERYWHERE, timeout=timeout, env={"COMMAND": command, "MARK": mark, "ZONE_PATH": _ZONE_PATH}
+        )
+        parts = (part.partition("\n") for part in done.out.split(f"{mark} ")[1:])
+        return {zone: text for zone, _newline, text in parts}
 
     def starts(self) -> Starts:
         """Return when the init and each daemon of every running zone was started."""
         found: Starts = {}
-        for zone in sorted(self.zones(running=True)):
-            lines = (line.split() for line in self.inside(zone, _STARTS).out.splitlines())
+        for zone, text in self.everywhere(_STARTS).items():
+            lines = (line.split() for line in text.splitlines())
             found[zone] = {unit: int(ticks) for unit, ticks in lines if unit not in IDLERS}
         return found
 
@@ -314,17 +331,15 @@ class Deployed:
             "cat /sys/class/net/eth0/address; ip -brief address show dev eth0 scope global | awk '{$1 = $2 = \"\"; print}'",
         ).out
         upper = self.host.home / "lxc" / zone / "upper" / "etc"
-        sums = {}
-        for path in sorted(upper.rglob("*")):
-            name = str(path.relative_to(upper))
-            if (
-                path.is_file()
-                and not path.is_symlink()
-                and not re.search(r"\.updated$|-$|^ld\.so\.cache|^mtab|^ssl/", name)
-            ):
-                sums[f"/etc/{name}"] = self.inside(zone, f"sha256sum < {shlex.quote(f'/etc/{name}')}").out
+        own = re.compile(r"\.updated$|-$|^ld\.so\.cache|^mtab|^ssl/")
+        names = sorted(
+            str(path.relative_to(upper)) for path in upper.rglob("*") if path.is_file() and not path.is_symlink()
+        )
+        files = [f"/etc/{name}" for name in names if not own.search(name)]
+        assert files, f"{zone}: no file below /etc is its own"
+        sums = self.inside(zone, shlex.join(["sha256sum", "--", *files])).out.splitlines()
         config = (self.host.home / "lxc" / zone / "config").read_text()
-        return {"address": " ".join(address.split()), "config": config, **sums}
+        return {"address": " ".join(address.split()), "config": config, **dict(zip(files, sums, strict=True))}
 
     def galera_sizes(self) -> list[int]:
         """Return the size of the cluster as each Galera node sees it; a node that is not in sync counts as 0."""

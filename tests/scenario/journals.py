@@ -81,17 +81,15 @@ def findings(cloud: Deployed) -> list[str]:
     """
     found: list[str] = []
     secrets = cloud.secrets()
+    command = "systemctl list-units --type=service --plain --no-legend | cut -d ' ' -f 1 | xargs systemctl show --property=Id,NRestarts"
+    journals = cloud.everywhere("journalctl --boot --no-pager -o cat")
+    restarts, failed = cloud.everywhere(command), cloud.everywhere("systemctl --failed --plain --no-legend")
     for zone in sorted(ZONES):
-        text = cloud.inside(zone, "journalctl --boot --no-pager -o cat", timeout=120).out
+        text = journals[zone]
         found += [f"{zone}: {line[:4000]}" for line in unexplained(text.splitlines())]
         found += [f"{zone}: shows the secret {name}" for name, value in secrets.items() if value in text]
-        command = "systemctl list-units --type=service --plain --no-legend | cut -d ' ' -f 1 | xargs systemctl show --property=Id,NRestarts"
-        shown = cloud.inside(zone, command).out
-        found += [f"{zone}: {unit} was started {count} times anew" for unit, count in loops(shown)]
-        found += [
-            f"{zone}: failed: {line}"
-            for line in cloud.inside(zone, "systemctl --failed --plain --no-legend").out.splitlines()
-        ]
+        found += [f"{zone}: {unit} was started {count} times anew" for unit, count in loops(restarts[zone])]
+        found += [f"{zone}: failed: {line}" for line in failed[zone].splitlines()]
     return found
 
 

@@ -73,7 +73,7 @@ def test_the_dashboard_shows_the_instance(cloud: Deployed, instance: Instance) -
     ]
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.long("operator"))])
 def test_a_session_outlives_either_zone_of_the_dashboard(cloud: Deployed, number: int) -> None:
     """Whoever is logged in stays so when one of the dashboard's zones is gone."""
     zone = f"aio1-horizon-{number}"
@@ -89,6 +89,7 @@ def test_a_session_outlives_either_zone_of_the_dashboard(cloud: Deployed, number
     )
 
 
+@pytest.mark.long("operator")
 def test_dashboard_setting_that_nobody_reads_is_refused(cloud: Deployed) -> None:
     """A misspelt setting is named, with the right one, before anything is changed."""
     before = cloud.starts()
@@ -102,7 +103,7 @@ def test_dashboard_setting_that_nobody_reads_is_refused(cloud: Deployed) -> None
     assert cloud.starts() == before
 
 
-@pytest.mark.long
+@pytest.mark.long("tempest")
 def test_tempest_finds_no_fault(cloud: Deployed) -> None:
     """The project's own interoperability suite passes, whole, and its report can be read."""
     done = cloud.script("verify.sh", "--tempest")
@@ -115,8 +116,9 @@ def test_tempest_finds_no_fault(cloud: Deployed) -> None:
     assert list(report.iter("failure")) == []
 
 
+@pytest.mark.long("tempest")
 def test_journals_are_clean(cloud: Deployed) -> None:
-    """Deployment, verification, a run, visits of the dashboard and Tempest (--long) leave no error, no traceback and no secret."""
+    """Deployment, verification, a run, visits of the dashboard and Tempest leave no error, no traceback and no secret."""
     found = findings(cloud)
     assert not found, "\n".join(found)
 
@@ -144,6 +146,7 @@ BAD = {
 }
 
 
+@pytest.mark.long("operator")
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_refused_before_anything_changes(cloud: Deployed, what: str) -> None:
     """What is wrong in topology.yml ends the run at once, names the key and the fix, and nothing has changed."""
@@ -167,7 +170,7 @@ def test_bad_input_is_refused_before_anything_changes(cloud: Deployed, what: str
 # -- from here on zones die ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.long("rebuild-each")
 def test_rebuild_under_an_instance(cloud: Deployed, instance: Instance, rebuilt: str) -> None:
     """A zone that was destroyed is back after a run; the API answers, and the instance has not noticed.
 
@@ -186,6 +189,7 @@ def test_rebuild_under_an_instance(cloud: Deployed, instance: Instance, rebuilt:
     assert "zonestack-test" in {image["Name"] for image in cloud.openstack("image", "list")}
 
 
+@pytest.mark.long("rebuild-each")
 def test_power_loss_with_an_instance(cloud: Deployed, instance: Instance) -> None:
     """Every zone is killed at once; after one run the old instance runs, with its data, and the clusters are whole."""
     mark = random.token_hex(8)

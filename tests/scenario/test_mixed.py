@@ -21,7 +21,7 @@ from host import CHECKOUT, Host
 from several import Site, trust
 from smartos import a_node, base_image
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
+pytestmark = [pytest.mark.long("mixed"), pytest.mark.xdist_group("scenario")]
 
 NAME = "mixed"
 LIMIT = 5400.0

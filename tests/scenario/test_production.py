@@ -17,7 +17,7 @@ from deployed import until
 from instance import Instance
 from several import Site, a_site, trust
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
+pytestmark = [pytest.mark.long("production"), pytest.mark.xdist_group("scenario")]
 
 CLUSTERS = ("galera", "rabbit-mq", "ovn", "memcached", "keystone", "placement", "nova-api", "neutron-api", "horizon")
 HYPERVISORS = {"cmp1-nova-compute-1", "cmp2-nova-compute-1"}

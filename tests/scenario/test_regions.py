@@ -13,7 +13,7 @@ import pytest
 from deployed import RUN_LIMIT
 from host import CHECKOUT, Done, Host
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("scenario")]
+pytestmark = [pytest.mark.long("regions"), pytest.mark.xdist_group("scenario")]
 
 DEPLOYMENTS = {
     "one": (77, "RegionOne", "{to: [two]}", ("keystone: {count: 1}", "placement: {count: 1}")),

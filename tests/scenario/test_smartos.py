@@ -20,7 +20,8 @@ from deployed import RUN_LIMIT, Run, kill_tree, until
 from host import CHECKOUT, Host
 from smartos import ADDRESS, a_node, make_control
 
-pytestmark = pytest.mark.xdist_group("scenario")
+# With nothing in common with the others, it goes beside them.
+pytestmark = pytest.mark.xdist_group("smartos")
 
 ZONES = {
     "gz1-galera-1", "gz1-galera-2", "gz1-galera-3", "gz1-rabbit-mq-1", "gz1-rabbit-mq-2", "gz1-rabbit-mq-3",
@@ -90,14 +91,14 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node(room: None) -> t.Iterator[Node]:
+def node() -> t.Iterator[Node]:
     """A node with the seed of the base image, and a control side that knows it."""
     with a_node("scenario-identity", "--hostname", "gz1") as host:
         make_control(host, "gz", TOPOLOGY)
         yield Node(host)
 
 
-@pytest.mark.long
+@pytest.mark.long("smartos")
 def test_a_run_that_is_killed_while_it_builds_images_leaves_what_the_next_one_goes_on_from(node: Node) -> None:
     """Nothing looks finished that is not, and what is finished is not built again."""
     process = node.host.popen(node.command("--step", "hosts..images"))
@@ -117,6 +118,7 @@ def test_a_run_that_is_killed_while_it_builds_images_leaves_what_the_next_one_go
     ]  # fmt: skip
 
 
+@pytest.mark.deploys
 def test_the_one_command_deploys_identity(node: Node) -> None:
     node.converge()
     vms = node.vms()
@@ -134,7 +136,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(node: Node) -> None:
     assert {name: vm["pid"] for name, vm in node.vms().items()} == before
 
 
-@pytest.mark.long
+@pytest.mark.long("smartos")
 def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
     node.host.exec([f"{CHECKOUT}/scripts/destroy.sh", "--deployment", "gz", "gz1-galera-2"], timeout=300)
     assert "gz1-galera-2" not in node.vms()
@@ -147,7 +149,7 @@ def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
     assert node.token() > 100
 
 
-@pytest.mark.long
+@pytest.mark.long("smartos")
 def test_the_zones_come_back_with_the_global_zone(node: Node) -> None:
     """Its ramdisk is as new, and what makes the network again is on the pool."""
     node.host.exec(["smartos-sim", "reboot"], timeout=900)

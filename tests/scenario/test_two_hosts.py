@@ -38,6 +38,7 @@ def site(request: pytest.FixtureRequest, room: None) -> t.Iterator[Site]:
         yield made
 
 
+@pytest.mark.deploys
 def test_one_command_deploys_onto_both_hosts(site: Site) -> None:
     """It ends in a verified instance on each of them, with traffic between the two."""
     run = site.converge()
@@ -60,6 +61,7 @@ def test_a_second_run_over_ssh_changes_nothing(site: Site) -> None:
     site.unchanged()
 
 
+@pytest.mark.long("host-lost")
 def test_an_api_answers_again_when_a_host_is_lost(site: Site) -> None:
     """A host is killed without warning: within ten seconds the API answers, instances run on. It comes back, and all is whole without help."""
     name = f"before-the-loss-{random.token_hex(4)}"
@@ -79,6 +81,7 @@ def test_an_api_answers_again_when_a_host_is_lost(site: Site) -> None:
     assert gap.seconds <= 10  # last: what comes next wants a whole site
 
 
+@pytest.mark.long("hypervisor")
 def test_a_hypervisor_is_added(site: Site) -> None:
     """A fresh machine, two lines, a run: it ends in a verified instance on each, and nobody else is started anew."""
     before = site.starts()
@@ -94,6 +97,7 @@ def test_a_hypervisor_is_added(site: Site) -> None:
     assert after == before
 
 
+@pytest.mark.long("hypervisor")
 def test_a_hypervisor_is_removed(site: Site) -> None:
     """Nobody knows it any more, nobody else is started anew, and the next run has nothing to do."""
     before = site.starts()
@@ -105,7 +109,7 @@ def test_a_hypervisor_is_removed(site: Site) -> None:
     site.unchanged("--no-verify")
 
 
-@pytest.mark.long
+@pytest.mark.long("control-host")
 def test_a_control_host_is_removed_and_nothing_is_left_of_it(site: Site) -> None:
     """Its members go to the other one; nobody knows it any more, and the next run has nothing to do."""
     site.remove("two", "--no-verify")
@@ -114,7 +118,7 @@ def test_a_control_host_is_removed_and_nothing_is_left_of_it(site: Site) -> None
     site.unchanged("--no-verify")  # adding it ends in one
 
 
-@pytest.mark.long
+@pytest.mark.long("control-host")
 def test_a_control_host_is_added(site: Site) -> None:
     """A fresh machine, a line, a run: it ends in a verified instance on each. Members move to it, and nothing is left where they were."""
     two = site.hosts["two"].create()
@@ -132,7 +136,7 @@ def test_a_control_host_is_added(site: Site) -> None:
     site.unchanged()
 
 
-@pytest.mark.long
+@pytest.mark.long("bundle")
 def test_a_site_without_a_way_out_is_deployed_from_a_bundle(site: Site) -> None:
     """All three machines anew, without any route; what there is comes from one archive."""
     archive = "/root/two.tar"

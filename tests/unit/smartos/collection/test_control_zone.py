@@ -7,6 +7,7 @@ The node is simulated on paper, where no zone can be entered; that a control zon
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import typing as t
@@ -29,13 +30,13 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(checkout: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
+def call(checkout: Path, tmp_path: Path) -> Call:
     """Runs a command of the checkout in the global zone of a node with nothing on it."""
     (tmp_path / "usbkey").mkdir()
     (tmp_path / "usbkey/config").write_text("admin_ip=10.88.0.1\n")
     variables = {
         "PATH": f"{BIN}:/usr/bin:/bin", "SMARTOS_SIM_STATE": str(tmp_path / "state"), "USBKEY": str(tmp_path / "usbkey"), "HOME": str(tmp_path),
-        "PYTHONPYCACHEPREFIX": str(tmp_path_factory.getbasetemp() / "bytecode"),  # the simulator's, compiled once
+        "PYTHONPYCACHEPREFIX": os.environ["PYTHONPYCACHEPREFIX"],
     }  # fmt: skip
 
     def run(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

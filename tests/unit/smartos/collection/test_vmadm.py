@@ -130,7 +130,6 @@ class Host:
             "SMARTOS_SIM_STATE": str(self.state),
             "PATH": f"{self.bin}:{SIM}/bin:{os.environ['PATH']}",
             "PYTHONPATH": f"{self.collections}:{os.environ.get('PYTHONPATH', '')}",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         if world is not None:
             shutil.copytree(world, self.state)
