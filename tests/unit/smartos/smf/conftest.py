@@ -27,9 +27,6 @@ from smartos_sim.smf.fmri import Fmri  # noqa: E402
 from smartos_sim.smf.method import quote  # noqa: E402
 from smartos_sim.smf.place import Place  # noqa: E402
 
-# Every tool is a process of its own, and compiling takes longer than running; the checkout stays clean of it.
-_bytecode = tempfile.TemporaryDirectory(prefix="smartos-sim-bytecode-")
-
 MANIFEST = """<?xml version="1.0"?>
 <!DOCTYPE service_bundle SYSTEM "/usr/share/lib/xml/dtd/service_bundle.dtd.1">
 <service_bundle type="manifest" name="test">
@@ -83,7 +80,7 @@ class Zone:
         self.process: subprocess.Popen[bytes] | None = None
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SMF_", "PYTHON"))},
-            "SMARTOS_SIM_ROOT": str(root), "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPYCACHEPREFIX": _bytecode.name,
+            "SMARTOS_SIM_ROOT": str(root), "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPYCACHEPREFIX": os.environ["PYTHONPYCACHEPREFIX"],
         }  # fmt: skip
 
     def path(self, absolute: str) -> Path:
