@@ -47,7 +47,7 @@ LONG: dict[str, Long] = {
     "operator": Long(
         20,
         "plan, refused options, wrong topologies, lost volumes, the dashboard's second zone, on the all-in-one",
-        ("scripts/lib/*plan*", "plugins/*oslo*", "plugins/*topology*", "plugins/*python_settings*", "*galera*", "*rabbit*", "*horizon*"),
+        ("scripts/lib/*", "plugins/*oslo*", "plugins/*topology*", "plugins/*python_settings*", "*galera*", "*rabbit*", "*horizon*"),
     ),
     "bookworm": Long(
         12,
