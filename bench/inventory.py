@@ -30,12 +30,13 @@ def write_cloud(folder: Path, hosts: int) -> Path:
     the services say what each host holds, half are dealt."""
     services = folder / "bench_services"
     services.mkdir()
-    texts = [path.read_text() for path in (ROOT / "services").glob("*.yml")]
+    texts = [path.read_text() for path in (ROOT / "services").glob("*/*.yml")]
     taken = max(int(slot) for text in texts for slot in re.findall(r"\bslot: (\d+)", text))
     for number in range(COMPONENTS):
         text = f"description: Service {number} of the benchmark\nslot: {taken + 1 + number}\nports: {{main: {{port: 80, from: [zones]}}}}\n"
         text += "config:\n  /etc/s.conf:\n    options: {DEFAULT: {host: '{{ zone.address }}'}}\n"
-        (services / f"bench_{number}.yml").write_text(text)
+        (services / f"bench_{number}").mkdir()
+        (services / f"bench_{number}" / "service.yml").write_text(text)
     release = sorted(path.stem for path in (ROOT / "locks").glob("[0-9]*.txt"))[-1]
     lines = [f'release: "{release}"', "deployment: bench", "services_path: [bench_services]"]
     lines += ["networks: {zone: {cidr: 10.0.0.0/8, block: 1024, interface: eth1}}", "services:"]

@@ -119,15 +119,17 @@ deployments: for the same group, the deployment's outrank them.
 """
 
 SERVICES = """\
-# services/<service>.yml
+# services/<service>/service.yml
 
-A service is one file of data. The collection's are in `services/`; a deployment may add its own in
+A service is a folder: its declaration `service.yml`, beside it the templates, programs and other files that it names, and in
+`tasks/` its hooks. The collection's services are in `services/`; a deployment may add its own in
 `inventory/<deployment>/services/`, in folders named by `services_path` of topology.yml, and in those of the environment variable
-`ZONESTACK_SERVICES_PATH` (with `:` between). A file replaces the one of the same name in an earlier folder; the order is: the
-collection's, the deployment's, the variable's, topology.yml's. Files whose name begins with `_` are layers, not services.
+`ZONESTACK_SERVICES_PATH` (with `:` between). A file replaces the file of the same name in an earlier folder, so a deployment may
+replace a service's declaration, or one of its templates alone. The order is: the collection's, the deployment's, the variable's,
+topology.yml's. Files `_*.yml` beside the folders are layers, not services.
 
-A file with `component_of: SERVICE` is one component of that service, of the file's name, with the keys of a component: as if it
-stood under `components` there. So a long one has a file to itself, and a deployment may add one to a service of the collection.
+Every other `*.yml` in a service's folder declares one component, with the keys of a component, as if it stood under `components`:
+`services/nova/compute.yml` is component `nova_compute`. A deployment may add one to a service of the collection.
 
 Templates (`{{ .. }}`) may stand in `config`, `daemons` and `steps`. They are evaluated in a run, with `zone`, `service`, `stack` and
 `secrets`.

@@ -102,12 +102,12 @@ lint_shell() {
 # ansible.cfg refuses to run without an inventory.
 lint_ansible() { ANSIBLE_INVENTORY=inventory/examples/aio/topology.yml ansible-lint --offline -q; }
 
-# What is no package is checked one by one: each program is a main module of its own.
+# What is no package is checked one by one: each program is a main module of its own. One is part of an image, whose id its bytes are.
 lint_types() {
   local program rc=0
   mypy plugins tests/host tests/smartos_sim scripts/lib || rc=1
-  for program in scripts/*.py bench/*.py tests/browser/*.py; do
-    mypy "$program" || rc=1
+  for program in scripts/*.py bench/*.py tests/browser/*.py roles/*/files/*.py services/*/*.py; do
+    [[ $program == services/utility/test_image.py ]] || mypy "$program" || rc=1
   done
   return $rc
 }

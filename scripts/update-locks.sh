@@ -13,7 +13,7 @@ usage() {
     cat <<EOF
 usage: scripts/update-locks.sh [--release R] [--constraints FILE] [--loosen NAME,NAME...]
 
-Resolves what locks/R.in pins and what the services' files (services/*.yml, image.python) name, all together,
+Resolves what locks/R.in pins and what the services' files (services/*/*.yml, image.python) name, all together,
 for Python $python, and writes locks/R.txt: exact versions with hashes, from which the images are built.
 
   --release R         OpenStack release (default $release); locks/R.in must exist
@@ -87,7 +87,7 @@ def python_names(node):
             yield from python_names(value)
 
 
-services = sorted(pathlib.Path(root, "services").glob("[!_]*.yml"))
+services = sorted(pathlib.Path(root, "services").glob("*/*.yml"))
 asked = {name for file in services for name in python_names(yaml.safe_load(file.read_text()))}
 pathlib.Path(work, "services.in").write_text("".join(f"{name}\n" for name in sorted(asked)))
 
@@ -101,14 +101,14 @@ EOF
 "$uv" pip compile --quiet --python-version "$python" --python-platform linux --generate-hashes \
     --no-header --no-emit-index-url --no-annotate --constraints "$work/constraints.txt" \
     --output-file "$work/lock.txt" "$input" "$work/services.in" >/dev/null ||
-    die "the requirements of $input and services/*.yml do not resolve together; uv says why above.
+    die "the requirements of $input and services/*/*.yml do not resolve together; uv says why above.
   What to try: --loosen the name whose constraint is in the way, or correct the pin"
 
 {
     echo "# SPDX-License-Identifier: GPL-3.0-or-later"
     echo "# OpenStack $release for Python $python on Linux: every version and hash an image may hold."
     echo "# Made $(date --utc +%F) by scripts/update-locks.sh --release $release${constraints:+ --constraints ${constraints##*/}} --loosen $loosen"
-    echo "# from locks/$release.in and services/*.yml. Do not edit: change those and run it again."
+    echo "# from locks/$release.in and services/*/*.yml. Do not edit: change those and run it again."
     cat "$work/lock.txt"
 } >"$root/locks/.$release.new"
 mv "$root/locks/.$release.new" "$root/locks/$release.txt"

@@ -26,9 +26,13 @@ from ansible.template import trust_as_template
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import daemon as daemons
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import python_settings
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.oslo import Layer, OsloError, render
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import (
+    COLLECTION,
+    COMMON_TEMPLATES,
+    find_file,
+)
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import CONNECTIONS
 
-COLLECTION = Path(__file__).resolve().parents[2]
 PROGRAM = COLLECTION / "plugins" / "module_utils" / "zone" / "tree.py"
 TLS = "/etc/zonestack/tls"
 OVERRIDES = ("service_conf", "zone_conf")
@@ -199,8 +203,7 @@ class ActionModule(ActionBase):
         elif raw.get("template") is not None:
             self.file(path, self.from_template(raw["template"]) + self.settings(path, raw), entry)
         elif raw.get("file") is not None:
-            source = COLLECTION / "roles" / self.service["role"] / "files" / raw["file"]
-            self.file(path, source.read_text(encoding="utf-8"), {"exact": True, **entry})
+            self.file(path, self.source(raw["file"]).read_text(encoding="utf-8"), {"exact": True, **entry})
         elif raw.get("content") is not None:
             self.file(path, self.template(raw["content"]), entry)
         else:
@@ -270,16 +273,18 @@ class ActionModule(ActionBase):
                         "write {file name: {section: {key: value}}}"
                     )
 
+    def source(self, name: str, further: t.Sequence[Path] = ()) -> Path:
+        """A file in the service's folder, or else in one of ``further``."""
+        folders = [*self.service["folders"], *further]
+        found = find_file(folders, name)
+        if found is None:
+            raise AnsibleActionFail(f"{self.service['name']}: {name!r} is in none of {', '.join(map(str, folders))}")
+        return found
+
     def from_template(self, name: str) -> str:
-        """The text of a template of the service's role, of the common role, or of a folder of the user's services."""
-        folders = [
-            COLLECTION / "roles" / role / "templates" for role in (self.service["role"], "openstack_service", "zone")
-        ]
-        for folder in folders:
-            source = folder / name
-            if source.is_file():
-                return str(self.template(trust_as_template(source.read_text(encoding="utf-8"))))
-        raise AnsibleActionFail(f"template {name!r} is in none of {', '.join(map(str, folders))}")
+        """The text of a template of the service, or of one that all services share."""
+        text = self.source(name, COMMON_TEMPLATES).read_text(encoding="utf-8")
+        return str(self.template(trust_as_template(text)))
 
     @property
     def has_nftables(self) -> bool:
@@ -302,7 +307,7 @@ class ActionModule(ActionBase):
         if self.value("stack", evaluate=False)["members"].get("log"):
             self.file("/etc/systemd/journal-upload.conf", self.from_template("journal-upload.conf.j2"))
         if self.service.get("steps"):
-            guard = COLLECTION / "roles" / "openstack_service" / "files" / "zonestack-schema"
+            guard = COLLECTION / "roles" / "openstack_service" / "files" / "schema.py"
             self.file("/usr/local/bin/zonestack-schema", guard.read_text(encoding="utf-8"), {"mode": "0755"})
 
     def declared_daemons(self) -> dict[str, t.Any]:

@@ -21,7 +21,7 @@ def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
         taken = ports.setdefault(front["port"], name)
         if taken != name:
             raise AnsibleFilterError(
-                f"services/{name}.yml: port {front['port']} is already {taken}'s; each front end needs its own"
+                f"services/{name}/service.yml: port {front['port']} is already {taken}'s; each front end needs its own"
             )
         found[name] = front
 
@@ -91,7 +91,7 @@ def zone_networks(
     ``vips`` are the virtual addresses, which keepalived gives to one of the HAProxy zones. In a zone of SmartOS no program can
     take on an address (lx has no RTM_NEWADDR), so there a zone that has nobody to share it with has the internal one for good.
     """
-    balancer = service["role"] == "haproxy"
+    balancer = service.get("function") == "load_balancer"
     alone = balancer and len(stack["members"][service["component"]]) == 1
     fixed = alone and stack["hosts"][zone["host"]]["backend"] == "smartos"
     found: list[dict[str, t.Any]] = []

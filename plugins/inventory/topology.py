@@ -282,6 +282,11 @@ class InventoryModule(BaseInventoryPlugin):
             for zone in cloud.zones[REPO]:
                 if cloud.hosts[zone.host].get("origins") == []:
                     groups["image_servers"].add_host(hosts[zone.name])
+        # Components that bring a task file for what comes once their daemons run; see HOOKS in plugin_utils/services.py.
+        self._group("prepared", parent="zones")
+        for component, service in cloud.services.items():
+            if "prepare" in service["hooks"]:
+                self.inventory.add_child("prepared", component)
         # The run itself fills these: one zone of each host, and the zones that must stop for a change.
         for group in ("zones_first", "zones_stale"):
             self._group(group, parent="zones")

@@ -1,7 +1,11 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a service is: the closed schema of ``services/<service>.yml``, and the catalogue of all such files.
+"""What a service is: the closed schema of ``services/<service>/service.yml``, and the catalogue of all services.
+
+A service is a folder. Beside its ``service.yml`` lie the templates, programs and other files that it names, and in ``tasks/`` its
+hooks. Every other ``*.yml`` declares a component: ``services/nova/compute.yml`` is component ``nova_compute``, as if it stood under
+``components``. Where several folders of services have a service of one name, the last one that has a file provides it.
 
 Templates (``{{ .. }}``) are only carried, never evaluated: they mean something in a zone, not here.
 """
@@ -28,6 +32,14 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import 
 
 #: Words that a port's ``from`` knows beside services and components.
 EVERYBODY = ("any", "hosts", "zones")
+
+#: What a service may do in Ansible's words, by the name of the file in its folder ``tasks``; docs/adding-a-service.md says when.
+HOOKS = ("prepare", "whole")
+
+COLLECTION = Path(__file__).resolve().parents[2]
+
+#: Folders with the templates that every service may name.
+COMMON_TEMPLATES = tuple(COLLECTION / "roles" / role / "templates" for role in ("openstack_service", "zone"))
 
 
 # A key is one line.
@@ -64,7 +76,7 @@ class Image:
     user: t.Annotated[str | None, "System user that the daemons run as"] = None
     commands: t.Annotated[tuple[str, ...], "Shell commands that finish the image"] = ()
     files: t.Annotated[dict[Absolute, str], "Files by path, with their content"] = field(default_factory=dict)
-    copies: t.Annotated[dict[Absolute, str], "Files by path, each a copy of the named file in `files/` beside the service files"] = field(default_factory=dict)
+    copies: t.Annotated[dict[Absolute, str], "Files by path, each a copy of the named file in the service's folder"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,9 +147,9 @@ class File:
 
     oslo: t.Annotated[tuple[str, ...] | None, "Layers of `services/_oslo.yml`, by name"] = None
     options: t.Annotated[dict[str, dict[str, t.Any]] | None, "oslo options by section, over the layers"] = None
-    template: t.Annotated[str | None, "Name of a template of the service's role"] = None
+    template: t.Annotated[str | None, "Name of a template in the service's folder, or of one that all services share"] = None
     content: t.Annotated[str | None, "The text itself"] = None
-    file: t.Annotated[str | None, "Name of a file of the service's role, taken as it is"] = None
+    file: t.Annotated[str | None, "Name of a file in the service's folder, taken as it is"] = None
     keys: t.Annotated[t.Any, "A list of keys; the path is a directory with one file for each"] = None
     mode: t.Annotated[Mode, "Permission bits"] = "0644"
     owner: t.Annotated[str, "User"] = "root"
@@ -194,6 +206,9 @@ class Step:
     timeout: t.Annotated[int, "Seconds that it may take", at_least(1, "s")] = 900
 
 
+#: What one service does for all others.
+_Function = t.Literal["load_balancer"]
+
 #: As soon as they are configured; once Keystone knows all services; or last.
 _Phase = t.Literal["infrastructure", "control", "compute"]
 
@@ -205,7 +220,7 @@ class Component:
     slot: t.Annotated[int | None, "Its eight addresses in every host's block; unique over all services", at_least(1)] = None
     count: t.Annotated[int, "Zones in a deployment that does not say otherwise", at_least(1)] = 1
     quorum: t.Annotated[bool, "Whether members vote, so that their number must be odd"] = False
-    role: t.Annotated[str, "Role that configures the zone"] = "openstack_service"
+    function: t.Annotated[_Function | None, "What it does for all other zones, which then know it by this word and not by its name"] = None
     phase: t.Annotated[_Phase | None, "When its daemons start in a run; default `control` for what has an API, steps or a queue, or `infrastructure`"] = None
     networks: t.Annotated[tuple[Label, ...], "Networks beside `zone`"] = ()
     provider: t.Annotated[bool, "Whether the zone has an interface, without an address, in each of the cloud's provider networks"] = False
@@ -222,7 +237,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Service(Component):
-    """One service: `services/<service>.yml`."""
+    """One service: `services/<service>/service.yml`."""
 
     description: t.Annotated[str, "One line"] = ""
     needs: t.Annotated[tuple[Name, ...], "Services that must be deployed too"] = ()
@@ -234,35 +249,34 @@ class Service(Component):
         "Further generated secrets, by name; `secrets.<service>.<name>` holds them",
     ] = field(default_factory=dict)
     components: t.Annotated[dict[Name, dict[str, t.Any]], "Parts in zones of their own, by name"] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ComponentFile(Component):
-    """A component in a file of its own, which bears its name, as if it stood under `components` of its service."""
-
-    component_of: t.Annotated[Name, "The service"] = ""
 # fmt: on
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A component with everything that its service says laid under it, and where that stands."""
+    """A component with everything that its service says laid under it, and where that stands.
+
+    :param folders: those of its service; the first one that has a file provides it.
+    :param hooks: paths of the service's task files, by name of the hook.
+    """
 
     name: str
     service: str
     slot: int
     merged: Service
     place: Place
+    folders: tuple[str, ...] = ()
+    hooks: t.Mapping[str, str] = field(default_factory=dict)
 
     def variable(self) -> dict[str, t.Any]:
         """The noun ``service`` without what the topology adds: every key of the schema at the first level."""
         data: dict[str, t.Any] = {"api": None, "identity": None}
         data.update(encode(self.merged))
         one = self.merged
-        serves = one.role == "openstack_service" and (one.api or one.steps or one.queue)
+        serves = one.api or one.steps or one.queue
         data.setdefault("phase", "control" if serves else "infrastructure")
         del data["components"]
-        data.update(name=self.service, component=self.name)
+        data.update(name=self.service, component=self.name, folders=list(self.folders), hooks=dict(self.hooks))
         return data
 
 
@@ -342,30 +356,18 @@ def _declare(
     return service, components
 
 
-_Files = t.Mapping[str, tuple[dict[str, t.Any], Place]]
+_File = tuple[dict[str, t.Any], Place]
 
 
-def _part(files: _Files) -> tuple[_Files, dict[str, dict[str, tuple[dict[str, t.Any], Place]]]]:
-    """The files of services, and those of single components by service and name."""
-    services = {name: item for name, item in files.items() if "component_of" not in item[0]}
-    parts: dict[str, dict[str, tuple[dict[str, t.Any], Place]]] = {}
-    for name, (data, place) in files.items():
-        if name in services:
-            continue
-        decode(Name, name, Place(place.file))
-        owner = decode_dataclass(ComponentFile, data, place).component_of
-        if owner not in services:
-            raise place.at("component_of").refuse(owner, "name a service", [one for one in services if one[0] != "_"])
-        own = {key: item for key, item in data.items() if key != "component_of"}
-        parts.setdefault(owner, {})[name] = (own, place)
-    return services, parts
+def catalogue(files: t.Mapping[str, _File], parts: t.Mapping[str, t.Mapping[str, _File]] | None = None) -> Catalogue:
+    """All services, checked against one another.
 
-
-def catalogue(files: _Files) -> Catalogue:
-    """All services of ``files`` (file name without suffix to its data and place), checked against one another."""
+    :param files: data and place of each service, by name, and of each layer, by its name with ``_`` before it.
+    :param parts: those of components that stand in files of their own, by service and name.
+    """
     result = Catalogue({}, {}, {}, {})
     slots: dict[int, Declared] = {}
-    files, parts = _part(files)
+    parts = parts or {}
     for name, (data, place) in files.items():
         if name.startswith("_"):
             result.layers[name[1:]] = data
@@ -402,22 +404,89 @@ def catalogue(files: _Files) -> Catalogue:
     return result
 
 
-def read_services(folders: t.Iterable[tuple[Path, str]]) -> Catalogue:
-    """The catalogue of all ``*.yml`` in ``folders`` (path, and what messages call it).
+@dataclass
+class _Found:
+    """What the folders hold of one service: the folders, the last one first, and the paths of its files."""
 
-    A file replaces the one of the same name in an earlier folder: so a deployment may bring its own declaration.
+    folders: list[Path] = field(default_factory=list)
+    declarations: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    hooks: dict[str, str] = field(default_factory=dict)
+
+    def add(self, folder: Path, shown: str) -> None:
+        """Lay one more folder over those before it."""
+        self.folders.insert(0, folder)
+        for path in sorted(folder.glob("*.yml")):
+            self.declarations[path.stem] = (path, f"{shown}/{path.name}")
+        for path in sorted((folder / "tasks").glob("*.yml")):
+            if path.stem not in HOOKS:
+                raise Place(f"{shown}/tasks/{path.name}").refuse(path.stem, "the engine asks for no such hook", HOOKS)
+            self.hooks[path.stem] = str(path.absolute())
+
+    def file(self, name: str) -> Path | None:
+        """The file that a declaration means by ``name``."""
+        return find_file(self.folders, name)
+
+
+def find_file(folders: t.Iterable[str | Path], name: str) -> Path | None:
+    """The file of that name in the first folder that has one."""
+    return next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
+
+
+def read_services(folders: t.Iterable[tuple[Path, str]]) -> Catalogue:
+    """The catalogue of all services in ``folders`` (path, and what messages call it).
+
+    A file replaces the one of the same name in an earlier folder: so a deployment may bring its own declaration, or its own template.
     """
-    files: dict[str, tuple[dict[str, t.Any], Place]] = {}
+    files: dict[str, _File] = {}
+    found: dict[str, _Found] = {}
     for folder, shown in folders:
         for path in sorted(folder.glob("*.yml")):
-            place = Place(f"{shown}/{path.name}")
-            data = read_yaml(path, place.file)
-            _find_copies(data, folder / "files", place)
-            files[path.stem] = (data, place)
-    return catalogue(files)
+            if not path.name.startswith("_"):
+                right = f"a service is a folder: move the file to {shown}/{path.stem}/service.yml, and what it uses beside it"
+                raise Place(f"{shown}/{path.name}").missing(right)
+            files[path.stem] = (read_yaml(path, f"{shown}/{path.name}"), Place(f"{shown}/{path.name}"))
+        for path in sorted(one for one in folder.glob("[!_.]*") if one.is_dir()):
+            found.setdefault(path.name, _Found()).add(path, f"{shown}/{path.name}")
+    parts: dict[str, dict[str, _File]] = {}
+    for name, mine in sorted(found.items()):
+        if "service" not in mine.declarations:
+            raise Place(str(mine.folders[0])).missing("a service's folder holds its declaration: write service.yml")
+        for stem, (path, shown) in mine.declarations.items():
+            place = Place(shown)
+            data = read_yaml(path, shown)
+            _find_copies(data, mine, place)
+            if stem == "service":
+                files[name] = (data, place)
+            else:
+                parts.setdefault(name, {})[f"{name}_{stem}"] = (data, place)
+    known = catalogue(files, parts)
+    for component in known.components.values():
+        _check_files(component, found[component.service])
+    complete = {
+        name: replace(one, folders=tuple(map(str, found[one.service].folders)), hooks=found[one.service].hooks)
+        for name, one in known.components.items()
+    }
+    return replace(known, components=complete)
 
 
-def _find_copies(data: dict[str, t.Any], folder: Path, place: Place) -> None:
+def _check_files(component: Declared, found: _Found) -> None:
+    """What a declaration names lies in its folder."""
+    for path, item in component.merged.config.items():
+        for key, further in (("template", COMMON_TEMPLATES), ("file", ())):
+            name = getattr(item, key)
+            if name is not None and find_file([*found.folders, *further], name) is None:
+                here = component.place.at("config").at(path).at(key)
+                raise here.refuse(name, f"no such file in {found.folders[0].name}/", _names(found))
+
+
+def _names(found: _Found) -> list[str]:
+    """The files that lie beside a declaration."""
+    return sorted(
+        {one.name for folder in found.folders for one in folder.glob("*") if one.suffix != ".yml"} - {"tasks"}
+    )
+
+
+def _find_copies(data: dict[str, t.Any], found: _Found, place: Place) -> None:
     """Put the paths of the files that ``image.copies`` names in place of their names."""
     components = data.get("components")
     owners = [(data, place), *((one, place.at("components").at(name)) for name, one in (components or {}).items())]
@@ -427,8 +496,8 @@ def _find_copies(data: dict[str, t.Any], folder: Path, place: Place) -> None:
         if not isinstance(copies, dict):
             continue  # nothing there, or something that the schema refuses
         for path, name in copies.items():
-            source = folder / str(name)
-            if not source.is_file():
-                known = sorted(one.name for one in folder.glob("*"))
-                raise here.at("image").at("copies").at(path).refuse(name, f"no such file in {folder.name}/", known)
+            source = found.file(str(name))
+            if source is None:
+                at = here.at("image").at("copies").at(path)
+                raise at.refuse(name, f"no such file in {found.folders[0].name}/", _names(found))
             copies[path] = str(source.absolute())

@@ -175,7 +175,7 @@ class Plan:
 
 def tier_of(service: dict[str, Any]) -> str:
     """What a component is for, from what its file declares."""
-    if service["role"] == "haproxy":
+    if service.get("function") == "load_balancer":
         return "entry"
     if service["phase"] == "compute" or service["provider"]:
         return "compute"

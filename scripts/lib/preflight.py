@@ -190,7 +190,7 @@ def addresses_of(computed: Any) -> Addresses:
     ways_in = [
         zone.mac
         for component, every in computed.zones.items()
-        if computed.services[component]["role"] == "haproxy"
+        if computed.services[component].get("function") == "load_balancer"
         for zone in every
     ]
     given.give(stack["vip"]["internal"], "the virtual address", ways_in)

@@ -68,7 +68,7 @@ class Cluster:
     def __init__(self, work):
         self.pki = work
         self.members = [{"name": name, "address": f"{NETWORK}.{number}"} for number, name in enumerate(NODES, 11)]
-        self.daemons = yaml.safe_load((ROOT / "services/galera.yml").read_text())["daemons"]
+        self.daemons = yaml.safe_load((ROOT / "services/galera/service.yml").read_text())["daemons"]
         self.ids = None
         ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         run("openssl", "req", "-x509", *ec, "-subj", "/CN=test", "-keyout", work / "ca.key", "-out", work / "ca.crt")
@@ -139,11 +139,9 @@ lxc.net.0.ipv4.address = {member["address"]}/24
             ("galera.cnf.j2", "/etc/mysql/mariadb.conf.d/99-zonestack.cnf"),
             ("galera.json.j2", "/etc/zonestack/galera.json"),
         ):
-            text = (ROOT / "roles/galera/templates" / template).read_text()
+            text = (ROOT / "services/galera" / template).read_text()
             self.put(name, path, environment.from_string(text).render(nouns))
-        self.put(
-            name, "/usr/local/sbin/zonestack-galera", (ROOT / "roles/galera/files/zonestack-galera").read_text(), 0o755
-        )
+        self.put(name, "/usr/local/sbin/zonestack-galera", (ROOT / "services/galera/agent.py").read_text(), 0o755)
         self.put(name, "/etc/zonestack/tls/ca.crt", (pki / "ca.crt").read_text())
         self.put(name, "/etc/zonestack/tls/zone.crt", (pki / f"{name}.crt").read_text())
         self.put(name, "/etc/zonestack/tls/zone.key", (pki / f"{name}.key").read_text(), 0o640, group)

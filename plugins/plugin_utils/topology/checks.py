@@ -106,7 +106,7 @@ def check_groups(placed: list[Placed], groups: dict[str, list[str]], topology: T
         (
             *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts", "leaving_hosts"),
             *("linked_hosts", "image_fetchers", "image_servers"),
-            *("zones", "zones_first", "zones_stale", "openstack_services", "hypervisors"),
+            *("zones", "zones_first", "zones_stale", "prepared", "openstack_services", "hypervisors"),
         ),
         "Ansible or this plugin",
     )
@@ -149,7 +149,7 @@ def check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place) 
 
 def check_front_ends(placed: list[Placed]) -> None:
     """Two front ends of the load balancer cannot share a port, and none can have one of its own."""
-    balancers = [one.component for one in placed if one.component.merged.role == "haproxy"]
+    balancers = [one.component for one in placed if one.component.merged.function == "load_balancer"]
     ports = {opening.port: f"{one.name} {name}" for one in balancers for name, opening in one.merged.ports.items()}
     for one in placed:
         merged, here = one.component.merged, one.component.place

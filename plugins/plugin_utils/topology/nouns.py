@@ -110,7 +110,7 @@ def zones_of(
 
 def attached(component: Declared, provider: t.Mapping[str, t.Any]) -> list[str]:
     """The provider networks that a component's zones are in: all, or, of the load balancer, the one with the second virtual address."""
-    balancer = component.merged.role == "haproxy"
+    balancer = component.merged.function == "load_balancer"
     return [name for name, network in provider.items() if component.merged.provider or (balancer and network["vip"])]
 
 

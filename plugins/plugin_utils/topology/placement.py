@@ -162,7 +162,11 @@ def _check_spread(
 
 def _check_stand_in(component: Declared, placement: Placement, dealt: list[str], fleet: _Fleet, place: Place) -> None:
     """One load balancer works, the others stand in for it, so a second one on a host is of no use where there are further hosts."""
-    if component.merged.role != "haproxy" or len(fleet.ordered) == 1 or (placement.spread or fleet.spread) == "none":
+    if (
+        component.merged.function != "load_balancer"
+        or len(fleet.ordered) == 1
+        or (placement.spread or fleet.spread) == "none"
+    ):
         return
     host, most = Counter(dealt).most_common(1)[0]
     if most > 1:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, parse_yaml
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, catalogue, read_services
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import (
+    COMMON_TEMPLATES,
+    Catalogue,
+    catalogue,
+    find_file,
+    read_services,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -29,6 +35,15 @@ def known(**files: str) -> Catalogue:
         file = f"services/{name}.yml"
         parsed[name] = (parse_yaml(textwrap.dedent(text), file), Place(file))
     return catalogue(parsed)
+
+
+def write(root: Path, **files: str) -> list[tuple[Path, str]]:
+    """A folder of services; in names ``__`` stands for ``/``, and ``_yml`` at the end for ``.yml``."""
+    for name, text in files.items():
+        path = root / name.replace("__", "/").replace("_yml", ".yml").replace("_j2", ".j2")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    return [(root, root.name)]
 
 
 def test_variable_has_every_key_of_the_first_level_and_no_empty_ones_below():
@@ -69,8 +84,8 @@ OWNED = """
     """
 
 
-def test_a_component_may_have_a_file_of_its_own():
-    found = known(a=OWNED, a_two="{component_of: a, slot: 2, zone: {memory: 512}}")
+def test_a_component_may_have_a_file_of_its_own(tmp_path):
+    found = read_services(write(tmp_path, a__service_yml=OWNED, a__two_yml="{slot: 2, zone: {memory: 512}}"))
     assert list(found.services) == ["a"] and list(found.services["a"].components) == ["a_one", "a_two"]
     assert found.components["a_two"].service == "a"
     assert found.components["a_two"].merged.image.packages == ("a",)
@@ -80,37 +95,69 @@ def test_a_component_may_have_a_file_of_its_own():
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("two", "{}", "services/a/two.yml: slot: the key is missing and has no default"),
+        ("two", "{slot: 1}", "services/a/two.yml: slot: value 1: slot collision with 'a_one' (services/a/service.yml)"),
+        ("two", "{slot: 2, queue: true}", "services/a/two.yml: queue: value True: unknown key"),
         (
-            "a_two",
-            "{component_of: b, slot: 2}",
-            "services/a_two.yml: component_of: value 'b': name a service (known: a)",
-        ),
-        ("a_two", "{component_of: a}", "services/a_two.yml: slot: the key is missing and has no default"),
-        (
-            "a_two",
-            "{component_of: a, slot: 1}",
-            "services/a_two.yml: slot: value 1: slot collision with 'a_one' (services/a.yml)",
-        ),
-        ("a_two", "{component_of: a, slot: 2, queue: true}", "services/a_two.yml: queue: value True: unknown key"),
-        (
-            "a_one",
-            "{component_of: a, slot: 2}",
-            "services/a.yml: components.a_one: value 'a_one': services/a_one.yml declares it too",
+            "one",
+            "{slot: 2}",
+            "services/a/service.yml: components.a_one: value 'a_one': services/a/one.yml declares it too",
         ),
     ],
 )
-def test_a_component_s_file_is_refused_with_its_own_place(name, text, message):
+def test_a_component_s_file_is_refused_with_its_own_place(tmp_path, name, text, message):
     with pytest.raises(Refused, match=re.escape(message)):
-        known(**{"a": OWNED, name: text})
+        read_services(write(tmp_path / "services", a__service_yml=OWNED, **{f"a__{name}_yml": text}))
 
 
 def test_later_folder_replaces_a_file_of_the_same_name(tmp_path):
-    for folder, slot in (("one", 1), ("two", 2)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.yml").write_text(f"{{description: A, slot: {slot}}}")
-    folders = [(tmp_path / "one", "one"), (tmp_path / "two", "two")]
-    assert read_services(folders).components["a"].slot == 2
-    assert read_services(folders).places["a"].file == "two/a.yml"
+    declared = "{{description: A, slot: {}, config: {{/a: {{template: x.j2}}, /b: {{template: y.j2}}}}}}"
+    one = write(tmp_path / "one", a__service_yml=declared.format(1), a__x_j2="", a__y_j2="", a__tasks__whole_yml="")
+    two = write(tmp_path / "two", a__service_yml=declared.format(2), a__x_j2="")
+    found = read_services([*one, *two])
+    assert (found.components["a"].slot, found.places["a"].file) == (2, "two/a/service.yml")
+    part = found.components["a"]
+    assert [find_file(part.folders, name) for name in ("x.j2", "y.j2", "z.j2")] == [
+        tmp_path / "two/a/x.j2",
+        tmp_path / "one/a/y.j2",
+        None,
+    ]
+    assert part.variable()["hooks"] == {"whole": str(tmp_path / "one/a/tasks/whole.yml")}
+    only = write(tmp_path / "three", a__y_j2="")  # one file alone may be replaced
+    assert find_file(read_services([*one, *only]).components["a"].folders, "y.j2") == tmp_path / "three/a/y.j2"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"a_yml": "{description: A, slot: 1}"},
+            "services/a.yml: a service is a folder: move the file to services/a/service.yml, and what it uses beside it",
+        ),
+        ({"a__x_j2": ""}, "services/a: a service's folder holds its declaration: write service.yml"),
+        (
+            {"a__service_yml": "{description: A, slot: 1}", "a__tasks__hole_yml": ""},
+            "services/a/tasks/hole.yml: value 'hole': the engine asks for no such hook",
+        ),
+        (
+            {"a__service_yml": "{description: A, slot: 1, config: {/x: {template: x.j2}}}", "a__y_j2": ""},
+            "services/a/service.yml: config[/x].template: value 'x.j2': no such file in a/ (known: y.j2)",
+        ),
+        (
+            {"a__service_yml": "{description: A, slot: 1, config: {/x: {file: nginx.conf.j2}}}"},
+            "services/a/service.yml: config[/x].file: value 'nginx.conf.j2': no such file in a/",
+        ),
+        (
+            {"a__service_yml": "{description: A, slot: 1, image: {copies: {/x: x.py}}}", "a__y_j2": ""},
+            "services/a/service.yml: image.copies[/x]: value 'x.py': no such file in a/ (known: y.j2)",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_service_is_refused(tmp_path, monkeypatch, files, message):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "services", **files)
+    with pytest.raises(Refused, match=re.escape(message)):
+        read_services([(Path("services"), "services")])
 
 
 REFUSED = [
@@ -188,7 +235,8 @@ def test_collections_own_services_are_right_and_short():
     folder = CHECKOUT / "services"
     found = read_services([(folder, "services")])
     assert {"galera", "haproxy", "keystone", "log", "memcached", "rabbit_mq", "utility"} <= found.services.keys()
-    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in folder.glob("*.yml")}
+    files = [*folder.glob("*.yml"), *folder.glob("*/*.yml")]
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert lengths and not {name: length for name, length in lengths.items() if length > 120}
 
 
@@ -203,12 +251,7 @@ def test_what_holds_a_secret_is_marked_so_that_no_diff_shows_it():
             for layer in item.oslo or ():
                 text += str(found.layers["oslo"][layer])
             if item.template:
-                role = part.merged.role
-                folders = [
-                    CHECKOUT / "roles" / name / "templates" / item.template
-                    for name in (role, "openstack_service", "zone")
-                ]
-                text += next(file for file in folders if file.is_file()).read_text(encoding="utf-8")
+                text += find_file([*part.folders, *COMMON_TEMPLATES], item.template).read_text(encoding="utf-8")
             if secret.search(text):
                 checked += 1
                 assert item.secret, f"{part.place.file}: config.{path} holds a secret and is not marked `secret: true`"

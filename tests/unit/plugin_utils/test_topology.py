@@ -24,7 +24,7 @@ SERVICES = {
     "_base": "suite: trixie",
     "galera": "{description: Database, slot: 2, count: 3, quorum: true, listen: {mysql: {port: 3306}}}",
     "memcached": "{description: Cache, slot: 4}",
-    "haproxy": "{description: Balancer, slot: 1, role: haproxy, ports: {statistics: {port: 8404, from: [any]}}}",
+    "haproxy": "{description: Balancer, slot: 1, function: load_balancer, ports: {statistics: {port: 8404, from: [any]}}}",
     "keystone": """
         description: Identity
         slot: 9

@@ -127,6 +127,7 @@ def test_groups_and_hosts(tree):
         "image_servers",
         "zones_first",
         "zones_stale",
+        "prepared",
         "openstack_services",
         "hypervisors",
     ]
@@ -227,10 +228,10 @@ def test_lock_text_is_read_when_it_is_used_and_not_carried_about(tree):
 
 def test_services_come_from_all_folders(tree, tmp_path):
     service = "{{description: More, slot: {}}}"
-    tree.write("services/one.yml", service.format(30))
-    tree.write("more/two.yml", service.format(31))
-    (tmp_path / "env").mkdir()
-    (tmp_path / "env" / "three.yml").write_text(service.format(32), encoding="utf-8")
+    tree.write("services/one/service.yml", service.format(30))
+    tree.write("more/two/service.yml", service.format(31))
+    (tmp_path / "env" / "three").mkdir(parents=True)
+    (tmp_path / "env" / "three" / "service.yml").write_text(service.format(32), encoding="utf-8")
     tree.write("topology.yml", GOOD + "  one:\n  two:\n  three:\nservices_path: [more]\n")
     found = tree.inventory(ZONESTACK_SERVICES_PATH=str(tmp_path / "env"))
     assert [found[name]["hosts"] for name in ("one", "two", "three")] == [
@@ -360,10 +361,10 @@ def test_certificate_that_is_none_is_refused(tree):
 
 
 def test_error_in_a_service_file_names_that_file(tree):
-    tree.write("services/bad.yml", "description: Bad\nslott: 1\n")
+    tree.write("services/bad/service.yml", "description: Bad\nslott: 1\n")
     done = tree.run("ansible-inventory", "--list")
     assert done.returncode != 0
-    assert "inventory/x/services/bad.yml: slott: value 1: unknown key, did you mean 'slot'?" in " ".join(
+    assert "inventory/x/services/bad/service.yml: slott: value 1: unknown key, did you mean 'slot'?" in " ".join(
         done.stderr.split()
     )
 

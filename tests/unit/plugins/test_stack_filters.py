@@ -87,14 +87,14 @@ def test_who_may_reach_a_port(names, expected):
     assert source_match(names, STACK) == expected
 
 
-HAPROXY = {"role": "haproxy", "component": "haproxy"}
+HAPROXY = {"function": "load_balancer", "component": "haproxy"}
 
 
 def test_a_haproxy_zone_may_take_the_vip_and_no_other_zone_may():
     zone = {"host": "h1", "address": "10.0.2.8", "mac": "02:00:00:00:00:01"}
     found = zone_networks(zone, HAPROXY, STACK)[0]
     assert (found["vips"], found["addresses"]) == (["10.0.0.5"], [])
-    found = zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)[0]
+    found = zone_networks(zone, {"component": "galera"}, STACK)[0]
     assert (found["vips"], found["addresses"]) == ([], [])
 
 
@@ -109,7 +109,7 @@ def test_the_external_address_is_taken_in_its_provider_network():
     stack = {**STACK, "cloud": {"networks": {"public": {"bridge": "zs-x-public", "mtu": 1500, "vip": "203.0.113.5"}}}}
     zone = {"host": "h1", "address": "10.0.2.8", "mac": "02:0", "provider": {"public": "02:2"}}
     assert [one["vips"] for one in zone_networks(zone, HAPROXY, stack)] == [["10.0.0.5"], ["203.0.113.5"]]
-    hypervisor = {"role": "hypervisor", "component": "nova_compute"}
+    hypervisor = {"component": "nova_compute"}
     assert [one["vips"] for one in zone_networks(zone, hypervisor, stack)] == [[], []]
 
 
@@ -120,7 +120,7 @@ def test_a_further_network_has_no_default_route():
         "mac": "02:0",
         "networks": {"storage": {"address": "10.9.2.16", "mac": "02:1"}},
     }
-    first, second = zone_networks(zone, {"role": "galera", "component": "galera"}, STACK)
+    first, second = zone_networks(zone, {"component": "galera"}, STACK)
     assert (first["name"], first["gateway"]) == ("eth0", "10.0.2.1")
     assert (second["name"], second["bridge"], second["gateway"], second["mtu"]) == ("eth1", "st", None, 9000)
 
@@ -128,7 +128,7 @@ def test_a_further_network_has_no_default_route():
 def test_an_interface_in_a_provider_network_has_no_address():
     stack = {**STACK, "cloud": {"networks": {"public": {"bridge": "zs-x-public", "mtu": 1400, "vip": None}}}}
     zone = {"host": "h1", "address": "10.0.2.16", "mac": "02:0", "provider": {"public": "02:2"}}
-    found = zone_networks(zone, {"role": "hypervisor", "component": "nova_compute"}, stack)
+    found = zone_networks(zone, {"component": "nova_compute"}, stack)
     assert found[1] == {"name": "eth1", "bridge": "zs-x-public", "mac": "02:2", "mtu": 1400, "vips": []}
 
 
@@ -150,7 +150,7 @@ def test_the_catalog_and_the_service_users():
 
 def test_on_a_smartos_host_interfaces_are_on_nic_tags():
     stack = {**STACK, "hosts": {"h1": {**STACK["hosts"]["h1"], "backend": "smartos"}}}
-    service = {"role": "openstack_service", "component": "nova_api"}
+    service = {"component": "nova_api"}
     zone = {"name": "h1-nova-api-1", "host": "h1", "address": "10.0.2.80", "mac": "02:00:00:00:00:01"}
     assert zone_networks(zone, service, stack)[0]["bridge"] == "zs_0"
     assert builder_network(stack, {"name": "h1", "builders": []})["bridge"] == "zs_0"

@@ -229,11 +229,11 @@ def test_an_override_with_the_deployments_own_address_is_identity(root: Path) ->
 
 
 def test_a_declaration_of_its_own_is_drift_in_image_files_and_service(root: Path) -> None:
-    service = yaml.safe_load((ROOT / "services/memcached.yml").read_text())
+    service = yaml.safe_load((ROOT / "services/memcached/service.yml").read_text())
     service["image"]["packages"].append("strace")
     service["config"]["/etc/memcached.conf"]["mode"] = "0600"
     service["ports"]["memcached"]["from"] = ["any"]
-    write(root, "services/memcached.yml", service)
+    write(root, "services/memcached/service.yml", service)
     drift = of(compare(root), "drift")
     assert ("memcached", "/etc/memcached.conf", "(owner and mode)", "root:root 0644", "root:root 0600") in drift
     assert [row[0] for row in drift if row[2] == "image"] == ["memcached"]

@@ -53,8 +53,8 @@ def topology(folder: Path, control: int, compute: int) -> Path:
         f"  cmp{n}: {{id: {10 + n}, address: 198.51.100.{n}, groups: [compute]{zones[n % 3]}}}"
         for n in range(1, compute + 1)
     ]
-    (folder / "services").mkdir(parents=True)
-    (folder / "services/every.yml").write_text(EVERY)
+    (folder / "services/every").mkdir(parents=True)
+    (folder / "services/every/service.yml").write_text(EVERY)
     path = folder / "topology.yml"
     networks = "cloud: {networks: {public: {cidr: 203.0.113.0/24}, lab: {cidr: 198.18.0.0/24}}}\n"
     path.write_text(f"deployment: pic\n{HEAD}hosts:\n" + "\n".join(hosts) + f"\n{networks}{SERVICES}")
