@@ -105,8 +105,9 @@ def tree(tmp_path: Path) -> Tree:
         (collection / file).parent.mkdir(exist_ok=True)
         shutil.copy(CHECKOUT / file, collection / file)
     for name, text in SERVICES.items():
-        (collection / "services").mkdir(exist_ok=True)
-        (collection / "services" / f"{name}.yml").write_text(text, encoding="utf-8")
+        file = collection / "services" / (f"{name}.yml" if name.startswith("_") else f"{name}/service.yml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
     (collection / "locks").mkdir()
     (collection / "locks" / "2026.2.txt").write_text("keystone==30.0.0 \\\n    --hash=sha256:00\n", encoding="utf-8")
     (collection / "group_vars").mkdir()
@@ -125,9 +126,9 @@ def test_groups_and_hosts(tree):
         "galera",
         "keystone",
         "image_servers",
+        "prepared",
         "zones_first",
         "zones_stale",
-        "prepared",
         "openstack_services",
         "hypervisors",
     ]

@@ -11,15 +11,22 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[3] / "services/nova/cells.py"
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAMS = {
+    "zonestack-nova-cells": ROOT / "services/nova/cells.py",
+    "zonestack-schema": ROOT / "roles/openstack_service/files/schema.py",
+}
 ONE = "rabbit://nova:p@10.0.0.1:5671/nova"
 THREE = "rabbit://nova:p@10.0.0.1:5671,nova:p@10.0.0.2:5671,nova:p@10.0.0.3:5671/nova"
 
 
 @pytest.fixture(scope="module")
-def cells():
+def cells(tmp_path_factory):
     sys.dont_write_bytecode = True
-    loader = importlib.machinery.SourceFileLoader("nova_cells", str(SCRIPT))
+    folder = tmp_path_factory.mktemp("bin")  # beside one another, as in a zone
+    for name, source in PROGRAMS.items():
+        (folder / name).write_bytes(source.read_bytes())
+    loader = importlib.machinery.SourceFileLoader("nova_cells", str(folder / "zonestack-nova-cells"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("nova_cells", loader))
     sys.modules["nova_cells"] = module  # its dataclass looks itself up
     loader.exec_module(module)
