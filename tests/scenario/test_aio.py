@@ -37,7 +37,7 @@ class Override:
 
 
 OVERRIDES = {
-    # seconds; services/keystone.yml has 43200
+    # seconds; services/keystone/service.yml has 43200
     "keystone": Override("keystone.conf", "token", "expiration", "3601", ("aio1-keystone-1", "aio1-keystone-2")),
     "nova_scheduler": Override("nova.conf", "filter_scheduler", "host_subset_size", "3", ("aio1-nova-scheduler-1",)),
     "neutron_api": Override(
