@@ -62,25 +62,27 @@ first_problems() {
 # Prints the chosen settings as JSON on standard output, problems on standard error.
 preflight() {
   # no user packages, no PYTHON* variables, and no bytecode left in the checkout
-  "$python" -EsB "$ROOT/scripts/lib/bootstrap.py" --topology "$deployment/topology.yml" "${network[@]}"
+  env "${borrowed[@]}" "$python" -EsB "$ROOT/scripts/lib/bootstrap.py" --topology "$deployment/topology.yml" "${network[@]}"
 }
 
 # Preflight --------------------------------------------------------------------------------------------------------------
 problems=$(first_problems)
 [[ -z $problems ]] || say "$problems" >&2
+[[ -n $check_only ]] || ((EUID)) || lock_checkout
+mapfile -t missing < <(missing_packages "${aio_packages[@]}")
+# What is missing is borrowed, for nothing is changed before all of this machine was looked at.
+if [[ -z $problems ]] && ((${#missing[@]})); then
+  borrow_packages "${missing[@]}" >&2
+fi
 settings=
 if [[ -x $python ]]; then
   settings=$(preflight) || problems+=$'\npreflight'
 fi
 [[ -z $problems ]] || stop "This machine cannot be an all-in-one host yet; nothing was changed."
-[[ -z $check_only ]] || { say "This machine can be an all-in-one host: ${settings:-python3 is not installed yet, so only root and system were checked}"; exit 0; }
+[[ -z $check_only ]] || { say "This machine can be an all-in-one host: $settings"; exit 0; }
 
-lock_checkout
-mapfile -t missing < <(missing_packages "${aio_packages[@]}")
 if ((${#missing[@]})); then
   install_packages "${missing[@]}"
-  # Now the tools are there for the whole preflight.
-  settings=$(preflight) || stop "This machine cannot be an all-in-one host yet; only ${missing[*]} were installed."
 fi
 install_python_packages
 link_collection

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import package_index
 from checks import (
     CPUS,
     DISK_MIB,
@@ -30,6 +31,7 @@ from checks import (
     Use,
     judge_drops,
     judge_probes,
+    judge_resolvers,
     judge_rights,
     judge_settings,
     judge_size,
@@ -140,6 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
         fix = "leave --network out; or scripts/destroy.sh --all, remove that file, and begin again"
         found.append(Finding("network", f"--network {options.network}, but {options.topology} has {kept}", fix))
     found += judge_drops(facts, [bridge, f"{bridge}-public"])
+    if lack := package_index.finding(Path(__file__).resolve().parents[2]):
+        found.append(lack)
+    found += judge_resolvers(facts)
     network = choose_network(kept or options.network, uses_of(facts, [bridge]))
     if isinstance(network, Finding):
         found.append(network)

@@ -38,6 +38,8 @@ CLOCK_SECONDS = 1.0
 """Clocks may differ by so much, with the time that an answer takes on its way. Fernet tokens are stamped with whole seconds."""
 TRIED = ("/dev/net/tun",)
 """Devices that a probe opens, so that it need not be said that they are not there. Others that zones may use make it faster."""
+RESOLVERS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+"""The machine's own resolv.conf(5), and systemd-resolved's with the servers that it asks itself."""
 NEUTRON_MACS = "fa:16:3e:"
 """What the addresses of Neutron's ports begin with (its option base_mac): the deployment's own instances and routers."""
 ZONE_PORT = re.compile(r"zs[0-9a-f]{10}n\d+")
@@ -378,6 +380,27 @@ def resolver_uses(files: Mapping[str, str]) -> Iterator[Use]:
                 yield Use(network, f"name server {found[1]} in {name}")
 
 
+def judge_resolvers(facts: Facts) -> Iterator[Finding]:
+    """Name servers that zones cannot ask, because each machine is its own loopback. A run takes the upstream file where resolved has one."""
+    own, upstream = (
+        re.findall(r"^\s*nameserver\s+(\S+)", facts["resolvers"].get(path, ""), re.MULTILINE) for path in RESOLVERS
+    )
+    if own and all(is_loopback(one) for one in own) and not [one for one in upstream if not is_loopback(one)]:
+        yield Finding(
+            "dns",
+            f"{RESOLVERS[0]} names {own[0]} alone, which is each zone's own loopback and no name server there",
+            f"name a server that zones reach in {RESOLVERS[0]}: nameserver ADDRESS, on a line of its own; or one in {RESOLVERS[1]}",
+        )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address, of either version, is a machine's own."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
 def proxy_uses(proxies: Iterable[Iterable[str]]) -> Iterator[Use]:
     """Addresses of the proxies named in the environment, as ``proxies`` of facts.py tells them."""
     for variable, host, address in proxies:
@@ -429,6 +452,7 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
         if bridge.interface not in needs.links:
             yield from judge_ports(bridge, links, facts["routes"])
     yield from judge_links(links, needs.links)
+    yield from judge_resolvers(facts)
     yield from judge_drops(facts, [bridge.name for bridge in needs.bridges if bridge.made])
     for name, link in links.items():
         for address, _prefix in addresses_of(link):

@@ -5,6 +5,7 @@
 
 python=/usr/bin/python3    # Debian's own: one from elsewhere on PATH may go, and .venv with it
 changed=()
+borrowed=()                # variables with which a borrowed Python and its tools are found
 # Debian's packages. python3-venv makes .venv, ca-certificates lets it download; iproute2 and nftables are the tools of the preflight.
 # shellcheck disable=SC2034  # used by the scripts that source this file
 control_packages=(python3-venv ca-certificates openssh-client) aio_packages=(python3-venv ca-certificates iproute2 nftables)
@@ -31,22 +32,60 @@ missing_packages() {
   done
 }
 
-install_packages() {
-  local apt_log=$ROOT/.cache/apt.log
-  say "Installing $*"
-  export DEBIAN_FRONTEND=noninteractive
-  local -a from=()
+# apt-get with lists and downloads of this checkout's own, so that it changes nothing outside. Of a bundle, with its packages alone: the
+# bundle's digest vouches for them, and this machine's sources are not asked.
+own_apt() {
+  local own=$ROOT/.cache/apt
+  mkdir -p "$own/lists/partial" "$own/archives/partial"
+  local -a options=(--option "Dir::State::Lists=$own/lists" --option "Dir::Cache::Archives=$own/archives" --option Dir::Cache::pkgcache=
+                    --option Dir::Cache::srcpkgcache= --option APT::Sandbox::User=root)
   if [[ -d $BUNDLE/debs ]]; then
-    # The digest of the bundle vouches for them. Lists of its own: this machine's sources are not asked, and stay as they are.
-    mkdir -p "$ROOT/.cache/apt/lists/partial"
-    echo "deb [trusted=yes] file:$BUNDLE/debs ./" >"$ROOT/.cache/apt/bundle.list"
-    from=(--option "Dir::Etc::SourceList=$ROOT/.cache/apt/bundle.list" --option Dir::Etc::SourceParts=- --option APT::Sandbox::User=root
-          --option "Dir::State::Lists=$ROOT/.cache/apt/lists")
+    echo "deb [trusted=yes] file:$BUNDLE/debs ./" >"$own/bundle.list"
+    options+=(--option "Dir::Etc::SourceList=$own/bundle.list" --option Dir::Etc::SourceParts=-)
   fi
-  if ! { apt-get "${from[@]}" update && apt-get "${from[@]}" install --yes --no-install-recommends "$@"; } >"$apt_log" 2>&1; then
-    tail -n 5 "$apt_log" >&2
-    stop "apt-get could not install $* (all of its output: $apt_log). Fix what it says, then run this again."
+  DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" "$@"
+}
+
+# Run a command of apt's with its output in a log; what goes wrong ends the program, with the last lines.
+try_apt() {
+  local apt_log=$ROOT/.cache/apt.log what=$1
+  shift
+  "$@" >>"$apt_log" 2>&1 && return
+  tail -n 5 "$apt_log" >&2
+  stop "apt-get could not $what (all of its output: $apt_log). Fix what it says, then run this again."
+}
+
+# The packages named, downloaded and unpacked below .cache of this checkout: a machine that lacks Python is looked at before it is changed.
+# Sets `python`, and finds the tools in them.
+borrow_packages() {
+  local root=$ROOT/.cache/apt/root deb
+  say "Fetching $*, to look at this machine before anything is changed"
+  mkdir -p "$ROOT/.cache"
+  rm -rf "$root" "$ROOT/.cache/apt.log"
+  try_apt "read its package lists" own_apt update
+  try_apt "download $*" own_apt install --yes --no-install-recommends --download-only "$@"
+  for deb in "$ROOT/.cache/apt/archives/"*.deb; do dpkg-deb --extract "$deb" "$root"; done
+  [[ -x $python ]] || python=$root$python
+  borrowed=("PATH=$PATH:$root/usr/bin:$root/usr/sbin:$root/bin:$root/sbin"
+            "LD_LIBRARY_PATH=$(printf '%s:' "$root"/usr/lib/*-linux-gnu "$root"/lib/*-linux-gnu)")
+}
+
+# Install what was borrowed, from the same downloads, or else from this machine's sources.
+install_packages() {
+  local own=$ROOT/.cache/apt
+  say "Installing $*"
+  if [[ -d $own/root ]]; then
+    # The lists are those of this machine's own sources: with them it need not ask these again.
+    [[ -d $BUNDLE/debs ]] || cp --archive "$own/lists/." /var/lib/apt/lists/
+    try_apt "install $*" own_apt install --yes --no-install-recommends "$@"
+    rm -rf "$own/root" "$own/archives"
+  else
+    mkdir -p "$ROOT/.cache"
+    rm -f "$ROOT/.cache/apt.log"
+    try_apt "read its package lists" own_apt update
+    try_apt "install $*" own_apt install --yes --no-install-recommends "$@"
   fi
+  python=/usr/bin/python3 borrowed=()
   changed+=("packages: $*")
 }
 

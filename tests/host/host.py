@@ -40,8 +40,8 @@ BASE = Path(os.environ.get("ZONESTACK_TEST_DIR", "/var/cache/zonestack-test"))
 ROOTS = BASE / "roots"
 HOSTS = BASE / "hosts"
 PROJECT = Path(__file__).resolve().parents[2]
-CHECKOUT = "/opt/zonestack"
-"""Where the project lies inside a host."""
+CHECKOUT = "/root/zonestack"
+"""Where the project lies inside a host: where root's `git clone` puts it, in a folder that is closed to all others."""
 
 SUITES = ("trixie", "bookworm")
 BRIDGE = "zstest0"
@@ -67,7 +67,7 @@ lxc.cap.drop =
 lxc.cgroup.devices.allow = a
 lxc.cgroup2.devices.allow = a
 lxc.mount.auto =
-lxc.mount.auto = cgroup:rw:force proc:rw sys:rw
+lxc.mount.auto = cgroup:rw:force proc:{proc} sys:rw
 lxc.mount.entry = /dev/net/tun dev/net/tun none bind,create=file,optional 0 0
 lxc.mount.entry = /dev/fuse dev/fuse none bind,create=file,optional 0 0
 lxc.mount.entry = /dev/kvm dev/kvm none bind,create=file,optional 0 0
@@ -311,10 +311,14 @@ class Host:
             return "ABSENT"
         return _run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-sH"], check=False).out.strip() or "ABSENT"
 
-    def create(self, suite: str = "trixie") -> Host:
+    def create(self, suite: str = "trixie", *, proc: str = "rw", init: str = "", further: t.Sequence[str] = ()) -> Host:
         """Make and start a fresh host of this name, in place of any left from an earlier run; wait until it is up.
 
         One that takes another's place has its address, as a machine has that replaces a dead one.
+
+        :param proc: ``rw``, or ``mixed`` for a /proc/sys that is read-only but for the network's, as LXC makes it by default.
+        :param init: what is process 1 instead of systemd.
+        :param further: lines of LXC's configuration (lxc.container.conf(5)).
         """
         root = root_of(suite)
         former = 0
@@ -326,12 +330,21 @@ class Host:
             for part in ("upper", "lxc"):
                 (self.home / part).mkdir(parents=True)
             octet = former or _free_octet()
-            further = "".join(
+            segments = "".join(
                 FURTHER.format(number=n, bridge=bridge, octet=octet) for n, bridge in enumerate(SEGMENTS, 1)
             )
             config = CONFIG.format(
-                name=self.name, root=root, home=self.home, bridge=BRIDGE, subnet=SUBNET, octet=octet, further=further
+                name=self.name,
+                root=root,
+                home=self.home,
+                bridge=BRIDGE,
+                subnet=SUBNET,
+                octet=octet,
+                further=segments,
+                proc=proc,
             )
+            lines = [*([f"lxc.init.cmd = {init}"] if init else []), *further]
+            config += "".join(f"{line}\n" for line in lines)
             (self.home / "config").write_text(config)
         for path, text in {
             "etc/hostname": f"{self.name}\n",
@@ -347,6 +360,8 @@ class Host:
         """Start the host and wait until its systemd has finished starting; ``timeout`` in seconds."""
         log = self.home / "lxc.log"
         _run(["lxc-start", "-P", str(HOSTS), "-n", self.name, "-o", str(log), "-l", "INFO"])
+        if "lxc.init.cmd" in (self.home / "config").read_text():
+            return  # lxc-start waited for it; nothing else is started
         deadline = time.monotonic() + timeout
         state = ""
         while time.monotonic() < deadline:

@@ -27,6 +27,9 @@ pytestmark = [
     ),
 ]
 
+CONTROL = "/opt/zonestack"
+"""Where the control zone has its copy of the checkout."""
+
 WAY = "--address 10.88.0.9/24 --gateway 10.88.0.1 --certificates /usr/local/share/ca-certificates"
 
 
@@ -66,7 +69,7 @@ def test_the_control_zone_is_made_and_reaches_the_global_zone(node: Node) -> Non
     assert "Changed here:" in done.out
     assert node.zone in node.inside("ssh -o BatchMode=yes root@10.88.0.1 vmadm lookup")
     assert node.host.exec("grep -c . /usbkey/config.inc/authorized_keys").out.strip() == "2"
-    topology = node.inside(f"cat {CHECKOUT}/inventory/aio/topology.yml")
+    topology = node.inside(f"cat {CONTROL}/inventory/aio/topology.yml")
     assert "address: 10.88.0.1," in topology and "192.0.2.11" not in topology
     assert not node.host.exec(f"ls -d {CHECKOUT}/.venv {CHECKOUT}/inventory/aio", check=False).out, (
         "nothing of it is in the global zone"
@@ -74,10 +77,10 @@ def test_the_control_zone_is_made_and_reaches_the_global_zone(node: Node) -> Non
 
 
 def test_a_second_time_changes_nothing(node: Node) -> None:
-    before = node.inside(f"find {CHECKOUT} /root/.ssh -not -path '*/.cache*' -printf '%p %T@\n' | sort")
+    before = node.inside(f"find {CONTROL} /root/.ssh -not -path '*/.cache*' -printf '%p %T@\n' | sort")
     done = node.command("bash scripts/bootstrap-aio.sh")
     assert "Nothing to change: there is a control zone already." in done.out
-    after = node.inside(f"find {CHECKOUT} /root/.ssh -not -path '*/.cache*' -printf '%p %T@\n' | sort")
+    after = node.inside(f"find {CONTROL} /root/.ssh -not -path '*/.cache*' -printf '%p %T@\n' | sort")
     changed = {line.split()[0] for line in set(before.splitlines()) ^ set(after.splitlines())}
     assert changed <= {"/root/.ssh", "/root/.ssh/known_hosts"}
 
@@ -85,8 +88,8 @@ def test_a_second_time_changes_nothing(node: Node) -> None:
 def test_a_changed_checkout_goes_there(node: Node) -> None:
     node.command("echo '# changed' >>README.md")
     node.command("sh scripts/bootstrap-aio.sh")
-    assert node.inside(f"tail -1 {CHECKOUT}/README.md") == "# changed\n"
-    assert "gz1:" in node.inside(f"cat {CHECKOUT}/inventory/aio/topology.yml"), "what is described there stays"
+    assert node.inside(f"tail -1 {CONTROL}/README.md") == "# changed\n"
+    assert "gz1:" in node.inside(f"cat {CONTROL}/inventory/aio/topology.yml"), "what is described there stays"
 
 
 def test_the_run_goes_from_there(node: Node) -> None:
