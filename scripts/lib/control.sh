@@ -62,7 +62,7 @@ borrow_packages() {
   say "Fetching $*, to look at this machine before anything is changed"
   mkdir -p "$ROOT/.cache"
   rm -rf "$root" "$ROOT/.cache/apt.log"
-  try_apt "read its package lists" own_apt --option Debug::NoLocking=1 update
+  try_apt "read its package lists" own_apt update
   try_apt "download $*" own_apt --option Debug::NoLocking=1 install --yes --no-install-recommends --download-only "$@"
   for deb in "$ROOT/.cache/apt/archives/"*.deb; do dpkg-deb --extract "$deb" "$root"; done
   [[ -x $python ]] || python=$root$python
@@ -82,7 +82,7 @@ install_packages() {
   else
     mkdir -p "$ROOT/.cache"
     rm -f "$ROOT/.cache/apt.log"
-    try_apt "read its package lists" own_apt --option Debug::NoLocking=1 update
+    try_apt "read its package lists" own_apt update
     try_apt "install $*" own_apt install --yes --no-install-recommends "$@"
   fi
   python=/usr/bin/python3 borrowed=()

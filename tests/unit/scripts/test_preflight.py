@@ -213,6 +213,10 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         given("two", settings={"fs.inotify.max_user_watches": {"value": 190000, "fixed": "Read-only file system"}}),
         "warning: two: sysctl: fs.inotify.max_user_watches is 190000 and cannot be raised here (Read-only file system); that is enough for",
     ),
+    "resolver on loopback": (
+        given("one", resolvers={"/etc/resolv.conf": "nameserver 127.0.0.53\nnameserver ::1\n"}),
+        "problem: one: dns: /etc/resolv.conf names 127.0.0.53 alone, which is each zone's own loopback",
+    ),
     "somebody's firewall": (
         given(
             "two", drops=[{"table": "inet filter", "chain": "forward", "what": "policy drop", "accepted": "docker0"}]
