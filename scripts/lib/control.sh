@@ -58,16 +58,16 @@ try_apt() {
 # The packages named, downloaded and unpacked below .cache of this checkout: a machine that lacks Python is looked at before it is changed.
 # Sets `python`, and finds the tools in them.
 borrow_packages() {
-  local root=$ROOT/.cache/apt/root deb
+  local tree=$ROOT/.cache/apt/root deb
   say "Fetching $*, to look at this machine before anything is changed"
   mkdir -p "$ROOT/.cache"
-  rm -rf "$root" "$ROOT/.cache/apt.log"
+  rm -rf "$tree" "$ROOT/.cache/apt.log"
   try_apt "read its package lists" own_apt update
   try_apt "download $*" own_apt --option Debug::NoLocking=1 install --yes --no-install-recommends --download-only "$@"
-  for deb in "$ROOT/.cache/apt/archives/"*.deb; do dpkg-deb --extract "$deb" "$root"; done
-  [[ -x $python ]] || python=$root$python
-  borrowed=("PATH=$PATH:$root/usr/bin:$root/usr/sbin:$root/bin:$root/sbin"
-            "LD_LIBRARY_PATH=$(printf '%s:' "$root"/usr/lib/*-linux-gnu "$root"/lib/*-linux-gnu)")
+  for deb in "$ROOT/.cache/apt/archives/"*.deb; do dpkg-deb --extract "$deb" "$tree"; done
+  [[ -x $python ]] || python=$tree$python
+  borrowed=("PATH=$PATH:$tree/usr/bin:$tree/usr/sbin:$tree/bin:$tree/sbin"
+            "LD_LIBRARY_PATH=$(printf '%s:' "$tree"/usr/lib/*-linux-gnu "$tree"/lib/*-linux-gnu)")
 }
 
 # Install what was borrowed, from the same downloads, or else from this machine's sources.
@@ -85,6 +85,7 @@ install_packages() {
     try_apt "read its package lists" own_apt update
     try_apt "install $*" own_apt install --yes --no-install-recommends "$@"
   fi
+  # shellcheck disable=SC2034  # used by bootstrap-aio.sh
   python=/usr/bin/python3 borrowed=()
   changed+=("packages: $*")
 }
