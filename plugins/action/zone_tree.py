@@ -37,6 +37,9 @@ PROGRAM = COLLECTION / "plugins" / "module_utils" / "zone" / "tree.py"
 TLS = "/etc/zonestack/tls"
 OVERRIDES = ("service_conf", "zone_conf")
 
+#: Suffixes of templates' files in which a line that begins with ``#`` is a comment.
+COMMENTED = (".cfg", ".cnf", ".conf")
+
 #: What the zone's Python is told in its arguments: the rest comes over standard input, first so many bytes of program, then
 #: the request.
 BOOTSTRAP = "import json, sys; read = sys.stdin.buffer.read; exec(compile(read({size}), 'zone_tree.py', 'exec')); print(json.dumps(apply(json.loads(read()))))"
@@ -97,6 +100,7 @@ class ActionModule(ActionBase):
         self.plain: list[dict[str, t.Any]] = []
         self.secret: list[dict[str, t.Any]] = []
         self.exclusive: list[str] = []
+        self.commented: set[str] = set()
         declared = {"/etc/zonestack": {}, TLS: {}, **(self.service.get("directories") or {})}
         self.directories = [
             {"path": path, "owner": "root", "group": "root", "mode": "0755", **self.template(entry or {})}
@@ -108,7 +112,7 @@ class ActionModule(ActionBase):
         self.refuse_unused_overrides()
         units = self.daemons()
         files = [
-            {**entry, "secret": secret}
+            {**entry, "secret": secret, "comments": entry["path"] in self.commented}
             for secret, entries in ((False, self.plain), (True, self.secret))
             for entry in entries
         ]
@@ -159,8 +163,13 @@ class ActionModule(ActionBase):
         """Resolve the templates in ``value``, however deep."""
         return self._templar.template(value)
 
-    def file(self, path: str, content: str, entry: dict[str, t.Any] | None = None) -> None:
-        """Add one file to the tree."""
+    def file(self, path: str, content: str, entry: dict[str, t.Any] | None = None, comments: bool = False) -> None:
+        """Add one file to the tree.
+
+        :param comments: whether lines that begin with ``#`` mean nothing to who reads it.
+        """
+        if comments:
+            self.commented.add(path)
         entry = entry or {}
         into = self.secret if entry.get("secret") else self.plain
         into.append(
@@ -201,7 +210,8 @@ class ActionModule(ActionBase):
             for name, content in self.template(raw["keys"]).items():
                 self.file(f"{path}/{name}", content, {**entry, "secret": True, "exact": True})
         elif raw.get("template") is not None:
-            self.file(path, self.from_template(raw["template"]) + self.settings(path, raw), entry)
+            text = self.from_template(raw["template"]) + self.settings(path, raw)
+            self.file(path, text, entry, comments=path.endswith(COMMENTED))
         elif raw.get("file") is not None:
             self.file(path, self.source(raw["file"]).read_text(encoding="utf-8"), {"exact": True, **entry})
         elif raw.get("content") is not None:
@@ -218,6 +228,7 @@ class ActionModule(ActionBase):
                         self.layers(path, raw), "Written by zonestack; change it through service_conf or zone_conf."
                     ),
                     entry,
+                    comments=True,
                 )
             except OsloError as error:
                 raise AnsibleActionFail(f"{self.zone['name']}: {path}: {error}") from None
@@ -239,11 +250,11 @@ class ActionModule(ActionBase):
         for name in raw.get("oslo") or []:
             if name not in shared:
                 raise AnsibleActionFail(
-                    f"services/{self.service['name']}.yml: config.{path}.oslo: unknown layer {name!r} (known: {', '.join(sorted(shared))})"
+                    f"services/{self.service['name']}/service.yml: config.{path}.oslo: unknown layer {name!r} (known: {', '.join(sorted(shared))})"
                 )
             found.append(Layer(f"services/_oslo.yml {name}", self.template(shared[name])))
         if raw.get("options"):
-            found.append(Layer(f"services/{self.service['name']}.yml", self.template(raw["options"])))
+            found.append(Layer(f"services/{self.service['name']}/service.yml", self.template(raw["options"])))
         for variable, files in self.overrides.items():
             mine = files.get(os.path.basename(path))
             if mine and not raw.get("secret"):
@@ -303,7 +314,7 @@ class ActionModule(ActionBase):
         self.file("/etc/zonestack/apis.crt", self.template(trust_as_template("{{ __api_authorities }}")))
         self.file("/etc/hosts", self.from_template("hosts.j2"))
         if self.has_nftables:
-            self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"))
+            self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"), comments=True)
         if self.value("stack", evaluate=False)["members"].get("log"):
             self.file("/etc/systemd/journal-upload.conf", self.from_template("journal-upload.conf.j2"))
         if self.service.get("steps"):
@@ -320,7 +331,7 @@ class ActionModule(ActionBase):
         found.update({name: self.template(entry) for name, entry in declared.items()})
         apis = {name: entry for name, entry in found.items() if entry.get("wsgi")}
         if apis:
-            self.file("/etc/nginx/nginx.conf", self.from_template("nginx.conf.j2"))
+            self.file("/etc/nginx/nginx.conf", self.from_template("nginx.conf.j2"), comments=True)
             found["nginx"] = {"unit": "nginx", "reads": ["/etc/nginx/nginx.conf"]}
         if any(entry["path"] == "/etc/systemd/journal-upload.conf" for entry in self.plain):
             found["journal-upload"] = {
@@ -342,12 +353,13 @@ class ActionModule(ActionBase):
         found = []
         for name, entry in declared.items():
             made = daemons.render_systemd(name, entry, service, prints, [TLS])
-            self.file(made.path, made.text)
+            self.file(made.path, made.text, comments=True)
             ready = {key: value for key, value in (entry.get("ready") or {}).items() if value is not None}
             if "tcp" in ready:
                 ready.setdefault("address", self.zone["address"])
             kind = {key: bool(entry.get(key)) for key in ("clustered", "unnoticed", "reload")}
-            found.append({"unit": made.unit, "digest": made.digest, **kind, "ready": ready})
+            reads = [*(entry.get("reads") or []), *([TLS] if entry.get("tls", True) else []), made.path]
+            found.append({"unit": made.unit, "digest": made.digest, "reads": reads, **kind, "ready": ready})
         return found
 
 

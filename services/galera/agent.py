@@ -50,7 +50,9 @@ ANSWER_SECONDS = 3.0  # a node that needs longer to answer counts as unreachable
 SQL_SECONDS = 2.0  # a server that needs longer for SHOW STATUS takes no traffic
 HEALTH_CACHE_SECONDS = 1.0
 WATCH_SECONDS = 5.0  # between two looks whether this node has been voted out
-CUT_OFF_SECONDS = 45.0  # without a connection to the cluster for so long, a mariadbd that answers does not find back by itself
+CUT_OFF_SECONDS = (
+    45.0  # without a connection to the cluster for so long, a mariadbd that answers does not find back by itself
+)
 GCACHE_MOST = 1 << 40  # bytes; more than anybody gives gcache.size
 STOP_SECONDS = 60.0  # a voted-out mariadbd that has not ended by then is killed; its data is worth nothing
 REFUSED = 78  # sysexits.h EX_CONFIG; the unit does not restart on it (RestartPreventExitStatus)
@@ -182,9 +184,7 @@ def read_grastate(datadir: Path) -> Position | None:
     except FileNotFoundError:
         return None
     found = dict(re.findall(r"^(uuid|seqno|safe_to_bootstrap):\s*(\S+)", text, re.MULTILINE))
-    return Position(
-        found.get("uuid", NO_UUID), int(found.get("seqno", -1)), found.get("safe_to_bootstrap", "0") == "1"
-    )
+    return Position(found.get("uuid", NO_UUID), int(found.get("seqno", -1)), found.get("safe_to_bootstrap", "0") == "1")
 
 
 def allow_bootstrap(datadir: Path) -> None:
@@ -490,12 +490,18 @@ class Agent(http.server.ThreadingHTTPServer):
             if state and state.pid == ended and time.monotonic() - since > STOP_SECONDS:
                 say(f"mariadbd {state.pid} has not ended within {STOP_SECONDS:g} s: killing it")
                 os.kill(state.pid, signal.SIGKILL)
-            elif state and state.pid != ended and self.recent_status().get("wsrep_local_state_comment") == "Inconsistent":
-                say("the data of this node differs from the cluster's: ending mariadbd; it starts anew with a full copy")
+            elif (
+                state and state.pid != ended and self.recent_status().get("wsrep_local_state_comment") == "Inconsistent"
+            ):
+                say(
+                    "the data of this node differs from the cluster's: ending mariadbd; it starts anew with a full copy"
+                )
                 ended, since = state.pid, time.monotonic()
                 os.kill(state.pid, signal.SIGTERM)
             elif state and state.pid != ended and time.monotonic() - connected > CUT_OFF_SECONDS:
-                say(f"mariadbd has had no connection to the cluster for {CUT_OFF_SECONDS:g} s: ending it, so that it starts anew")
+                say(
+                    f"mariadbd has had no connection to the cluster for {CUT_OFF_SECONDS:g} s: ending it, so that it starts anew"
+                )
                 ended, since = state.pid, time.monotonic()
                 os.kill(state.pid, signal.SIGTERM)
 
@@ -635,10 +641,14 @@ def own_position(config: Config) -> tuple[Position, bool]:
     found = re.search(r"Recovered position:\s*([0-9a-f-]{36}):(-?\d+)", done.stdout)
     if found is None:
         tail = "\n".join(done.stdout.splitlines()[-15:])
-        raise Refusal(f"the position cannot be recovered (mariadbd --wsrep-recover, exit code {done.returncode}):\n{tail}")
+        raise Refusal(
+            f"the position cannot be recovered (mariadbd --wsrep-recover, exit code {done.returncode}):\n{tail}"
+        )
     position = Position(found[1], int(found[2]), bool(recorded and recorded.safe_to_bootstrap))
     if recorded and recorded.uuid != position.uuid:
-        raise Refusal(f"grastate.dat names cluster {recorded.uuid}, InnoDB {position.uuid}: restore or empty {config.datadir}")
+        raise Refusal(
+            f"grastate.dat names cluster {recorded.uuid}, InnoDB {position.uuid}: restore or empty {config.datadir}"
+        )
     return position, True
 
 

@@ -59,7 +59,11 @@ def transport_template(url: str) -> str:
     """The template of a transport URL: with several nodes Nova numbers what it fills in."""
     nodes = url.partition("://")[2].partition("/")[0].count(",") + 1
     numbers = [""] if nodes == 1 else [str(number + 1) for number in range(nodes)]
-    return "{scheme}://" + ",".join(f"{{username{n}}}:{{password{n}}}@{{hostname{n}}}:{{port{n}}}" for n in numbers) + "/{path}"
+    return (
+        "{scheme}://"
+        + ",".join(f"{{username{n}}}:{{password{n}}}@{{hostname{n}}}:{{port{n}}}" for n in numbers)
+        + "/{path}"
+    )
 
 
 def wanted_cells(cell0_connection: str, transport_url: str) -> list[Cell]:
@@ -217,7 +221,9 @@ def discover(hosts: list[str]) -> None:
         if not absent:
             break
         if time.monotonic() > deadline:
-            raise CellsError(f"{', '.join(absent)}: nova-compute has not registered itself within {PATIENCE} s; its journal says why")
+            raise CellsError(
+                f"{', '.join(absent)}: nova-compute has not registered itself within {PATIENCE} s; its journal says why"
+            )
         time.sleep(1)
     load_nova()
     from nova import context

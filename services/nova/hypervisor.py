@@ -178,7 +178,9 @@ def switch_commands(config: Config, datapath: str, there: t.Iterable[str]) -> li
     commands = [["set-ssl", *(config.tls[part] for part in ("key", "certificate", "ca"))]]
     for name, value in ids.items():
         commands.append(
-            ["set", *here, f"external_ids:{name}={json.dumps(value)}"] if value else ["remove", *here, "external_ids", name]
+            ["set", *here, f"external_ids:{name}={json.dumps(value)}"]
+            if value
+            else ["remove", *here, "external_ids", name]
         )
     if datapath == "netdev":
         # Without it instances leave checksums to hardware that is not there: ping works, every TCP connection hangs.
@@ -200,9 +202,13 @@ def switch_commands(config: Config, datapath: str, there: t.Iterable[str]) -> li
 def switch(config: Config) -> None:
     """Choose the datapath and write the database; ovs-vswitchd comes next and finds all that it needs."""
     if not Path("/dev/net/tun").exists():
-        raise Failure("/dev/net/tun is missing, and instances have no network without it: load the module tun on the host")
+        raise Failure(
+            "/dev/net/tun is missing, and instances have no network without it: load the module tun on the host"
+        )
     datapath, why = choose_datapath()
-    marked = run("ovs-vsctl", "--no-wait", "--bare", "--columns=name", "find", "Bridge", "external_ids:zonestack=provider")
+    marked = run(
+        "ovs-vsctl", "--no-wait", "--bare", "--columns=name", "find", "Bridge", "external_ids:zonestack=provider"
+    )
     argv = ["ovs-vsctl", "--no-wait"]
     for command in switch_commands(config, datapath, marked.split()):
         argv += ["--", *command]
@@ -240,11 +246,33 @@ def tunnel(config: Config) -> None:
         return
     mac = (NETWORK / config.interface / "address").read_text(encoding="ascii").strip()
     vsctl = ("ovs-vsctl", f"--timeout={int(COMMAND_SECONDS)}")
-    run(*vsctl, "--may-exist", "add-br", TUNNEL, "--", "set", "Bridge", TUNNEL, "datapath_type=netdev", "fail_mode=secure")
+    run(
+        *vsctl,
+        "--may-exist",
+        "add-br",
+        TUNNEL,
+        "--",
+        "set",
+        "Bridge",
+        TUNNEL,
+        "datapath_type=netdev",
+        "fail_mode=secure",
+    )
     run("ip", "address", "replace", TUNNEL_ADDRESS, "dev", TUNNEL, "scope", "link")
     for flow in tunnel_flows(config.address, mac):
         run("ovs-ofctl", "add-flow", TUNNEL, flow)
-    run(*vsctl, "--may-exist", "add-port", TUNNEL, config.interface, "--", "set", "Interface", config.interface, "ofport_request=1")
+    run(
+        *vsctl,
+        "--may-exist",
+        "add-port",
+        TUNNEL,
+        config.interface,
+        "--",
+        "set",
+        "Interface",
+        config.interface,
+        "ofport_request=1",
+    )
 
 
 def registered(config: Config) -> None:
@@ -258,7 +286,9 @@ def registered(config: Config) -> None:
         try:
             run(*argv, f"--timeout={left}", "wait-until", "Chassis_Private", chassis, timeout=left + 10)
             return
-        except Failure:  # it waits for the record, but not for a database that does not answer yet, as after a loss of power
+        except (
+            Failure
+        ):  # it waits for the record, but not for a database that does not answer yet, as after a loss of power
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.5)
@@ -288,7 +318,11 @@ def first_process() -> bytes:
     code = b"\xbf\x01\x00\x00\x00\x48\x8d\x35" + struct.pack("<i", len(rest)) + rest
     size = 64 + 56 + len(code) + len(text)
     base = 0x400000
-    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    header = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    )
     segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096)
     return header + segment + code + text
 
@@ -311,7 +345,18 @@ def boot(accelerator: str, limit: float = BOOT_SECONDS) -> tuple[bool, str]:
         initramfs.write(archive({"init": (stat.S_IFREG | 0o755, first_process())}))
         initramfs.flush()
         os.chmod(initramfs.name, 0o644)
-        argv = [QEMU, "-accel", accelerator, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256"]
+        argv = [
+            QEMU,
+            "-accel",
+            accelerator,
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-m",
+            "256",
+        ]
         argv += ["-cpu", "host" if accelerator == "kvm" else "max", "-kernel", str(KERNEL), "-initrd", initramfs.name]
         argv += ["-append", "console=ttyS0 quiet panic=-1", "-serial", "stdio"]
         begun = time.monotonic()
@@ -374,7 +419,10 @@ def circumstances() -> dict[str, str]:
 def choose_virt_type(cache: Path) -> tuple[str, str]:
     """``kvm`` where a guest boots with it, otherwise ``qemu``. The trial is made once for each kernel, QEMU and processor."""
     if not KVM.exists():
-        return "qemu", f"the host has no {KVM}: no processor support, switched off in its firmware, or a module not loaded"
+        return (
+            "qemu",
+            f"the host has no {KVM}: no processor support, switched off in its firmware, or a module not loaded",
+        )
     own_kvm()
     now, known = circumstances(), read_json(cache)
     if known.get("circumstances") != now or not {"booted", "detail"} <= known.keys():
@@ -397,7 +445,9 @@ def machine_memory(nodes: Path = NODES) -> int:
     On a virtual machine whose memory comes in pieces (balloon, hot plug) the nodes may have much less than /proc/meminfo
     says. Reserving more than libvirt's total would have Placement refuse the hypervisor's whole inventory.
     """
-    found = [re.search(r"MemTotal:\s+(\d+) kB", path.read_text(encoding="ascii")) for path in nodes.glob("node*/meminfo")]
+    found = [
+        re.search(r"MemTotal:\s+(\d+) kB", path.read_text(encoding="ascii")) for path in nodes.glob("node*/meminfo")
+    ]
     if sizes := [int(size[1]) for size in found if size]:
         return sum(sizes) // 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
@@ -431,7 +481,10 @@ def status(as_json: bool) -> int:
         print(json.dumps(result))
     else:
         for what in ("datapath", "virt_type"):
-            print(f"{what}: {result.get(what, 'not chosen yet')}" + (f"\n  {result['why'][what]}" if what in result else ""))
+            print(
+                f"{what}: {result.get(what, 'not chosen yet')}"
+                + (f"\n  {result['why'][what]}" if what in result else "")
+            )
     return 0 if {"datapath", "virt_type"} <= result.keys() else 1
 
 
@@ -448,7 +501,9 @@ def main() -> int:
     if arguments.verb == "status":
         return status(arguments.json)
     try:
-        {"switch": switch, "tunnel": tunnel, "guest": guest, "registered": registered}[arguments.verb](load_config(CONFIG))
+        {"switch": switch, "tunnel": tunnel, "guest": guest, "registered": registered}[arguments.verb](
+            load_config(CONFIG)
+        )
     except Failure as why:
         print(f"zonestack-hypervisor: {why}", file=sys.stderr)
         return 1

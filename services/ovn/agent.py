@@ -493,7 +493,9 @@ def forget(config: Config, wait: float, spare: bool = False) -> None:
     for kind, database in DATABASES.items():
         asked: set[str] = set()
         spared: set[str] = set()
-        while left := strangers(config, database, cluster_status(call_unix(config.control(kind), "cluster/status", [database.name]))[1]):
+        while left := strangers(
+            config, database, cluster_status(call_unix(config.control(kind), "cluster/status", [database.name]))[1]
+        ):
             left = [server for server in left if server.identity not in spared]
             if not left:
                 break
@@ -504,14 +506,18 @@ def forget(config: Config, wait: float, spare: bool = False) -> None:
                     if spare:
                         spared.add(server.identity)
                         continue
-                    raise Trouble(f"{database.name}: {server.identity} at {server.address} is no node's and runs: remove its zone first")
+                    raise Trouble(
+                        f"{database.name}: {server.identity} at {server.address} is no node's and runs: remove its zone first"
+                    )
                 if server.identity not in asked:
                     call_unix(config.control(kind), "cluster/kick", [database.name, server.identity])
                     asked.add(server.identity)
                     print(f"{database.name}: removed server {server.identity} at {server.address}", flush=True)
             if time.monotonic() > deadline:
                 listed = ", ".join(f"{server.identity} at {server.address}" for server in left)
-                raise Trouble(f"{database.name}: still lists {listed} after {wait:g} s: is there a leader? `zonestack-ovn status` says")
+                raise Trouble(
+                    f"{database.name}: still lists {listed} after {wait:g} s: is there a leader? `zonestack-ovn status` says"
+                )
             time.sleep(POLL_SECONDS)
 
 
@@ -538,10 +544,16 @@ def main() -> int:
     commands.add_parser("status", help="print what every node says")
     asked = commands.add_parser("whole", help="exit with 0 when all databases of all nodes are connected")
     asked.add_argument("--others", action="store_true", help="ask only the other nodes")
-    asked.add_argument("--forget", action="store_true", help="then remove servers at addresses that are no node's any more, but those that run")
+    asked.add_argument(
+        "--forget",
+        action="store_true",
+        help="then remove servers at addresses that are no node's any more, but those that run",
+    )
     asked.add_argument("--wait", type=float, default=0, metavar="S", help="seconds to wait for it; default %(default)s")
     removed = commands.add_parser("forget", help="remove servers at addresses that are no node's any more")
-    removed.add_argument("--wait", type=float, default=60, metavar="S", help="seconds to wait until they are gone; default %(default)s")
+    removed.add_argument(
+        "--wait", type=float, default=60, metavar="S", help="seconds to wait until they are gone; default %(default)s"
+    )
     arguments = parser.parse_args()
     try:
         config = load_config(arguments.config)

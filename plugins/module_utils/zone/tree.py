@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 RUN_DIRECTORY = "/run/zonestack"
 DIGEST_DIRECTORY = "/etc/zonestack/digests"
 
+#: What is noted in place of a daemon's digest while files that it reads are being written: no daemon's digest.
+CHANGING = "changing"
+
 
 class TreeError(Exception):
     """A state that cannot be reached; the message says where, what, and what would be right."""
@@ -55,14 +58,60 @@ def run(argv: list[str], check: bool = True, timeout: float = 60) -> tuple[int, 
     return rc, out, err
 
 
+def without_docstrings(text: str) -> str:
+    """What Python understands of a program: no comments, no form, no docstrings."""
+    import ast
+
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                del node.body[0]
+    return ast.dump(tree)
+
+
+def same_meaning(entry: Entry, old: str) -> bool:
+    """Whether the file's new content differs from the ``old`` one in nothing that its reader takes notice of.
+
+    That is known of Python, and of files whose lines with ``#`` in the first column are comments (``comments`` of the entry).
+    """
+    new: str = entry["content"]
+    first = new.partition("\n")[0]
+    if entry["path"].endswith(".py") or (first.startswith("#!") and "python" in first):
+        try:
+            return old.partition("\n")[0].startswith("#!") == first.startswith("#!") and without_docstrings(
+                old
+            ) == without_docstrings(new)
+        except (SyntaxError, ValueError):
+            return False
+    if not entry.get("comments"):
+        return False
+    one, other = ([line for line in text.split("\n") if line[:1] != "#" or line[:2] == "#!"] for text in (old, new))
+    return one == other
+
+
+def is_read(path: str, reads: list[str]) -> bool:
+    """Whether ``path`` is one of ``reads`` or lies below one of them."""
+    return any(path == read or path.startswith(read.rstrip("/") + "/") for read in reads)
+
+
 class Tree:
     """Compares the wanted files with those of the zone, then writes the difference.
 
     :param check: only find out what would be done.
+
+    ``altered`` are the files that change for those who read them, ``reworded`` those of which only comments or form change.
     """
 
     def __init__(self, check: bool) -> None:
         self.check = check
+        self.altered: set[str] = set()
+        self.reworded: set[str] = set()
         self.written: list[str] = []
         self.diffs: list[dict[str, str]] = []
         self.known: dict[tuple[str, str], tuple[int, int]] = {}
@@ -184,32 +233,52 @@ class Tree:
             if not self.check:
                 self.set_attributes(path, entry)
 
-    def remove_others(self, folder: str, keep: set[str]) -> None:
-        """Remove from ``folder`` each file that nobody declared."""
-        if not os.path.isdir(folder):
+    def classify(self, entry: Entry) -> None:
+        """Find out whether a file changes, and whether that means anything to who reads it."""
+        path = entry["path"]
+        before, want = self.attributes(entry)
+        if before == want and not self.pending(entry):
             return
-        for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
-            if path not in keep and os.path.isfile(path):
-                self.note(path, "present\n", "absent\n")
-                if not self.check:
-                    os.unlink(path)
+        if before == want:
+            with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+                if same_meaning(entry, stream.read()):
+                    self.reworded.add(path)
+                    return
+        self.altered.add(path)
 
-    def apply(self, directories: list[Entry], files: list[Entry], exclusive: list[str]) -> None:
-        """Validate everything, then write everything.
+    @staticmethod
+    def others(folder: str, keep: set[str]) -> list[str]:
+        """The files in ``folder`` that nobody declared."""
+        if not os.path.isdir(folder):
+            return []
+        paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        return [path for path in paths if path not in keep and os.path.isfile(path)]
+
+    def compare(self, files: list[Entry], exclusive: list[str]) -> None:
+        """Validate everything, and find out what changes; nothing is written.
 
         :param exclusive: directories that hold nothing but ``files``.
         """
         for entry in files:
             self.owner(entry)
             self.validate(entry)
+        for entry in files:
+            if not os.path.isdir(entry["path"]):
+                self.classify(entry)
+        declared = {entry["path"] for entry in files}
+        self.surplus = [path for folder in exclusive for path in self.others(folder, declared)]
+        self.altered.update(self.surplus)
+
+    def write(self, directories: list[Entry], files: list[Entry]) -> None:
+        """Write everything that :meth:`compare` has seen."""
         for entry in directories:
             self.directory(entry)
         for entry in files:
             self.file(entry)
-        declared = {entry["path"] for entry in files}
-        for folder in exclusive:
-            self.remove_others(folder, declared)
+        for path in self.surplus:
+            self.note(path, "present\n", "absent\n")
+            if not self.check:
+                os.unlink(path)
 
 
 class Systemd:
@@ -251,10 +320,10 @@ class Systemd:
         return any(values.get("NeedDaemonReload") == "yes" for values in self.state.values())
 
     @staticmethod
-    def running_digest(unit: str) -> str:
-        """The digest that the unit left when it started; empty when it never did."""
+    def running_digest(unit: str, directory: str = "") -> str:
+        """The digest that the unit left when it started, or the one that is noted in another directory; empty when there is none."""
         try:
-            with open(f"{RUN_DIRECTORY}/{unit}", encoding="utf-8") as stream:
+            with open(f"{directory or RUN_DIRECTORY}/{unit}", encoding="utf-8") as stream:
                 return stream.read().strip()
         except FileNotFoundError:
             return ""
@@ -373,24 +442,46 @@ class Daemons:
             "reloaded": [],
         }
 
-    def apply(self, unit_files_changed: bool) -> None:
+    def before_writing(self, tree: Tree) -> None:
+        """Note of each daemon whose files are about to change that it runs with others from here on.
+
+        Killed between this and the note of the new digest, the next run finds another note than the daemon runs with, and
+        restarts it. So a note that is the running daemon's says that it has read the files that are there.
+        """
+        for daemon in self.request["daemons"]:
+            if not self.check and any(is_read(path, daemon["reads"]) for path in tree.altered):
+                Systemd.note_digest(daemon["unit"], CHANGING)
+
+    def only_reworded(self, daemon: Entry, tree: Tree) -> bool:
+        """Whether the daemon runs with what there was, and nothing but comments and form of that has changed."""
+        noted = Systemd.running_digest(daemon["unit"], DIGEST_DIRECTORY)
+        return (
+            Systemd.running_digest(daemon["unit"]) == noted != ""
+            and any(is_read(path, daemon["reads"]) for path in tree.reworded)
+            and not any(is_read(path, daemon["reads"]) for path in tree.altered)
+        )
+
+    def apply(self, tree: Tree) -> None:
         """Start and restart, then wait for what was begun."""
+        unit_files_changed = any(path.startswith("/etc/systemd/system/") for path in tree.written)
         manager = Systemd(self.request["daemons"])
         if not self.check and (unit_files_changed or manager.outdated):
             run(["systemctl", "daemon-reload"])
-        begun = [daemon for daemon in self.request["daemons"] if self.begin(daemon, manager)]
+        begun = [daemon for daemon in self.request["daemons"] if self.begin(daemon, manager, tree)]
         if not self.check:
             for daemon in begun:
                 if not daemon["clustered"] or daemon["unit"] in self.units["restarted"]:
                     wait_ready(daemon, self.request["wait"])
 
-    def begin(self, daemon: Entry, manager: Systemd) -> bool:
+    def begin(self, daemon: Entry, manager: Systemd, tree: Tree) -> bool:
         """Start or restart one daemon where it takes that, without waiting; whether it did."""
         unit = daemon["unit"]
+        running, reworded = manager.running_digest(unit), self.only_reworded(daemon, tree)
         if not self.check:
+            if reworded:  # before the other note, or that of a run that is killed here would be older than the daemon
+                manager.note_digest(unit, daemon["digest"], RUN_DIRECTORY)
             manager.note_digest(unit, daemon["digest"])
-        running = manager.running_digest(unit)
-        current = running == daemon["digest"]
+        current = reworded or running == daemon["digest"]
         if not manager.active(unit) or not manager.enabled(unit):
             if not self.request["start"]:
                 self.units["waiting"].append(unit)
@@ -429,9 +520,11 @@ def apply(request: Entry) -> Entry:
     :param request: ``check`` (bool), ``start``, ``restart`` and ``wait`` as the action documents them;
         ``directories`` and ``files``: what must be there (``path``; ``mode``: octal, as text; ``owner``; ``group``), the
         parents first; of files also ``content``, ``secret`` (bool: never to be shown) and ``validate`` (the command that
-        must succeed on the candidate, for whose path ``{path}`` stands; may be empty);
+        must succeed on the candidate, for whose path ``{path}`` stands; may be empty), and ``comments`` (bool: lines that begin
+        with ``#`` are comments);
         ``exclusive``: directories in which every other file is removed;
-        ``daemons``: in the order in which they start, ``unit``, ``digest`` of all that it reads at its start, ``clustered``
+        ``daemons``: in the order in which they start, ``unit``, ``digest`` of all that it reads at its start, ``reads`` (the paths of
+        that: files, directories, its unit), ``clustered``
         (bool: ready only together with its peers, so it is not waited for), ``unnoticed`` (bool: its restart cuts nobody off, so
         it is done without ``restart``), ``reload`` (bool: it takes changed files by a reload; its digest has the unit's part before a
         dot) and ``ready``: how to find out that it serves:
@@ -441,8 +534,10 @@ def apply(request: Entry) -> Entry:
     tree, daemons = Tree(request["check"]), Daemons(request)
     result: Entry = {}
     try:
-        tree.apply(request["directories"], request["files"], request["exclusive"])
-        daemons.apply(any(path.startswith("/etc/systemd/system/") for path in tree.written))
+        tree.compare(request["files"], request["exclusive"])
+        daemons.before_writing(tree)
+        tree.write(request["directories"], request["files"])
+        daemons.apply(tree)
     except (TreeError, OSError) as error:
         result = {"failed": True, "msg": str(error)}
     units = daemons.units

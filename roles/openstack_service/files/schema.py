@@ -53,11 +53,13 @@ def revision(source: str) -> tuple[str | None, set[str]]:
     """A migration's own revision, and those that it comes after."""
     found: dict[str, t.Any] = {}
     for node in ast.parse(source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         for target in targets:
             if isinstance(target, ast.Name) and target.id in ("revision", "down_revision", "depends_on"):
-                with contextlib.suppress(ValueError):    # computed: no revision file
-                    found[target.id] = ast.literal_eval(node.value)    # type: ignore[attr-defined]
+                with contextlib.suppress(ValueError):  # computed: no revision file
+                    found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
     before: set[str] = set()
     for key in ("down_revision", "depends_on"):
         value = found.get(key)
@@ -153,7 +155,9 @@ def is_first(database: t.Any, url: str) -> bool:
                     raise
                 database.rollback()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{name(url)}: another one has been making its first schema for {PATIENCE} s, and lives")
+                raise TimeoutError(
+                    f"{name(url)}: another one has been making its first schema for {PATIENCE} s, and lives"
+                )
             time.sleep(1)
     return False
 
@@ -163,7 +167,9 @@ def drop_remains(url: str) -> None:
     with contextlib.closing(connect(url)) as database, database.cursor() as cursor:
         remains = tables(cursor) - {MARK}
         if remains:
-            print(f"{name(url)}: the making of its first schema was cut short; dropping {len(remains)} tables", flush=True)
+            print(
+                f"{name(url)}: the making of its first schema was cut short; dropping {len(remains)} tables", flush=True
+            )
             cursor.execute("SET SESSION foreign_key_checks = 0")
             cursor.execute("DROP TABLE " + ", ".join(f"`{table}`" for table in sorted(remains)))
 
@@ -184,11 +190,11 @@ def making(url: str) -> t.Iterator[None]:
 
     with contextlib.closing(connect(url)) as database:
         if is_first(database, url):
-            drop_remains(url)    # by a connection of its own: a DROP would end the transaction that holds the lock
+            drop_remains(url)  # by a connection of its own: a DROP would end the transaction that holds the lock
         yield
         try:
             unmark(database)
-        except pymysql.OperationalError:    # so long idle that a proxy has ended it, and the lock with it
+        except pymysql.OperationalError:  # so long idle that a proxy has ended it, and the lock with it
             with contextlib.closing(connect(url)) as another:
                 unmark(another)
 

@@ -202,6 +202,7 @@ class Zone:
         daemon = {
             "unit": "a.service",
             "digest": digest,
+            "reads": [str(self.folder / "etc"), str(self.folder / "program")],
             "clustered": False,
             "unnoticed": unnoticed,
             "reload": reload,
@@ -285,6 +286,105 @@ def test_a_daemon_that_is_not_ready_in_time_is_a_failure(zone):
 def test_a_changed_unit_file_is_told_to_systemd(zone, monkeypatch):
     assert not Systemd([]).outdated
     monkeypatch.setattr(
-        zone_tree.Tree, "apply", lambda self, *rest: self.written.append("/etc/systemd/system/a.service")
+        zone_tree.Tree, "write", lambda self, *rest: self.written.append("/etc/systemd/system/a.service")
     )
     assert zone.call(running="new")[1] == ["daemon-reload"]
+
+
+PROGRAM = '#!/usr/bin/python3\n"""What it is."""\n\nX = {"a": 1}\n\ndef f(x):\n    """Why."""\n    return [x,\n            X]\n'
+OPTIONS = "# Written by zonestack.\n\n[DEFAULT]\n# services/a.yml\nkey = 1\n"
+
+
+def noted(zone, digest="old"):
+    """What was noted before: the zone's daemon runs with the files that are there."""
+    (zone.folder / "digests").mkdir(exist_ok=True)
+    (zone.folder / "digests/a.service").write_text(f"{digest}\n")
+
+
+def reword(zone, name, old, new, **more):
+    """A daemon whose file was ``old``, and is to be ``new``."""
+    path = zone.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(old)
+    path.chmod(0o640)
+    files = [entry(path, content=new, comments=name.endswith(".conf"))]
+    return zone.call(running="old", files=[*files, *more.pop("others", [])], **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("etc/a.conf", OPTIONS, OPTIONS.replace("services/a.yml", "services/a/service.yml")),
+        ("etc/a.conf", OPTIONS, OPTIONS.replace("# services/a.yml\n", "")),
+        ("program", PROGRAM, PROGRAM.replace("[x,\n            X]", "[x, X]  # both").replace("Why.", "Because.")),
+        ("etc/a.py", "A = 1\n", "# one\nA = 1\n"),
+    ],
+)
+def test_a_change_of_comments_and_form_restarts_nobody(zone, name, old, new):
+    noted(zone)
+    dry = reword(zone, name, old, new, check=True)
+    assert (dry[0]["restart"], (zone.folder / name).read_text()) == ([], old)
+    result, calls = reword(zone, name, old, new)
+    assert (result["written"], result["restart"], calls) == ([str(zone.folder / name)], [], [])
+    assert (zone.folder / name).read_text() == new
+    assert (zone.folder / "a.service").read_text() == (zone.folder / "digests/a.service").read_text() == "new\n"
+    assert zone.call(running="new")[0]["restart"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("etc/a.conf", OPTIONS, OPTIONS.replace("key = 1", "key = 2")),
+        ("etc/a.conf", OPTIONS, OPTIONS.replace("# services/a.yml", "services = a.yml")),
+        ("etc/a.conf", OPTIONS, OPTIONS.replace("key = 1\n", "key = 1\n  # a second line of the value\n")),
+        (
+            "etc/a.json",
+            OPTIONS,
+            OPTIONS.replace("services/a.yml", "services/a/service.yml"),
+        ),  # nobody said that it has comments
+        ("program", PROGRAM, PROGRAM.replace('"a": 1', '"a": 2')),
+        ("program", PROGRAM, PROGRAM.replace("#!/usr/bin/python3\n", "")),
+        ("program", PROGRAM, PROGRAM + "def\n"),
+        ("program", "#!/bin/sh\n# one\ntrue\n", "#!/bin/sh\n# two\ntrue\n"),
+    ],
+)
+def test_a_change_that_a_daemon_may_notice_restarts_it(zone, name, old, new):
+    noted(zone)
+    assert reword(zone, name, old, new)[0]["restart"] == ["a.service"]
+    assert (zone.folder / "a.service").read_text() == "old\n"
+
+
+def test_a_comment_beside_a_change_restarts(zone):
+    noted(zone)
+    other = entry(zone.folder / "etc/b.conf", content="new\n", comments=True)
+    assert reword(zone, "etc/a.conf", "#1\n", "#2\n", others=[other])[0]["restart"] == ["a.service"]
+
+
+def test_a_file_that_the_daemon_does_not_read_has_no_say(zone):
+    noted(zone)
+    other = entry(zone.folder / "elsewhere", content="new\n")
+    assert reword(zone, "etc/a.conf", "#1\n", "#2\n", others=[other])[0]["restart"] == []
+
+
+@pytest.mark.parametrize("digest", ["", "an older one"])
+def test_a_daemon_that_ran_with_older_files_is_restarted_all_the_same(zone, digest):
+    if digest:
+        noted(zone, digest)
+    assert reword(zone, "etc/a.conf", "#1\n", "#2\n")[0]["restart"] == ["a.service"]
+
+
+def test_a_run_that_is_killed_after_a_change_is_not_forgotten_by_a_comment(zone, monkeypatch):
+    noted(zone)
+    with monkeypatch.context() as patch:
+        patch.setattr(zone_tree.Daemons, "apply", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        assert reword(zone, "etc/a.conf", "x = 1\n", "x = 2\n")[0]["failed"]
+    assert (zone.folder / "etc/a.conf").read_text() == "x = 2\n"
+    assert reword(zone, "etc/a.conf", "x = 2\n", "#\nx = 2\n")[0]["restart"] == ["a.service"]
+
+
+def test_a_run_that_is_killed_after_a_comment_costs_a_restart_at_most(zone, monkeypatch):
+    noted(zone)
+    with monkeypatch.context() as patch:
+        patch.setattr(zone_tree.Daemons, "apply", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        assert reword(zone, "etc/a.conf", "#1\n", "#2\n")[0]["failed"]
+    assert zone.call(running="old")[0]["restart"] == ["a.service"]
