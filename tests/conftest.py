@@ -55,9 +55,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let scenarios, which have limits to keep, go before what another worker does beside them; what a test starts inherits it."""
+    """Let the line of scenarios, which takes longest, go before what another worker does beside it; what a test starts inherits it."""
     if "PYTEST_XDIST_WORKER" in os.environ and os.geteuid() == 0:
-        os.setpriority(os.PRIO_PROCESS, 0, 0 if "scenario" in item.path.parts else 10)
+        group = item.get_closest_marker("xdist_group")
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if group and group.args[:1] == ("scenario",) else 10)
 
 
 Module = t.Callable[..., dict[str, t.Any]]

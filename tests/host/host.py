@@ -106,7 +106,7 @@ class Done(t.NamedTuple):
     err: str
 
 
-def _run(argv: t.Sequence[str], *, timeout: float = 60, check: bool = True, **options: t.Any) -> Done:
+def _run(argv: t.Sequence[str], *, timeout: float = 300, check: bool = True, **options: t.Any) -> Done:
     """Run a command on this machine; ``timeout`` in seconds, after which it is killed and counts as failed (124)."""
     try:
         done = subprocess.run(list(argv), capture_output=True, text=True, errors="replace", timeout=timeout, **options)
@@ -356,7 +356,7 @@ class Host:
         self.start()
         return self
 
-    def start(self, timeout: float = 60) -> None:
+    def start(self, timeout: float = 300) -> None:
         """Start the host and wait until its systemd has finished starting; ``timeout`` in seconds."""
         log = self.home / "lxc.log"
         _run(["lxc-start", "-P", str(HOSTS), "-n", self.name, "-o", str(log), "-l", "INFO"])
@@ -409,7 +409,7 @@ class Host:
         self,
         command: t.Sequence[str] | str,
         *,
-        timeout: float = 60,
+        timeout: float = 300,
         check: bool = True,
         input: str | None = None,
         env: t.Mapping[str, str] | None = None,
@@ -452,11 +452,11 @@ class Host:
         )
         unpack = f"mkdir -p {shlex.quote(target)} && tar -C {shlex.quote(target)} -xf -"
         try:
-            _run(self.argv(unpack), timeout=120, stdin=pack.stdout)
+            _run(self.argv(unpack), timeout=600, stdin=pack.stdout)
         finally:
             assert pack.stdout is not None
             pack.stdout.close()
-            pack.wait(timeout=10)
+            pack.wait(timeout=60)
 
     def fetch(self, pattern: str, target: Path) -> bool:
         """Copy the files that a shell pattern names from the host to ``target`` here; false when there are none."""

@@ -76,10 +76,11 @@ def base_image(host: Host, brand: str, suite: str = "bookworm") -> str:
         host.exec(["smartos-sim", "base-image", "--brand", brand, "--suite", suite, "--output", folder], timeout=1800)
         for old in CACHE.glob(f"{brand}-{suite}-*"):
             shutil.rmtree(old)
-        building = CACHE / ".building"
+        building = CACHE / f".building-{host.name}"  # another host may be given its images meanwhile
         shutil.rmtree(building, ignore_errors=True)
         host.fetch(f"-C {folder} .", building)
-        building.rename(cache)
+        if not cache.is_dir():
+            building.rename(cache)
     manifest = host.exec(f"ls {folder}/*.imgmanifest").out.strip()
     host.exec(["imgadm", "install", "-m", manifest, "-f", manifest.replace(".imgmanifest", ".zfs.gz")], timeout=300)
     uuid: str = json.loads(host.exec(["cat", manifest]).out)["uuid"]

@@ -33,6 +33,36 @@ def free_port() -> t.Callable[[], int]:
     return find
 
 
+def remove_zone(name: str) -> None:
+    """Stop a container of this machine, and remove it; one that is not there is no error."""
+    subprocess.run(["lxc-stop", "-k", "-n", name], capture_output=True, check=False)
+    shutil.rmtree(f"/var/lib/lxc/{name}", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def bridge() -> t.Iterator[t.Callable[..., None]]:
+    """Makes a bridge of a name with some addresses, in place of one that a run before this left; it is removed in the end."""
+    made = []
+
+    def make(name: str, *addresses: str) -> None:
+        subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
+        made.append(name)
+        subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+        for address in addresses:
+            subprocess.run(["ip", "address", "add", address, "dev", name], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+
+    yield make
+    for name in made:
+        subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def remove() -> t.Callable[[str], None]:
+    """Removes a container by its name, whatever state a run before this left it in."""
+    return remove_zone
+
+
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory, free_port: t.Callable[[], int]) -> t.Iterator[Sshd]:
     """An SSH daemon of our own on this machine."""

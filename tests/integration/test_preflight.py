@@ -49,7 +49,9 @@ class Machines:
 
     def __init__(self, names: t.Iterable[str]) -> None:
         self.held = {
-            name: subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 120"], stdout=subprocess.PIPE)
+            name: subprocess.Popen(
+                ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdout=subprocess.PIPE
+            )
             for name in names
         }
         for process in self.held.values():
@@ -62,7 +64,7 @@ class Machines:
 
     def run(self, name: str, script: str) -> None:
         subprocess.run(
-            ["nsenter", f"--net=/proc/{self.held[name].pid}/ns/net", "sh", "-ec", script], check=True, timeout=20
+            ["nsenter", f"--net=/proc/{self.held[name].pid}/ns/net", "sh", "-ec", script], check=True, timeout=120
         )
 
     def plug(self, name: str, device: str) -> None:
@@ -214,7 +216,7 @@ def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines
 
 def test_program_at_the_virtual_address_is_named(computed: t.Any, machines: Machines) -> None:
     machines.run("a", "ip address add 10.98.0.5/32 dev lo")
-    code = "import socket, time; s = socket.create_server(('', 8404)); print(flush=True); time.sleep(60)"
+    code = "import socket, time; s = socket.create_server(('', 8404)); print(flush=True); time.sleep(3600)"
     argv = machines.way(computed.topology.hosts["a"], f'exec /usr/bin/python3 -c "{code}"')
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as listener:
         try:

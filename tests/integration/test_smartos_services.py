@@ -182,7 +182,7 @@ class Site:
 
     def answer(self, place: str) -> Answer | None:
         """What the daemon says; None when nobody answers."""
-        fetch = f"import urllib.request; print(urllib.request.urlopen('http://{PLACES[place]}:8080', timeout=5).read().decode())"
+        fetch = f"import urllib.request; print(urllib.request.urlopen('http://{PLACES[place]}:8080', timeout=60).read().decode())"
         done = self.host.exec(["python3", "-c", fetch], check=False)
         return Answer(*done.out.split()) if done.rc == 0 else None
 
@@ -242,7 +242,7 @@ def test_changed(site: Site) -> None:
 def test_in_maintenance(site: Site) -> None:
     """A daemon that cannot run with what it reads is told; it is not started again and again, nor mended by asking again."""
     site.play("")  # a child is online until it ends, so this may go either way
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while set(site.states().values()) != {"maintenance"}:
         assert time.monotonic() < end, site.states()
         time.sleep(0.5)

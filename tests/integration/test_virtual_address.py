@@ -41,15 +41,13 @@ sys.path.insert(0, str(ROOT / "scripts/lib"))
 pytestmark = [
     pytest.mark.lxc,
     pytest.mark.skipif(
-        not os.environ.get("ZONESTACK_TEST_FAILOVER"),
-        reason="measures failovers on an idle machine: ZONESTACK_TEST_FAILOVER=1",
-    ),
-    pytest.mark.skipif(
         os.geteuid() != 0 or not shutil.which("mmdebstrap") or not shutil.which("lxc-start"),
         reason="needs root, LXC and mmdebstrap",
     ),
 ]
 
+MEASURED = bool(os.environ.get("ZONESTACK_TEST_FAILOVER"))
+"""Whether the times without an answer are held to limits, which wants an idle machine; otherwise they are printed."""
 IMAGE = "vipztest-000000000000"
 TOPOLOGY = """
 release: "2026.2"
@@ -72,7 +70,7 @@ def sh(*argv: object, check: bool = True, **options: t.Any) -> subprocess.Comple
     return done
 
 
-def until(condition: t.Callable[[], object], limit: float = 30) -> float:
+def until(condition: t.Callable[[], object], limit: float = 180) -> float:
     """Wait; how long it took."""
     begun = time.monotonic()
     while not condition():
@@ -99,7 +97,7 @@ class Zone:
         self.tree = rendering.tree(variables)
 
     def make(self, state: str = "started") -> dict[str, t.Any]:
-        return converge(LxcBackend(start_timeout=60, stop_timeout=30), ZoneSpec.from_dict(self.options), state)
+        return converge(LxcBackend(start_timeout=180, stop_timeout=120), ZoneSpec.from_dict(self.options), state)
 
     def inside(self, *argv: object, check: bool = True, **options: t.Any) -> str:
         return sh(
@@ -117,7 +115,7 @@ class Zone:
 
     def apply(self, restart: bool = False) -> dict[str, t.Any]:
         """What the action zone_tree has a zone do, with its own program."""
-        request = {"check": False, "start": True, "restart": restart, "wait": 60, **self.tree}
+        request = {"check": False, "start": True, "restart": restart, "wait": 180, **self.tree}
         program = PROGRAM.read_text()
         done = self.inside(
             "python3", "-IS", "-c", BOOTSTRAP.format(size=len(program.encode())), input=program + json.dumps(request)
@@ -208,7 +206,7 @@ class Member:
 
 def writer(address: str) -> str:
     """The member that a new client of the database gets."""
-    with socket.create_connection((address, 3306), timeout=10) as link:
+    with socket.create_connection((address, 3306), timeout=60) as link:
         return link.recv(100).decode().strip()
 
 
@@ -247,13 +245,12 @@ class Lab:
         return holder, other
 
     def moved(self, since: float, what: str, limit: float) -> None:
-        """Both addresses answer again; how long they did not is printed, and held to a limit in seconds."""
-        until(
-            lambda: all(one.answers[-1] > since + 0.2 and one.gap(time.monotonic() - 1) < 0.5 for one in self.questions)
-        )
+        """Both addresses answer from now on; how long they did not is printed, and where that is measured held to a limit in seconds."""
+        asked = time.monotonic()
+        until(lambda: all(one.answers[-1] > asked + 0.5 for one in self.questions))
         internal, external = (one.gap(since) for one in self.questions)
         print(f"{what}: internal address silent for {internal:.2f} s, external for {external:.2f} s")
-        assert max(internal, external) < limit
+        assert not MEASURED or max(internal, external) < limit
 
 
 def build_image(lab: Lab) -> None:
@@ -273,14 +270,15 @@ def build_image(lab: Lab) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Lab]:
+def lab(
+    tmp_path_factory: pytest.TempPathFactory, bridge: t.Callable[..., None], remove: t.Callable[[str], None]
+) -> t.Iterator[Lab]:
     """One zone first, then two; both addresses are asked all the time."""
     made = Lab(tmp_path_factory.mktemp("vip"))
-    for bridge, addresses in BRIDGES.items():
-        sh("ip", "link", "add", bridge, "type", "bridge")
-        for address in addresses:
-            sh("ip", "address", "add", address, "dev", bridge)
-        sh("ip", "link", "set", bridge, "up")
+    for zone in (made.a, made.b):
+        remove(zone.name)
+    for name, addresses in BRIDGES.items():
+        bridge(name, *addresses)
     try:
         build_image(made)
         yield made
@@ -291,8 +289,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Lab]:
             if zone.options:
                 sh("lxc-stop", "-k", "-n", zone.name, check=False)
                 zone.make("absent")
-        for bridge in BRIDGES:
-            sh("ip", "link", "delete", bridge, check=False)
         shutil.rmtree(LXC_PATH / "zonestack/images" / IMAGE, ignore_errors=True)
 
 
@@ -322,7 +318,7 @@ def test_a_second_zone_comes_without_a_stop_of_the_first(lab: Lab) -> None:
     lab.b.run()
     told = lab.a.apply()
     assert told["reloaded"] == ["keepalived.service"] and "haproxy.service" in told["restart"]
-    until(lambda: not lab.b.held, 5)  # from now on, and not only from its turn on
+    until(lambda: not lab.b.held)  # from now on, and not only from its turn on
     lab.a.apply(restart=True)
     lab.moved(begun, "a second zone", 5)
     assert lab.a.make()["pid"] == pid
@@ -338,7 +334,7 @@ def test_users_reach_the_public_ports_alone(lab: Lab) -> None:
         (INTERNAL, 3306, True),
     ):
         link = socket.socket()
-        link.settimeout(1)
+        link.settimeout(60 if answered else 1)
         assert (link.connect_ex((address, port)) == 0) is answered, (address, port)
         link.close()
     holder, _other = lab.pair()
@@ -378,6 +374,7 @@ def test_a_zone_that_dies_is_replaced_and_takes_nothing_back(lab: Lab) -> None:
     holder, other = lab.pair()
     begun = time.monotonic()
     sh("lxc-stop", "-k", "-n", holder.name)
+    until(lambda: other.held == [INTERNAL, EXTERNAL])
     lab.moved(begun, "zone killed", 5)
     begun = time.monotonic()
     holder.run()
@@ -389,6 +386,7 @@ def test_a_zone_without_a_cable_is_replaced(lab: Lab) -> None:
     holder, other = lab.pair()
     begun = time.monotonic()
     holder.cable("down")
+    until(lambda: other.held == [INTERNAL, EXTERNAL])
     lab.moved(begun, "cable pulled", 5)
     holder.cable("up")
     until(lambda: not holder.held)
@@ -461,5 +459,5 @@ def test_all_clients_of_the_database_have_one_writer(lab: Lab) -> None:
     until(lambda: seen(holder, 1, "DOWN"))
     assert seen(other, 1, "UP")
     assert writer(INTERNAL) == members[0].name
-    until(lambda: writer(other.address) == members[0].name, 5)
+    until(lambda: writer(other.address) == members[0].name)
     holder.inside("ip", "route", "delete", "blackhole", f"{lost}/32")

@@ -103,7 +103,7 @@ def machine():
             )
             host.exec(
                 "systemd-run --quiet --unit=zfs-daemon zfs-fuse --no-daemon && until zpool list; do sleep 0.1; done",
-                timeout=30,
+                timeout=120,
             )
             host.copy_tree(Path(scratch), "/opt/zfs-test")
             yield Machine("/opt/zfs-test", host)

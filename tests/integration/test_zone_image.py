@@ -31,6 +31,7 @@ pytestmark = [
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHIFT = 100_000
+BRIDGE = "zsimgtest0"
 BASE = "base-000000000000"
 RECIPES = {
     "base": {
@@ -95,22 +96,26 @@ class Lab:
         return self.store / "images" / RECIPES[name]["id"] / "rootfs"
 
 
+def clear(root):
+    """Remove the store, and what a run that was killed may have left in it."""
+    for builder in root.glob("zonestack/builders/*"):
+        subprocess.run(["lxc-stop", "-P", str(builder.parent), "-n", builder.name, "-k"], check=False)
+    if root.exists():
+        shutil.rmtree(root)
+
+
 @pytest.fixture(scope="module")
-def lab():
-    root = pathlib.Path(f"/var/lib/lxc/img-test-{os.getpid()}")
+def lab(bridge):
+    root = pathlib.Path("/var/lib/lxc/img-test")
+    clear(root)
     root.mkdir(mode=0o755)
-    bridge = f"zsi{os.getpid()}"
-    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    bridge(BRIDGE)
     try:
-        subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
-        made = Lab(root, bridge)
+        made = Lab(root, BRIDGE)
         made.first = made.call("base", "good", "bad")
         yield made
     finally:
-        for builder in root.glob("zonestack/builders/*"):
-            subprocess.run(["lxc-stop", "-P", str(builder.parent), "-n", builder.name, "-k"], check=False)
-        subprocess.run(["ip", "link", "del", bridge], check=True)
-        shutil.rmtree(root)
+        clear(root)
 
 
 def test_one_failure_names_image_step_and_log_and_spares_the_others(lab):
@@ -195,7 +200,7 @@ def test_nothing_is_done_twice_and_check_mode_is_exact(lab):
     assert not lab.rootfs("slow").exists()
 
 
-def until(condition, limit=30):
+def until(condition, limit=180):
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit} s"

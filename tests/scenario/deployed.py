@@ -131,7 +131,7 @@ def kill_tree(process: subprocess.Popen[bytes]) -> int:
     for pid in stopped:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     return len(stopped)
 
 
@@ -242,12 +242,12 @@ class Deployed:
     def openstack(self, *arguments: str) -> t.Any:
         """Run the client in the utility zone the way the README says; return its JSON."""
         done = self.script(
-            "zone-shell.sh", "utility", "--", "openstack", "--os-cloud", "aio", *arguments, "-f", "json", timeout=60
+            "zone-shell.sh", "utility", "--", "openstack", "--os-cloud", "aio", *arguments, "-f", "json", timeout=300
         )
         assert done.rc == 0, f"openstack {' '.join(arguments)}: {done.out}{done.err}"
         return json.loads(done.out)
 
-    def utility(self, command: str, *, timeout: float = 60, input: str | None = None) -> Done:
+    def utility(self, command: str, *, timeout: float = 300, input: str | None = None) -> Done:
         """Run a shell command in the utility zone the way the README says, whatever comes of it."""
         line = [f"{CHECKOUT}/scripts/zone-shell.sh", "utility", "--", "/bin/bash", "-c", command]
         return self.host.exec(line, timeout=timeout, check=False, input=input)
@@ -263,7 +263,7 @@ class Deployed:
             "-lc",
             "openstack --os-cloud aio token issue -f value -c id",
         ]
-        return self.host.exec(line, timeout=60, check=False).rc == 0
+        return self.host.exec(line, timeout=300, check=False).rc == 0
 
     def up(self, zone: str) -> bool:
         """Whether HAProxy sees the zone up behind each of its front ends."""
@@ -285,7 +285,7 @@ class Deployed:
                 input=secrets["keystone"]["admin_password"],
                 text=True,
                 capture_output=True,
-                timeout=300,
+                timeout=900,
                 check=False,
             )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -298,7 +298,7 @@ class Deployed:
         return set(self.host.exec(["lxc-ls", "-1", *(["--running"] if running else [])]).out.split())
 
     def inside(
-        self, zone: str, command: str, *, timeout: float = 60, check: bool = True, input: str | None = None
+        self, zone: str, command: str, *, timeout: float = 300, check: bool = True, input: str | None = None
     ) -> Done:
         """Run a shell command as root in a zone."""
         argv = ["lxc-attach", "-n", zone, "--clear-env", f"--set-var=PATH={_ZONE_PATH}", "--", "/bin/sh", "-c"]

@@ -72,7 +72,7 @@ class Instance:
             "flavor": flavor,
             "place": f"--host {hypervisor}" if hypervisor else "",
         }
-        done = cloud.utility(MAKE.format(**words), input=public, timeout=300)
+        done = cloud.utility(MAKE.format(**words), input=public, timeout=900)
         assert done.rc == 0, done.out + done.err
         instance = cls(cloud, name, cloud.utility(f"cat /root/{name}.ip").out.strip())
         instance.wait()
@@ -91,11 +91,11 @@ class Instance:
             "ConnectTimeout=3",
         ]
         line = ["ssh", "-n", "-i", KEY, *options, f"zonestack@{self.address}", command]
-        done = self.cloud.host.exec(shlex.join(line), timeout=30, check=False)
+        done = self.cloud.host.exec(shlex.join(line), timeout=120, check=False)
         assert not check or done.rc == 0, f"ssh to {self.name}: {done.err}"
         return done.out if done.rc == 0 else ""
 
-    def wait(self, seconds: float = 120) -> None:
+    def wait(self, seconds: float = 600) -> None:
         """Wait until SSH answers at the floating IP."""
         until(lambda: self.ssh("echo up", check=False), f"{self.name} answers SSH at {self.address}", seconds)
 
@@ -115,6 +115,6 @@ class Instance:
     def delete(self) -> None:
         """Remove the server; its network and address may stay for as long as the test's cloud does."""
         done = self.cloud.utility(
-            f"openstack --os-cloud {self.cloud.name} server delete --wait {self.name}", timeout=120
+            f"openstack --os-cloud {self.cloud.name} server delete --wait {self.name}", timeout=600
         )
         assert done.rc == 0, done.out + done.err

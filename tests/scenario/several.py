@@ -143,7 +143,7 @@ class Site:
                 found[zone] = began
         return found
 
-    def inside(self, zone: str, command: str, *, check: bool = True, timeout: float = 60) -> Done:
+    def inside(self, zone: str, command: str, *, check: bool = True, timeout: float = 300) -> Done:
         """Run a shell command as root in a zone, the way its operator would."""
         done = self.script(
             "zone-shell.sh", "--deployment", self.name, zone, "--", "/bin/sh", "-c", command, timeout=timeout
@@ -151,7 +151,7 @@ class Site:
         assert not check or done.rc == 0, f"{zone}: {command}: {done.out}{done.err}"
         return done
 
-    def utility(self, command: str, *, timeout: float = 60, input: str | None = None) -> Done:
+    def utility(self, command: str, *, timeout: float = 300, input: str | None = None) -> Done:
         """Run a shell command in the utility zone, whatever comes of it."""
         return self.script(
             "zone-shell.sh",
@@ -169,7 +169,7 @@ class Site:
     def openstack(self, *arguments: str) -> t.Any:
         """Run the client in the utility zone; return its JSON."""
         command = shlex.join(["openstack", "--os-cloud", self.name, *arguments, "-f", "json"])
-        return json.loads(self.inside("utility", command, timeout=120).out)
+        return json.loads(self.inside("utility", command).out)
 
     def galera(self) -> list[int]:
         """The size of the cluster as each running node that is in sync sees it."""

@@ -85,7 +85,7 @@ def test_a_session_outlives_either_zone_of_the_dashboard(cloud: Deployed, number
     until(
         lambda: cloud.inside(zone, "systemctl is-active horizon", check=False).rc == 0 and cloud.up(zone),
         f"HAProxy sees {zone} up",
-        60,
+        600,
     )
 
 
@@ -182,7 +182,7 @@ def test_rebuild_under_an_instance(cloud: Deployed, instance: Instance, rebuilt:
     cloud.destroy(rebuilt)
     cloud.converge("--no-verify")  # what matters is the instance that is there already
     assert cloud.zones(running=True) == ZONES
-    until(lambda: instance.state() == "ACTIVE", "Nova says that the instance runs", 120)
+    until(lambda: instance.state() == "ACTIVE", "Nova says that the instance runs", 600)
     instance.wait()
     assert instance.ssh("cat mark").strip() == mark
     assert (instance.boot_id() == boot) is (rebuilt != COMPUTE)
@@ -196,7 +196,7 @@ def test_power_loss_with_an_instance(cloud: Deployed, instance: Instance) -> Non
     instance.ssh(f"echo {mark} > mark && sync")
     cloud.host.exec("for z in $(lxc-ls -1 --running); do lxc-stop -k -n $z & done; wait")
     cloud.converge("--no-verify")
-    until(lambda: instance.state() == "ACTIVE", "Nova says that the instance runs", 120)
+    until(lambda: instance.state() == "ACTIVE", "Nova says that the instance runs", 600)
     instance.wait()
     assert instance.ssh("cat mark").strip() == mark
     assert cloud.galera_sizes() == [3, 3, 3]

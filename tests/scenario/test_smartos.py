@@ -77,16 +77,16 @@ class Node:
 
     def vms(self) -> dict[str, dict[str, t.Any]]:
         """The VMs by alias."""
-        return {vm["alias"]: vm for vm in json.loads(self.host.exec(["vmadm", "lookup", "-j"], timeout=120).out)}
+        return {vm["alias"]: vm for vm in json.loads(self.host.exec(["vmadm", "lookup", "-j"], timeout=600).out)}
 
     def images(self) -> list[str]:
         """Names of the images of ours."""
-        found = json.loads(self.host.exec(["imgadm", "list", "-j"], timeout=120).out)
+        found = json.loads(self.host.exec(["imgadm", "list", "-j"], timeout=600).out)
         return sorted(one["manifest"]["name"] for one in found if "zonestack_image" in one["manifest"].get("tags", {}))
 
     def token(self) -> int:
         """The length of a token that Keystone issues through HAProxy."""
-        done = self.host.exec(f"cd {CHECKOUT} && .venv/bin/python -", input=TOKEN, timeout=120)
+        done = self.host.exec(f"cd {CHECKOUT} && .venv/bin/python -", input=TOKEN, timeout=600)
         return int(done.out)
 
 
@@ -153,7 +153,7 @@ def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
 def test_the_zones_come_back_with_the_global_zone(node: Node) -> None:
     """Its ramdisk is as new, and what makes the network again is on the pool."""
     node.host.exec(["smartos-sim", "reboot"], timeout=900)
-    until(lambda: {name for name, vm in node.vms().items() if vm["state"] == "running"} == ZONES, "all zones run", 300)
+    until(lambda: {name for name, vm in node.vms().items() if vm["state"] == "running"} == ZONES, "all zones run", 900)
 
     def issued() -> bool:
         try:

@@ -77,9 +77,15 @@ class _Command:
         if strikes["do"] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if strikes["do"] == "hang":
-            time.sleep(strikes["seconds"])
+            self.hang(strikes)
             return
         raise InjectedFault(strikes["message"], strikes["code"])
+
+    def hang(self, fault: Fault) -> None:
+        """Do nothing for as long as the fault asks for, or until it is cleared."""
+        end = time.monotonic() + fault["seconds"]
+        while time.monotonic() < end and any(one["id"] == fault["id"] for one in read_json(self.path, [])):
+            time.sleep(0.05)
 
 
 _running: list[_Command] = []

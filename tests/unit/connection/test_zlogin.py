@@ -105,7 +105,7 @@ def alive(pid: int) -> bool:
 
 
 def until_gone(pid: int) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while alive(pid):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -189,18 +189,21 @@ def test_files_go_there_and_back(tmp_path):
 
 def test_a_command_past_its_limit_is_killed_with_what_it_started():
     connection = connect("running")
-    connection.set_option("zone_command_timeout", 1)
-    rc, out, err = connection.exec_command(
-        "sleep 60 & echo $!; trap '' TERM; while :; do sleep 1; done", in_data=bytes(100_000)
-    )
-    assert rc == unit.TIMED_OUT and b"killed after 1 s" in err
+    for limit in (1, 10, 100):  # the first one that lets the command come as far as its output
+        connection.set_option("zone_command_timeout", limit)
+        rc, out, err = connection.exec_command(
+            "sleep 1000 & echo $!; trap '' TERM; while :; do sleep 1; done", in_data=bytes(100_000)
+        )
+        assert rc == unit.TIMED_OUT and f"killed after {limit} s".encode() in err
+        if out:
+            break
     until_gone(int(out))
 
 
 def test_what_the_client_leaves_behind_is_ended(brand):
     argv = connect("running").enter(
         "running",
-        ["/bin/sh", "-c", unit.SUPERVISOR, "zone-command", "60", "m", "echo $$; sleep 60; :"],
+        ["/bin/sh", "-c", unit.SUPERVISOR, "zone-command", "1000", "m", "echo $$; sleep 1000; :"],
         unit.ENVIRONMENT,
     )
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -218,7 +221,7 @@ def test_no_clock_is_left_behind(brand):
     connection = connect("running")
     connection.set_option("zone_command_timeout", limit)
     assert connection.exec_command("exit 0")[0] == 0
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while (
         subprocess.run(["pgrep", "-f", f"^(sleep|timeout) {limit}"], stdout=subprocess.DEVNULL, check=False).returncode
         == 0

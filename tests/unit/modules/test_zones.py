@@ -128,7 +128,7 @@ def test_zones_are_made_side_by_side(capsys, monkeypatch, further, together):
     barrier = threading.Barrier(together)
 
     def make_so(given, check_mode):
-        barrier.wait(timeout=20)
+        barrier.wait(timeout=120)
         return {"changed": False}
 
     monkeypatch.setattr(zones, "make_so", make_so)

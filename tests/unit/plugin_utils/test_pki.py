@@ -178,10 +178,10 @@ def test_zone_certificate_serves_tls_in_both_directions(authority: pki.Authority
 
         thread = threading.Thread(target=answer)
         thread.start()
-        raw = socket.create_connection(listener.getsockname(), timeout=10)
+        raw = socket.create_connection(listener.getsockname(), timeout=60)
         with client.wrap_socket(raw, server_hostname="127.0.0.1") as secured:
             assert secured.recv(5) == b"hello"
-        thread.join(10)
+        thread.join(60)
     assert heard[0]["subject"] == ((("commonName", "aio1-keystone-1"),),)
 
 

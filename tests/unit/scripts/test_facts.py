@@ -78,14 +78,19 @@ def test_names_are_looked_up_at_once_and_one_that_hangs_holds_up_nobody(monkeypa
 
     def lookup(name: str, *rest: object) -> object:
         if name == "slow.example.org":
-            waits.wait(5)
+            waits.wait()
         return real("127.0.0.1" if name == "fast" else "nope.invalid", *rest)
 
     monkeypatch.setattr(facts.socket, "getaddrinfo", lookup)
-    found = facts.resolve(["fast", "lost", "slow.example.org"], seconds=0.3)
-    waits.set()
+    try:
+        for seconds in (0.3, 3, 30):  # the first limit within which the machine comes to the others
+            found = facts.resolve(["fast", "lost", "slow.example.org"], seconds=seconds)
+            assert found["slow.example.org"] == f"no answer within {seconds:g} s"
+            if found["fast"] == ["127.0.0.1"] and "within" not in found["lost"]:
+                break
+    finally:
+        waits.set()
     assert found["fast"] == ["127.0.0.1"] and isinstance(found["lost"], str)
-    assert found["slow.example.org"] == "no answer within 0.3 s"
 
 
 def test_checksum_of_a_whole_packet_is_zero() -> None:

@@ -81,8 +81,9 @@ def test_a_global_zone_tells_all_that_is_judged(node: dict[str, str]) -> None:
         subprocess.run(
             ["vmadm", "create"], input=json.dumps(payload), text=True, env=node, check=True, capture_output=True
         )
+    before = time.time()
     facts = read_answer(told(node))
-    assert abs(facts["now"] - time.time()) < 10
+    assert before - 1 <= facts["now"] <= time.time() + 1
     assert (facts["zone"], facts["platform"], facts["memory"], facts["hostname"]) == (
         "global",
         "20260101T000000Z",

@@ -132,23 +132,24 @@ def test_inventory_without_a_host_names_it_nowhere_but_to_be_reached(prod: t.Cal
 
 
 @pytest.mark.parametrize(
-    ("script", "dead", "message"),
+    ("script", "dead", "message", "limit"),
     [
-        ("exit 81", False, None),
-        ("exit 255", True, None),
-        ("exit 81", True, "--dead: h answers at 192.0.2.1: leave --dead out, or switch it off first"),
+        ("exit 81", False, None, 60),
+        ("exit 255", True, None, 60),
+        ("exit 81", True, "--dead: h answers at 192.0.2.1: leave --dead out, or switch it off first", 60),
         (
             "exit 255",
             False,
             "h does not answer at 192.0.2.1: scripts/preflight.sh says why. If it is lost for good, give --dead",
+            60,
         ),
-        ("exec sleep 30", False, "h does not answer"),
+        ("exec sleep 1000", False, "h does not answer", 1),
     ],
 )
 def test_what_is_said_of_its_life_must_be_so(
-    monkeypatch: pytest.MonkeyPatch, script: str, dead: bool, message: str | None
+    monkeypatch: pytest.MonkeyPatch, script: str, dead: bool, message: str | None, limit: int
 ) -> None:
-    monkeypatch.setattr(remove_host, "ANSWER_LIMIT", 1)
+    monkeypatch.setattr(remove_host, "ANSWER_LIMIT", limit)
 
     class Host:
         address = "192.0.2.1"

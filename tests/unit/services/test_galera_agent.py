@@ -252,9 +252,9 @@ def get(settings, path):
     if settings.tls:
         context = ssl.create_default_context(cafile=settings.tls.ca)
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        connection = http.client.HTTPSConnection("127.0.0.1", settings.port, timeout=5, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", settings.port, timeout=60, context=context)
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=60)
     connection.request("GET", path)
     response = connection.getresponse()
     return response.status, response.read().decode()

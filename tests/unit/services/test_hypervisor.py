@@ -178,22 +178,22 @@ def test_initramfs_is_what_the_kernel_unpacks(program):
 
 
 @pytest.mark.parametrize(
-    ("script", "expected"),
+    ("script", "limit", "expected"),
     [
-        ("printf 'zonestack guest: first process\\n'; sleep 60", (True, "in ")),
-        ("echo 'KVM internal error. Suberror: 1'; sleep 60", (False, "QEMU reports a KVM internal error")),
-        ("echo first; echo 'kvm: Permission denied'; exit 1", (False, "kvm: Permission denied")),
-        ("exit 3", (False, "QEMU ended with 3")),
-        ("sleep 60", (False, "it did not reach its first process within 1 s")),
+        ("printf 'zonestack guest: first process\\n'; sleep 1000", 900.0, (True, "in ")),
+        ("echo 'KVM internal error. Suberror: 1'; sleep 1000", 900.0, (False, "QEMU reports a KVM internal error")),
+        ("echo first; echo 'kvm: Permission denied'; exit 1", 900.0, (False, "kvm: Permission denied")),
+        ("exit 3", 900.0, (False, "QEMU ended with 3")),
+        ("sleep 1000", 1.0, (False, "it did not reach its first process within 1 s")),
     ],
 )
-def test_a_trial_ends_as_soon_as_it_is_decided(program, script, expected):
+def test_a_trial_ends_as_soon_as_it_is_decided(program, script, limit, expected):
     begun = time.monotonic()
     with subprocess.Popen(["sh", "-c", f"exec 2>&1; {script}"], stdout=subprocess.PIPE) as guest:
-        booted, detail = program.watch(guest, begun, 1.0)
+        booted, detail = program.watch(guest, begun, limit)
         guest.kill()
     assert (booted, detail.startswith(expected[1])) == (expected[0], True)
-    assert time.monotonic() - begun < 50
+    assert time.monotonic() - begun < 800
 
 
 def test_trial_is_made_once_for_the_same_circumstances(program, tmp_path, monkeypatch):

@@ -241,7 +241,7 @@ def test_call_finds_its_answer(parts):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        here.settimeout(5)
+        here.settimeout(60)
         assert agent.call(here, "transact", ["_Server"]) == [{"rows": []}]
         thread.join()
 

@@ -144,9 +144,9 @@ def test_a_command_tells_its_exit_code_and_both_streams():
 
 def test_a_command_that_is_late_is_killed_and_one_that_is_missing_named():
     begun = time.monotonic()
-    with pytest.raises(TreeError, match="`sleep 60` ended with exit code 124: still running after 0.2 s, killed"):
-        run(["sleep", "60"], timeout=0.2)
-    assert time.monotonic() - begun < 30
+    with pytest.raises(TreeError, match="`sleep 1000` ended with exit code 124: still running after 0.2 s, killed"):
+        run(["sleep", "1000"], timeout=0.2)
+    assert time.monotonic() - begun < 900
     with pytest.raises(TreeError, match="127: no-such-command is not installed in this zone"):
         run(["no-such-command"])
 

@@ -85,7 +85,7 @@ def test_a_killed_create_leaves_what_it_had_made_and_no_lock(
 ) -> None:
     sim.run("smartos-sim", "node", "provision_timeout=300")
     sim.fault("vmadm create", step=step, when=when, do="kill")
-    assert sim.start("vmadm", "create", stdin=lx()).wait(20) == -signal.SIGKILL
+    assert sim.start("vmadm", "create", stdin=lx()).wait(120) == -signal.SIGKILL
     if left is None:
         assert sim.vmadm("get", VM).rc == 1
         assert sim.create().rc == 0
@@ -97,7 +97,7 @@ def test_a_killed_create_leaves_what_it_had_made_and_no_lock(
 
 def test_a_create_killed_while_provisioning_counts_as_failed_once_its_time_is_over(sim: t.Any) -> None:
     sim.fault("vmadm create", step="zone_create", do="kill")
-    sim.start("vmadm", "create", stdin=lx()).wait(20)
+    sim.start("vmadm", "create", stdin=lx()).wait(120)
     time.sleep(0.35)
     assert sim.get()["state"] == "failed"
 
@@ -117,7 +117,7 @@ def test_a_hanging_step_holds_its_vm_and_nobody_else(sim: t.Any) -> None:
     assert hanging.poll() is None
     hanging.kill()
     hanging.communicate()
-    assert waiting.communicate(timeout=20) and waiting.returncode == 0
+    assert waiting.communicate(timeout=120) and waiting.returncode == 0
     assert sim.get()["alias"] == "after"
 
 

@@ -54,7 +54,7 @@ def test_a_service_s_life(place):
     # in maintenance
     broken = manifest(start="/bin/sh -c 'exit 95'", duration="transient")
     change(place, "svccfg", manifest=broken, path=path)
-    failed = place.module("svcadm", fmri=WEB, state="restarted", timeout=20)
+    failed = place.module("svcadm", fmri=WEB, state="restarted", timeout=120)
     assert failed["failed"] and "went into maintenance" in failed["msg"] and "site-web:default.log" in failed["msg"]
     for state in ("enabled", "restarted"):
         refused = place.module("svcadm", fmri=WEB, state=state)

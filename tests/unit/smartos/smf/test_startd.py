@@ -122,7 +122,7 @@ def test_a_start_method_is_killed_with_all_its_processes_at_its_timeout(zone):
     mark = zone.root / "mark"
     zone.import_(manifest(start=sh(f"sleep 1000 & echo $! >>{mark}; wait"), duration="contract", timeout=1))
     zone.until_state("maintenance")
-    assert count(mark) == 3
+    assert zone.log().count("Executing start method") == 3
     zone.until(lambda: not any(alive(int(pid)) for pid in mark.read_text().split()), "their end")
 
 
@@ -359,7 +359,7 @@ def test_as_init_it_reaps_what_is_not_its_own_and_stops_in_order(zone, number):
             zone.until(lambda: not [one for one in family(init) if one not in (init,)], "the orphan's end")
             zone.until(lambda: "Z" not in states(init), "its reaping")
             os.kill(init, number)
-            assert outer.wait(timeout=20) == 0
+            assert outer.wait(timeout=120) == 0
         finally:
             if outer.poll() is None:
                 outer.kill()
