@@ -100,7 +100,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "sanity": ("plugins/*", "meta/*", "galaxy.yml"),
     "unit": ("*.py", "*.sh", "*.yml", "*.j2", "*.md", "locks/*", "roles/*", "services/*"),
     "molecule": ("plugins/modules/zone*", "plugins/module_utils/*", "molecule/*"),
-    "contact": ("scripts/*", "roles/zone_host/*", "tests/host/*", "locks/*"),
+    "contact": ("scripts/*", "roles/zone_host/*", "tests/contact/*", "tests/host/*", "locks/*"),
     "integration": ("plugins/*", "roles/*", "services/*", "scripts/*", "tests/integration/*", "tests/smartos_sim/*", "tests/host/*"),
     "scenario": ("playbooks/*", "roles/*", "services/*", "plugins/*", "scripts/*", "group_vars/*", "inventory/*", "locks/*", "tests/scenario/*", "tests/host/*"),
 }  # fmt: skip
