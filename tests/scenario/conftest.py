@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _wanted(config: pytest.Config) -> list[str] | None:
     """The names that --long gives; empty when it gives none and so means all; None without it."""
-    given: str | None = config.getoption("--long")
+    given: str | None = config.getoption("--long", None)
     return None if given is None else [name for name in given.split(",") if name]
 
 
@@ -75,7 +75,7 @@ def _is_left_out(item: pytest.Item, wanted: list[str] | None, files: set[Path]) 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
-        given = metafunc.config.getoption("--suite")
+        given = metafunc.config.getoption("--suite", None)
         suites = given or list(SUITES)
         if not metafunc.definition.get_closest_marker("every_suite"):
             suites = suites[:1]
