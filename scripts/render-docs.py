@@ -3,7 +3,7 @@
 """Write the reference of all keys from the schemas that refuse anything else, and the pictures from the examples, so that
 none of them can differ from what it shows.
 
-scripts/render-docs.py            write docs/reference/topology.md, docs/reference/services.md, docs/pictures/*.svg, and a table of
+scripts/render-docs.py            write topology.md, services.md and commands.md of docs/reference, docs/pictures/*.svg, and a table of
                                   docs/how-to/smartos.md
 scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
 """
@@ -119,7 +119,7 @@ deployments: for the same group, the deployment's outrank them.
 """
 
 SERVICES = """\
-# services/<service>/service.yml
+# Service files
 
 A service is a folder: its declaration `service.yml`, beside it the templates, programs and other files that it names, and in
 `tasks/` its hooks. The collection's services are in `services/`; a deployment may add its own in
@@ -135,6 +135,17 @@ Templates (`{{ .. }}`) may stand in `config`, `daemons` and `steps`. They are ev
 `secrets`.
 
 `scripts/render-docs.py` writes this page from the schema in `plugins/plugin_utils/services.py`.
+
+"""
+
+
+COMMANDS = """\
+# Commands
+
+Every command is in `scripts/` of the checkout and explains itself with `--help`. Unless `--deployment` names another one, a command
+is about the deployment `aio`.
+
+`scripts/render-docs.py` writes this page from the commands' own options.
 
 """
 
@@ -282,6 +293,32 @@ def smartos() -> str:
     return "\n".join([f"{head}{begin}| component | what | why |", "|---|---|---|", *rows, f"{end}{tail}"])
 
 
+def commands() -> str:
+    """Every command that takes options, from the parsers that read them."""
+    sys.path.insert(0, str(ROOT / "scripts/lib"))
+    import options
+
+    made = [
+        make()
+        for make in vars(options).values()
+        if getattr(make, "__module__", "") == "options"
+        and t.get_type_hints(make) == {"return": argparse.ArgumentParser}
+    ]
+    made.sort(key=lambda parser: parser.prog)
+    return COMMANDS + "\n".join(line for parser in made for line in described(parser))
+
+
+def described(parser: argparse.ArgumentParser) -> list[str]:
+    """One command as a section: what it does, its arguments, its examples."""
+    lines = [f"## {parser.prog}", "", str(parser.description), ""]
+    for action in parser._actions:
+        names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.metavar or action.dest.upper()}`"
+        value = f" `{action.metavar or action.dest.upper()}`" if action.option_strings and action.nargs != 0 else ""
+        if action.dest != "help":
+            lines.append(f"- {names}{value}: {action.help}")
+    return [*lines, "", "```text", (parser.epilog or "").strip(), "```", ""]
+
+
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
     schema, services, topology = load()
@@ -290,6 +327,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/topology.md": TOPOLOGY
         + tables(schema, [topology.Topology, topology.Placement])
         + ARITHMETIC,
+        ROOT / "docs/reference/commands.md": commands().rstrip("\n") + "\n",
         ROOT / "docs/reference/services.md": SERVICES
         + tables(schema, [services.Service, services.BaseImage]).rstrip("\n")
         + "\n",
