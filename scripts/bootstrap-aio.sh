@@ -55,7 +55,7 @@ first_problems() {
   ((EUID == 0)) || echo "problem: not root: this is user $(id -un). Fix: sudo $0"
   case $id:$version in    # as SYSTEMS in lib/checks.py
     debian:12 | debian:13) ;;
-    *) echo "problem: system: this is $name. Fix: use Debian 12 or 13 (Ubuntu and others are not supported yet)." ;;
+    *) echo "problem: system: this is $name. Fix: use Debian 12 or 13 (other distributions are not supported yet)." ;;
   esac
 }
 

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         default="aio",
         type=folder_of,
         metavar="NAME",
-        help="folder below inventory/, or a path to one (default: aio)",
+        help="folder in inventory/, or a path (default: aio)",
     )
     common.add_argument("--vault-password-file", metavar="FILE", default=os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE"))
     made = argparse.ArgumentParser(
@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=5,
         metavar="N",
-        help="keys kept, staged and primary included; as keystone.conf has it (default 5)",
+        help="number of keys, including the staged and the primary one; the same as in keystone.conf (default 5)",
     )
     commands.add_parser("show-path", parents=[common], help="print the path of the file")
     return made
@@ -116,13 +116,13 @@ def rotate(file: SecretsFile, name: str, max_active_keys: int) -> None:
             f"{one}.{key}" for one, group in values.items() for key, value in group.items() if isinstance(value, dict)
         ]
         raise SecretsError(
-            f"{file.path}: no repository of keys at secrets.{name} (known: {', '.join(known) or 'none'})"
+            f"{file.path}: secrets.{name} is not a repository of keys (known: {', '.join(known) or 'none'})"
         )
     values[service][secret] = rotated = rotate_fernet(keys, max_active_keys)
     file.write(values)
     print(
-        f"{file.path}: secrets.{service}.{secret} has {len(rotated)} keys now. Deploy them: run scripts/run-playbooks.sh, "
-        "and do not rotate again before that run has ended well."
+        f"{file.path}: secrets.{service}.{secret} has {len(rotated)} keys now. Run scripts/run-playbooks.sh to deploy them, "
+        "and do not rotate again before that run succeeds."
     )
 
 
@@ -133,7 +133,7 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     try:
         if not topology.is_file():
             raise SecretsError(
-                f"{topology}: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path"
+                f"{topology}: no such file: set --deployment to the name of a folder in inventory/, such as aio, or to a path"
             )
         file = SecretsFile(options.deployment / "secrets.yml", options.vault_password_file)
         if options.command == "ensure":

@@ -93,10 +93,10 @@ def choose_network(given: str | None, uses: Iterable[Use]) -> str | Finding:
         if what is None:
             return candidate
     taken = "; ".join(
-        f"{candidate} (or {provider_network(candidate)} beside it) overlaps {what}"
+        f"{candidate} (or {provider_network(candidate)} next to it) overlaps {what}"
         for candidate, what in overlaps.items()
     )
-    return Finding("network", taken, "give a free one with --network, for example --network 10.99.0.0/21")
+    return Finding("network", taken, "set a free network, for example --network 10.99.0.0/21")
 
 
 def given_network(text: str) -> str:
@@ -104,10 +104,10 @@ def given_network(text: str) -> str:
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError as why:
-        raise argparse.ArgumentTypeError(f"{why}; right would be 10.77.0.0/21") from None
+        raise argparse.ArgumentTypeError(f"{why}; use a network such as 10.77.0.0/21") from None
     if not 16 <= network.prefixlen <= 22:
         raise argparse.ArgumentTypeError(
-            f"/{network.prefixlen} does not suit: a host's zones take 512 addresses, so /21 is usual and /16 to /22 work"
+            f"/{network.prefixlen} is not a possible prefix length: the zones of a host need 512 addresses, so /16 to /22 work and /21 is usual"
         )
     if not network.is_private:
         raise argparse.ArgumentTypeError(f"{text} is not private (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16)")
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = list(findings(facts, bool(topology)))
     kept, bridge = written_network(topology)
     if kept and options.network and kept != options.network:
-        fix = "leave --network out; or scripts/destroy.sh --all, remove that file, and begin again"
+        fix = "omit --network; or run scripts/destroy.sh --all, remove that file, and start again"
         found.append(Finding("network", f"--network {options.network}, but {options.topology} has {kept}", fix))
     found += judge_drops(facts, [bridge, f"{bridge}-public"])
     if lack := package_index.finding(Path(__file__).resolve().parents[2]):

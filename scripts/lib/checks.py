@@ -134,7 +134,7 @@ def judge_system(facts: Facts, needs: Needs) -> Iterator[Finding]:
     system = facts["system"]
     if system["version"] not in SYSTEMS.get(system["id"], ()):
         yield Finding(
-            "system", f"this is {system['name']}", "use Debian 12 or 13 (Ubuntu and others are not supported yet)"
+            "system", f"this is {system['name']}", "use Debian 12 or 13 (other distributions are not supported yet)"
         )
     if facts["architecture"] != ARCHITECTURE:
         yield Finding(
@@ -142,17 +142,19 @@ def judge_system(facts: Facts, needs: Needs) -> Iterator[Finding]:
             f"{facts['architecture']}, and {'the image of hypervisors is' if needs.hypervisor else 'everything was tried'} for {ARCHITECTURE}",
             "place hypervisors on hosts of that architecture"
             if needs.hypervisor
-            else "use such a machine, or try it and tell",
+            else "use a machine of that architecture, or try it and report the result",
             fatal=needs.hypervisor,
         )
     least = ".".join(map(str, PYTHON))
     if tuple(int(number) for number in re.findall(r"\d+", facts["python"])[:2]) < PYTHON:
-        yield Finding("python", f"/usr/bin/python3 is {facts['python']}", f"have Debian's own there, {least} or newer")
+        yield Finding(
+            "python", f"/usr/bin/python3 is {facts['python']}", f"install Debian's own Python there, {least} or newer"
+        )
     if facts["lxc"] and int(facts["lxc"].split(".")[0]) < LXC_VERSION:
         yield Finding(
             "lxc",
             f"version {facts['lxc']} is installed",
-            f"install {LXC_VERSION} or newer, as Debian 12 and 13 have it",
+            f"install {LXC_VERSION} or newer (Debian 12 and 13 have it)",
         )
 
 
@@ -163,19 +165,19 @@ def judge_memory(memory: int, needs: Needs, otherwise: str) -> Iterator[Finding]
     together = sum(zone.memory for zone in zones)
     if memory < needs.memory * SLACK:
         yield Finding(
-            "memory", f"{memory} MiB, and {needs.purpose} needs {needs.memory} MiB", "give the machine more memory"
+            "memory", f"{memory} MiB, and {needs.purpose} needs {needs.memory} MiB", "add memory to the machine"
         )
     elif largest and memory < largest.memory * SLACK:
         yield Finding(
             "memory",
             f"{gib(memory)}, and {largest.name} alone may use {gib(largest.memory)}",
-            "give the machine more memory, or that zone less (`memory` below services: of topology.yml)",
+            "add memory to the machine, or lower `memory` of that zone (services: of topology.yml)",
         )
     elif memory < together * SLACK:
         yield Finding(
             "memory",
-            f"{gib(memory)}, and its {len(zones)} zones may use {gib(together)} together: if all do, {otherwise}",
-            "nothing on a development host; otherwise give the machine more memory, or fewer zones",
+            f"{gib(memory)}, and its {len(zones)} zones may use {gib(together)} together: if they do, {otherwise}",
+            "on a development host, ignore this; otherwise add memory to the machine, or place fewer zones on it",
             fatal=False,
         )
 
@@ -187,30 +189,30 @@ def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
     )
     if facts["cpus"] < needs.cpus:
         yield Finding(
-            "cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors"
+            "cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "add processors to the machine"
         )
     elif widest:
         yield Finding(
             "cpus",
             f"{facts['cpus']}, and {widest.name} sizes its daemons for {widest.vcpus}",
-            "give the machine more processors, or that zone fewer (`vcpus` below services: of topology.yml)",
+            "add processors to the machine, or lower `vcpus` of that zone (services: of topology.yml)",
             fatal=False,
         )
-    yield from judge_memory(facts["memory"], needs, "the kernel ends some of their processes")
+    yield from judge_memory(facts["memory"], needs, "the kernel kills some of their processes")
     zones = needs.zones
     disk, quotas = facts["disk"], sum(zone.quota for zone in zones) * 1024
     need = DISK_MIB_DEPLOYED if facts["zones"] else needs.disk
     if disk["free"] < need:
         yield Finding(
             "disk",
-            f"{disk['free']} MiB are free below {LXC}, and {need} MiB are needed",
-            f"free some, or mount a larger disk at {LXC}",
+            f"{LXC} has {disk['free']} MiB free and needs {need} MiB",
+            f"free space, or mount a larger disk at {LXC}",
         )
     elif disk["total"] < quotas:
         yield Finding(
             "disk",
             f"{gib(disk['total'])} at {LXC}, and its {len(zones)} zones may use {gib(quotas)} together",
-            "nothing on a development host; otherwise mount a larger disk there, or give zones less (`quota`)",
+            "on a development host, ignore this; otherwise mount a larger disk there, or lower `quota` of zones",
             fatal=False,
         )
 
@@ -220,14 +222,14 @@ def judge_rights(facts: Facts) -> Iterator[Finding]:
     if missing := facts["missing_capabilities"]:
         yield Finding(
             "privileges",
-            f"this root may not do everything, it lacks {', '.join(missing)}",
-            "run on a machine of your own, or give the surrounding container all capabilities (lxc.cap.drop empty, docker --privileged)",
+            f"root does not have all capabilities here, it lacks {', '.join(missing)}",
+            "use a physical or virtual machine, or give the surrounding container all capabilities (lxc.cap.drop empty, docker --privileged)",
         )
     if kinds := facts["unmapped_ids"]:
         yield Finding(
             "user ids",
-            f"{FIRST_ID} to {FIRST_ID + IDS - 1}, which the zones use, do not exist here (/proc/self/{kinds[0]})",
-            "run in the machine's own user namespace, or map at least 165536 ids into the surrounding container",
+            f"{FIRST_ID} to {FIRST_ID + IDS - 1}, which the zones use, are not mapped here (/proc/self/{kinds[0]})",
+            "run in the initial user namespace, or map at least 165536 ids into the surrounding container",
         )
 
 
@@ -258,13 +260,13 @@ def judge_settings(facts: Facts, needs: Needs) -> Iterator[Finding]:
             yield Finding(
                 "sysctl",
                 f"{what}; that is enough for {needs.count} zones",
-                f"nothing now; for more zones {raised}",
+                f"nothing now; for more zones, {raised}",
                 fatal=False,
             )
 
 
 def judge_drops(facts: Facts, bridges: Iterable[str]) -> Iterator[Finding]:
-    """Somebody else's rules that drop what the zones behind ``bridges`` send; a run leaves them as they are."""
+    """Firewall rules of the site that drop what the zones behind ``bridges`` send; a run leaves them as they are."""
     for drop in facts["drops"]:
         accepted = drop["accepted"].split()
         closed = [
@@ -289,15 +291,15 @@ def judge_kernel(facts: Facts, needs: Needs) -> Iterator[Finding]:
     if needs.store == "btrfs" and facts["disk"]["type"] != "btrfs":
         yield Finding(
             "store",
-            f"btrfs is asked for, and {LXC} lies on {facts['disk']['type']}",
-            f"mount a btrfs at {LXC}, or take another store",
+            f"topology.yml sets store: btrfs, and {LXC} is on {facts['disk']['type']}",
+            f"mount a btrfs file system at {LXC}, or set another store",
         )
     if not needs.hypervisor:
         return
     if not facts["openvswitch"]:
         yield Finding(
             "kernel",
-            "its module openvswitch is not there, so Open vSwitch moves the packets of instances itself, which is slower",
+            "the kernel module openvswitch is missing, so Open vSwitch forwards packets of instances in user space, which is slower",
             "boot Debian's own kernel; in a container, load the module on the outer host",
             fatal=False,
         )
@@ -314,7 +316,7 @@ def judge_kernel(facts: Facts, needs: Needs) -> Iterator[Finding]:
 def no_overlay(why: str, wanted: bool) -> Finding:
     """That images cannot be shared; ``wanted`` where the topology says that they are."""
     if wanted:
-        fix = f"make {LXC} a bind mount of a folder on ext4, XFS or btrfs, or say store: dir for this host"
+        fix = f"make {LXC} a bind mount of a folder on ext4, XFS or btrfs, or set store: dir for this host"
         return Finding("kernel", f"no overlay can be mounted below {LXC} ({why})", fix)
     return Finding(
         "kernel",
@@ -428,7 +430,7 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """What is in the way of the deployment's bridges, their networks and addresses on one machine."""
     if not facts["links"]:
         yield Finding(
-            "network", "ip(8) is not installed, so its networks could not be looked at", "apt-get install iproute2"
+            "network", "ip(8) is not installed, so its networks could not be checked", "apt-get install iproute2"
         )
         return
     links = {link["ifname"]: link for link in facts["links"]}
@@ -439,15 +441,15 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
         if there and kind != "bridge":
             yield Finding(
                 "network",
-                f"{bridge.name}, the bridge of network {bridge.network}, is the name of {kind or 'another device'}",
-                f"rename that device, or give networks.{bridge.network}.bridge another name",
+                f"{bridge.name}, the bridge of network {bridge.network}, has the name of {kind or 'another device'}",
+                f"rename that device, or set another name in networks.{bridge.network}.bridge",
             )
         use = next((use for use in uses_of(facts, own) if use.network.overlaps(Network(bridge.cidr))), None)
         if use and bridge.made:
             yield Finding(
                 "network",
                 f"network {bridge.network} ({bridge.cidr}) overlaps {use.what}",
-                "give the network another cidr in topology.yml, before the first run; or end that use",
+                "before the first run, set another cidr for the network in topology.yml; or remove the other use",
             )
         if bridge.interface not in needs.links:
             yield from judge_ports(bridge, links, facts["routes"])
@@ -460,7 +462,7 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
             if owner and not is_own(name, own):
                 yield Finding(
                     "address",
-                    f"{address}, which is {owner}, is this machine's own on {name}",
+                    f"{address}, which is {owner}, is an address of this machine on {name}",
                     f"ip address del {address} dev {name}",
                 )
     yield from judge_listeners(
@@ -477,13 +479,13 @@ def judge_links(links: Mapping[str, Mapping[str, Any]], declared: Mapping[str, s
             yield Finding(
                 "links",
                 f"there is no interface {name} (there are: {names(links.keys() - {'lo'}, 8)})",
-                "correct links: in topology.yml, or plug it in",
+                "correct links: in topology.yml, or connect the interface",
             )
         elif kind != "physical" and there and have != kind:
             yield Finding(
                 "links",
-                f"{name} is to be a {kind}, and is the name of {have or 'an interface of the machine'}",
-                "give the link another name",
+                f"{name} must be a {kind}, and the name belongs to {have or 'an interface of the machine'}",
+                "rename the link",
             )
 
 
@@ -495,35 +497,35 @@ def judge_ports(
     if bridge.interface and bridge.interface not in links:
         yield Finding(
             "network",
-            f"{label} is to be reached through {bridge.interface}, which is not there (there are: {names(links, 8)})",
-            f"name the right one in {bridge.network}.interface of topology.yml, or plug it in",
+            f"{label} needs interface {bridge.interface}, which does not exist (there are: {names(links, 8)})",
+            f"name the right one in {bridge.network}.interface of topology.yml, or connect it",
         )
     elif bridge.interface and not links[bridge.interface].get("master"):
         if given := [address for address, _prefix in addresses_of(links[bridge.interface])]:
             yield Finding(
                 "network",
-                f"{bridge.interface} becomes a port of bridge {bridge.name} and has the address {given[0]}, which nobody would reach any more",
+                f"{bridge.interface} becomes a port of bridge {bridge.name} and has address {given[0]}, which would become unreachable",
                 f"name another interface in {bridge.network}.interface, or move the address away from it",
             )
         elif any(route.get("dst") == "default" and route.get("dev") == bridge.interface for route in routes):
             yield Finding(
                 "network",
-                f"{bridge.interface} becomes a port of bridge {bridge.name} and carries the default route, which would end",
+                f"{bridge.interface} becomes a port of bridge {bridge.name} and carries the default route, which would be lost",
                 f"name another interface in {bridge.network}.interface",
             )
     elif bridge.interface and links[bridge.interface]["master"] != bridge.name:
         yield Finding(
             "network",
             f"{bridge.interface} becomes a port of bridge {bridge.name} and is one of {links[bridge.interface]['master']}, which would lose it",
-            f"name another interface in {bridge.network}.interface, such as a VLAN's, or in {bridge.network}.bridge the bridge that is there",
+            f"name another interface in {bridge.network}.interface, such as a VLAN, or set {bridge.network}.bridge to the bridge that exists",
         )
     for name, link in links.items():
         port = link.get("master") == bridge.name and not ZONE_PORT.fullmatch(name)
         if (port or name == bridge.interface) and link["mtu"] < bridge.mtu:
             yield Finding(
                 "mtu",
-                f"{name} takes packets of {link['mtu']} bytes, and {label} has an mtu of {bridge.mtu}",
-                f"ip link set {name} mtu {bridge.mtu} where the wire takes it, or mtu: {link['mtu']} for the network in topology.yml",
+                f"{name} carries packets of {link['mtu']} bytes, and {label} has an mtu of {bridge.mtu}",
+                f"ip link set {name} mtu {bridge.mtu} if the switch carries it, or mtu: {link['mtu']} for the network in topology.yml",
             )
 
 
@@ -537,8 +539,8 @@ def judge_listeners(facts: Facts, needs: Needs, here: Collection[str]) -> Iterat
         if at == needs.virtual and one["port"] in needs.ports:
             yield Finding(
                 "port",
-                f"{at}:{one['port']} ({one['protocol']}), where {needs.ports[one['port']]} is to be served, is taken by {one['program']}",
-                "stop that program, or have it listen elsewhere",
+                f"{at}:{one['port']} ({one['protocol']}), where {needs.ports[one['port']]} is to be served, is in use by {one['program']}",
+                "stop that program, or let it listen on another address or port",
             )
         elif one["address"] != needs.virtual and one["address"] in needs.taken:
             owner = needs.taken[one["address"]]
@@ -546,7 +548,7 @@ def judge_listeners(facts: Facts, needs: Needs, here: Collection[str]) -> Iterat
                 yield Finding(
                     "port",
                     f"{one['program']} listens on {one['address']}:{one['port']} ({one['protocol']}), and the address is {owner}",
-                    "stop that program, or have it listen elsewhere",
+                    "stop that program, or let it listen on another address or port",
                 )
 
 
@@ -568,16 +570,16 @@ def judge_clocks(offsets: Mapping[str, float], synchronised: Mapping[str, bool |
         others = "all others" if len(every) - len(wrong) > 1 or name == here else here
         yield Finding(
             "clock",
-            f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} {others}; at most {CLOCK_SECONDS:g} s are right",
-            "install chrony or systemd-timesyncd there, and let it reach a time server",
+            f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} {others}; at most {CLOCK_SECONDS:g} s are allowed",
+            "install chrony or systemd-timesyncd there, and make sure that it reaches a time server",
             host="" if name == here else name,
         )
     alone = [name for name, kept in synchronised.items() if kept is False and name not in wrong]
     if alone and len(offsets) > 1:
         yield Finding(
             "clock",
-            f"nothing keeps the clock right on {names(alone)}, so sooner or later they differ",
-            "install chrony or systemd-timesyncd there, and let it reach a time server",
+            f"no program synchronises the clock on {names(alone)}, so the clocks will differ",
+            "install chrony or systemd-timesyncd there, and make sure that it reaches a time server",
             fatal=False,
         )
 
@@ -591,8 +593,8 @@ def judge_identities(facts: Mapping[str, Facts]) -> Iterator[Finding]:
         if len(same) > 1:
             yield Finding(
                 "identity",
-                f"{' and '.join(same)} are one machine",
-                "give each host of topology.yml the address of its own, or take one away",
+                f"{' and '.join(same)} are the same machine",
+                "set a different address for each host of topology.yml, or remove one of them",
             )
     ids: dict[str, list[str]] = {}
     for same in machines.values():
@@ -601,8 +603,8 @@ def judge_identities(facts: Mapping[str, Facts]) -> Iterator[Finding]:
         if len(clones) > 1 and identifier:
             yield Finding(
                 "machine-id",
-                f"{names(clones)} have the same one in /etc/machine-id, as clones have, so they get the same MAC addresses and leases",
-                "on all but one: rm /etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot",
+                f"{names(clones)} have the same /etc/machine-id, as clones do, so they get the same MAC addresses and DHCP leases",
+                "on all hosts but one: rm /etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot",
             )
 
 
@@ -627,22 +629,22 @@ def judge_names(facts: Mapping[str, Facts], hosts: Mapping[str, str], further: C
             if isinstance(known, str):
                 yield Finding(
                     "dns",
-                    f"it does not know {name} ({known})",
-                    "set /etc/resolv.conf right, or name it in /etc/hosts",
+                    f"it cannot resolve {name} ({known})",
+                    "correct /etc/resolv.conf, or add the name to /etc/hosts",
                     host=host,
                     fatal=name not in further,
                 )
             elif known and name in meant and hosts.get(host) != name and known != meant[name]:
                 yield Finding(
                     "dns",
-                    f"it takes {name} for {', '.join(known)}, others for {', '.join(meant[name])}",
-                    "look at /etc/hosts there",
+                    f"it resolves {name} to {', '.join(known)}, other hosts to {', '.join(meant[name])}",
+                    "correct /etc/hosts there",
                     host=host,
                 )
         if isinstance(one["names"].get(one["hostname"]), str):
             yield Finding(
                 "dns",
-                f"it does not know its own name {one['hostname']}",
+                f"it cannot resolve its own name {one['hostname']}",
                 f"add `127.0.1.1 {one['hostname']}` to /etc/hosts",
                 host=host,
                 fatal=False,
@@ -651,8 +653,8 @@ def judge_names(facts: Mapping[str, Facts], hosts: Mapping[str, str], further: C
         if lost and not one["proxies"]:
             yield Finding(
                 "dns",
-                f"it does not know {names(lost)}, where its packages come from, and has no proxy",
-                "set /etc/resolv.conf right; it becomes that of the zones too",
+                f"it cannot resolve {names(lost)}, from which it gets packages, and has no proxy",
+                "correct /etc/resolv.conf; the zones use it too",
                 host=host,
                 fatal=False,
             )
@@ -661,7 +663,7 @@ def judge_names(facts: Mapping[str, Facts], hosts: Mapping[str, str], further: C
 def judge_reach(
     facts: Mapping[str, Facts], networks: Mapping[str, Mapping[str, str]], bridges: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Hosts that do not reach one another on a network, or not with packets of the size that the network claims.
+    """Hosts that do not reach each other on a network, or not with packets of the size that the network claims.
 
     :param networks: by network, the hosts' own addresses in it; ``bridges`` the network's bridge.
     """
@@ -676,8 +678,8 @@ def judge_reach(
             lack = [host for host in facts if host not in there]
             yield Finding(
                 "network",
-                f"network {network} is not on {names(lack)} yet, so who reaches whom in it cannot be told",
-                f"scripts/run-playbooks.sh --step hosts makes bridge {bridges[network]}; see that it has a port that leads to the other hosts, "
+                f"network {network} is not on {names(lack)} yet, so connectivity in it cannot be checked",
+                f"scripts/run-playbooks.sh --step hosts creates bridge {bridges[network]}; connect a port of it to the other hosts, "
                 "and run this again",
                 fatal=False,
             )
@@ -700,16 +702,16 @@ def judge_network(
 
     def cut_off(who: Iterable[str], what: str, why: str, host: str = "") -> Finding:
         blind = [one for one in who if not uplinks(facts[one], bridge)]
-        fix = f"make the interface that leads to the other hosts a port of {bridge} on {names(blind)}"
-        look = "look at cables and switches between them, and at firewalls that drop ICMP"
+        fix = f"on {names(blind)}, add the interface that leads to the other hosts to {bridge}"
+        look = "check the cables and switches between them, and firewalls that drop ICMP"
         return Finding("network", f"network {network}: {what} ({why})", fix if blind else look, host)
 
     if len(facts) > 2 and len(lost) == len(facts) * (len(facts) - 1):
-        yield cut_off(facts, "no host reaches any other", next(iter(lost.values())))
+        yield cut_off(facts, "no host reaches any other host host", next(iter(lost.values())))
         return
     for host, others, every in in_common(lost, list(facts)):
         what = (
-            f"{addresses[host]} and {names(others)} do not reach one another"
+            f"{addresses[host]} and {names(others)} do not reach each other"
             if every
             else f"{addresses[host]} does not answer {names(others)}"
         )
@@ -718,8 +720,8 @@ def judge_network(
         size = pings[others[0], host]["mtu"]
         yield Finding(
             "mtu",
-            f"network {network}: packets of {size} bytes, as its mtu says, do not go between it and {names(others)} ({short[others[0], host]}); small ones do",
-            "raise the MTU of what lies between them, or give the network a smaller mtu in topology.yml",
+            f"network {network}: packets of {size} bytes, the mtu of the network, do not pass between this host and {names(others)} ({short[others[0], host]}); small ones do",
+            "raise the MTU of the switches between them, or set a smaller mtu for the network in topology.yml",
             host,
         )
 
@@ -768,8 +770,8 @@ def judge_answers(
     for (address, mac), hosts in sorted(heard.items()):
         yield Finding(
             "address",
-            f"{address}, which is {owners[address]}, is taken: {mac} answers",
-            "find that machine and give it another address, or give the network another cidr or pool in topology.yml",
+            f"{address}, which is {owners[address]}, is in use: {mac} answers",
+            "find that machine and change its address, or set another cidr or pool for the network in topology.yml",
             host=hosts[0],
         )
 
@@ -785,7 +787,7 @@ def judge_gateways(facts: Mapping[str, Facts], gateways: Mapping[str, tuple[str,
             yield Finding(
                 "network",
                 f"the gateway of network {network}, {address}, does not answer at {interface} of {names(silent)}",
-                f"look at cable and VLAN of {interface}, and that it is up; or give the right gateway in topology.yml",
+                f"check the cable and VLAN of {interface} and that it is up; or correct the gateway in topology.yml",
                 fatal=False,
             )
 
@@ -798,32 +800,40 @@ NO_PYTHON, NO_SUDO = 81, 82
 REFUSALS = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "its host key is another than known_hosts has",
+        "its host key differs from the one in known_hosts",
         "find out why; then ssh-keygen -R {at}, and log in once by hand",
     ),
     (
         "Host key verification failed",
-        "its host key is not known here",
+        "its host key is not in known_hosts",
         "log in once by hand, ssh {to}, and compare the key with that of the machine",
     ),
     (
         "Permission denied",
-        "it does not let us in with the keys that there are here",
-        "ssh-copy-id {to}, or name the right user and key (ssh_config(5))",
+        "it accepts none of the SSH keys of this machine",
+        "ssh-copy-id {to}, or set the right user and key (ssh_config(5))",
     ),
     (
         "Could not resolve hostname",
-        "nobody knows the name {at}",
-        "give the right address in topology.yml, or name it in /etc/hosts",
+        "the name {at} cannot be resolved",
+        "correct the address in topology.yml, or add the name to /etc/hosts",
     ),
     (
         "Connection refused",
-        "nothing listens there at the port of SSH",
-        "start sshd on it, or give the right port in topology.yml",
+        "nothing listens on its SSH port",
+        "start sshd on it, or correct the port in topology.yml",
     ),
-    ("timed out", "it does not answer", "is it on, is {at} its address, and does no firewall drop SSH?"),
-    ("No route to host", "there is no way to it", "is it on, and is {at} its address?"),
-    ("Network is unreachable", "there is no way to it", "is {at} its address, and has this machine a route there?"),
+    (
+        "timed out",
+        "it does not answer",
+        "check that it is on, that {at} is its address, and that no firewall drops SSH",
+    ),
+    ("No route to host", "it cannot be reached", "check that it is on and that {at} is its address"),
+    (
+        "Network is unreachable",
+        "it cannot be reached",
+        "check that {at} is its address and that this machine has a route to it",
+    ),
 )
 """What ssh(1) says when it does not get in, what that means, and what to do. ``at`` is the host's address, ``to`` with its user."""
 
@@ -834,24 +844,24 @@ def judge_silence(rc: int, said: str, at: str, to: str) -> Finding:
     if rc < 0:
         return Finding(
             "ssh",
-            "it let us in, and then told nothing until the time was up",
-            f"look at its load and its disks: ssh {to} uptime",
+            "SSH logged in, and then the host did not answer in time",
+            f"check its load and its disks: ssh {to} uptime",
         )
     if rc == NO_PYTHON:
         return Finding(
-            "python", "there is no /usr/bin/python3, so nothing else could be looked at", "apt-get install python3"
+            "python", "there is no /usr/bin/python3, so nothing else could be checked", "apt-get install python3"
         )
     if rc == NO_SUDO:
         return Finding(
             "sudo",
-            f"it asks for a password, or is not there ({last})",
-            "let that user become root without one (NOPASSWD in sudoers(5))",
+            f"sudo asks for a password, or is not installed ({last})",
+            "let that user become root without a password (NOPASSWD in sudoers(5))",
         )
     for words, what, fix in REFUSALS:
         if words in said:
             return Finding("ssh", what.format(at=at, to=to), fix.format(at=at, to=to))
     return Finding(
         "ssh" if rc == 255 else "facts",
-        f"the program that asks it did not come to its end ({last})",
+        f"the program that checks the host failed ({last})",
         f"try by hand: ssh {to} python3 --version",
     )

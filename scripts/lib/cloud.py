@@ -77,8 +77,8 @@ def require_secrets_of_siblings(cloud: Cloud) -> None:
                 " and secrets.keystone.admin_password" if path == cloud.password else ""
             )
             raise DeploymentError(
-                f"there is no {path}: zones trust the authority of deployment '{name}', which shares a Keystone with this one (identity of "
-                f"topology.yml).\nIs it deployed from here, run scripts/deployment-secrets.py ensure --deployment {name}; else copy {keys} from there, mode 0600"
+                f"there is no {path}: zones must trust the CA of deployment '{name}', which shares a Keystone with this one (identity of "
+                f"topology.yml).\nIf '{name}' is deployed from this machine, run scripts/deployment-secrets.py ensure --deployment {name}; otherwise copy {keys} from there, with mode 0600"
             )
 
 

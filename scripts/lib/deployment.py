@@ -47,8 +47,8 @@ def confirmed(consequence: str, word: str) -> bool:
     """Say what would be lost, and have ``word`` typed; without a terminal nobody can answer, so that is an error."""
     print(consequence)
     if not sys.stdin.isatty():
-        raise DeploymentError("this asks, and there is no terminal to ask on: give --yes as well")
-    return input(f"Type {word} to go on: ").strip() == word
+        raise DeploymentError("this command asks for confirmation, and there is no terminal: add --yes")
+    return input(f"Type {word} to continue: ").strip() == word
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remove zones, services or a whole deployment. Data stays unless --purge is given; a run brings the zones back."""
+"""Remove zones, services or a whole deployment. Data volumes stay unless --purge is given; the next run creates the zones again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner import locked
 def zones_of(cloud: Cloud, names: list[str], everything: bool) -> list[str]:
     """The zones that the names stand for, or an error that lists the choices."""
     if everything == bool(names):
-        raise DeploymentError("name zones or services, or give --all")
+        raise DeploymentError("name zones or services, or use --all")
     chosen = dict.fromkeys(zone for name in names for zone in cloud.named(name))
     return list(cloud.zones) if everything else list(chosen)
 
@@ -52,7 +52,7 @@ def main() -> int:
         return rc
     run.summary(options.check)
     if not options.purge:
-        run.say(f"Their data is kept: scripts/run-playbooks.sh{run.option()} brings them back with it.")
+        run.say(f"Their data volumes stay: scripts/run-playbooks.sh{run.option()} brings them back with it.")
     return 0
 
 

@@ -108,11 +108,13 @@ def report(console: Console, findings: dict[str, list[dict[str, str]]], unseen: 
             table.add_row(*map(Text, (zone, one["kind"], one["path"], one["owner"], one["detail"])))
         console.print(table)
     for zone, why in sorted(unseen.items()):
-        console.print(Text(f"warning: {zone} was not looked at: {why}"), soft_wrap=True)
+        console.print(Text(f"warning: {zone} was not checked: {why}"), soft_wrap=True)
     count = (
-        f"files that differ: {len(rows)}, in {len({zone for zone, _one in rows})}" if rows else "nothing differs in any"
+        f"files that differ: {len(rows)}, in {len({zone for zone, _one in rows})}"
+        if rows
+        else "no difference in any zone"
     )
-    console.print(Text(f"{count} of {len(findings)} zones" if findings else "no zone was looked at"), soft_wrap=True)
+    console.print(Text(f"{count} of {len(findings)} zones" if findings else "no zone was checked"), soft_wrap=True)
 
 
 def main() -> int:

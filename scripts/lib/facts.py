@@ -258,9 +258,9 @@ def hear(found: list[dict[str, Any]], message: bytes, sender: str, identifier: i
     if kind == ICMP_REPLY:
         one["large" if number % 2 else "small"] = True
     elif code == ICMP_TOO_LARGE:
-        one["why"] = f"{sender} says that the next wire takes {struct.unpack('!H', message[6:8])[0]} bytes"
+        one["why"] = f"{sender} reports that its next link carries at most {struct.unpack('!H', message[6:8])[0]} bytes"
     else:
-        one["why"] = f"{sender} says that it cannot be reached"
+        one["why"] = f"{sender} reports that the address cannot be reached"
 
 
 ETH_P_ARP = 0x0806
@@ -416,7 +416,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         raise failed[0]
     if late := waits.keys() - found.keys():
         raise TimeoutError(
-            f"{', '.join(sorted(late))}: no end within {LIMIT} s"
+            f"{', '.join(sorted(late))}: did not finish within {LIMIT} s"
         )  # nothing is taken for right that was not looked at
     return found
 

@@ -111,7 +111,7 @@ def what_happens(result: dict[str, Any], before: dict[str, Any], after: dict[str
     """
     verbs = verbs_of(result)
     if "destroy" in verbs or "stop" in verbs and "start" not in verbs:
-        return "remove", ["topology.yml has it no more"]
+        return "remove", ["it is no longer in topology.yml"]
     if "create" in verbs:
         addresses = [network.get("address") for network in after.get("networks", [])]
         words = [after.get("image"), f"{after['memory']} MiB" if after.get("memory") else None, *addresses]
@@ -330,14 +330,14 @@ def show(console: Console, plan: Plan, everything: int) -> None:
         console.print(Text(f"secrets to be generated: {', '.join(plan.secrets)}", style="green"))
     for one in plan.unknown:
         first, *rest = one["why"].splitlines() or ["no message"]
-        console.print(Text(f"not foreseen: {one['host']}: {one['task']} (step {one['step']}): {first}", style="red"))
+        console.print(Text(f"not predicted: {one['host']}: {one['task']} (step {one['step']}): {first}", style="red"))
         for line in rest:
             console.print(Text(f"    {line}", style="red"))
     counts = plan.counts()
     said = ", ".join(f"{counts[action]} {action}" for action in ACTIONS if counts[action])
     stay = everything - sum(counts[action] for action in ACTIONS if action != "remove")
     console.print(
-        f"zones: {said + ', ' if said else ''}{stay} stay as they are; daemons restarted: {counts['daemons']}. Nothing was changed."
+        f"zones: {said + ', ' if said else ''}{stay} unchanged; daemons restarted: {counts['daemons']}. Nothing was changed."
     )
 
 

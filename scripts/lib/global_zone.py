@@ -51,7 +51,7 @@ def read_answer(text: str) -> dict[str, Any]:
 
     They have the keys of facts.py that hosts are compared by; those that nobody has asked for are empty.
 
-    :raises ValueError: the answer is not whole.
+    :raises ValueError: the answer is incomplete.
     """
     parts: dict[str, str] = {}
     name = ""
@@ -62,7 +62,7 @@ def read_answer(text: str) -> dict[str, Any]:
         else:
             parts[name] = parts.get(name, "") + line
     if name != "end":
-        raise ValueError("the answer is not whole")
+        raise ValueError("the answer is incomplete")
     system = json.loads(parts["sysinfo"] or "{}")
     pool = parts["pool"].split()
     links = {**system.get("Network Interfaces", {}), **system.get("Virtual Network Interfaces", {})}
@@ -111,20 +111,22 @@ def _bytes(text: str) -> int:
 def judge_global_zone(facts: Facts, needs: Needs) -> Iterator[Finding]:
     """Everything of one host that is not as the topology wants it."""
     if facts["zone"] != "global" or not facts["platform"]:
-        what = f"this is zone {facts['zone']}" if facts["zone"] not in ("", "global") else "this is no SmartOS"
+        what = f"this is zone {facts['zone']}" if facts["zone"] not in ("", "global") else "this is not SmartOS"
         yield Finding(
-            "system", f"{what}, and backend is smartos", "give the address of a global zone of SmartOS, or backend: lxc"
+            "system",
+            f"{what}, and backend is smartos",
+            "set address to that of a global zone of SmartOS, or set backend: lxc",
         )
         return
     if not facts["root"]:
         yield Finding(
-            "user", "the user is not root", "say user: root of this host in topology.yml; a global zone has no sudo"
+            "user", "the user is not root", "set user: root for this host in topology.yml; a global zone has no sudo"
         )
         return
     if facts["platform"] < PLATFORM:
         yield Finding(
             "system",
-            f"its platform is of {facts['platform']}, and lx zones of such old ones may not boot the systemd of today's Debians",
+            f"its platform is of {facts['platform']}; lx zones of platforms this old may not boot the systemd of current Debian releases",
             "boot a newer platform (piadm(8))",
             fatal=False,
         )
@@ -141,7 +143,7 @@ def judge_global_zone(facts: Facts, needs: Needs) -> Iterator[Finding]:
                 and ipaddress.IPv4Address(address) in ipaddress.IPv4Network(bridge.cidr)
             ):
                 what = f"network {bridge.network} ({bridge.cidr}) overlaps address {address} of {link}"
-                yield Finding("network", what, "give the network another cidr in topology.yml")
+                yield Finding("network", what, "set another cidr for the network in topology.yml")
 
 
 def judge_python(facts: Facts) -> Iterator[Finding]:
@@ -159,8 +161,8 @@ def judge_python(facts: Facts) -> Iterator[Finding]:
         least = ".".join(map(str, PYTHON))
         yield Finding(
             "python",
-            f"the one of /opt/tools is {facts['python']}",
-            f"install {least} or newer, and have /opt/tools/bin/python3 lead to it",
+            f"the Python in /opt/tools is {facts['python']}",
+            f"install {least} or newer, and link /opt/tools/bin/python3 to it",
         )
 
 
@@ -185,14 +187,14 @@ def judge_pool(facts: Facts, needs: Needs) -> Iterator[Finding]:
     if pool["free"] < need:
         yield Finding(
             "disk",
-            f"{pool['free']} MiB are free in pool {POOL}, and {need} MiB are needed",
-            "free some (imgadm vacuum), or add disks",
+            f"pool {POOL} has {pool['free']} MiB free and needs {need} MiB",
+            "free space (imgadm vacuum), or add disks",
         )
     elif pool["size"] < quotas:
         yield Finding(
             "disk",
             f"pool {POOL} has {gib(pool['size'])}, and its {len(needs.zones)} zones may use {gib(quotas)} together",
-            "nothing on a development host; otherwise add disks, or give zones less (`quota`)",
+            "on a development host, ignore this; otherwise add disks, or lower `quota` of zones",
             fatal=False,
         )
 
@@ -202,7 +204,7 @@ def judge_size(facts: Facts, needs: Needs) -> Iterator[Finding]:
     yield from judge_memory(facts["memory"], needs, "the host pages")
     if facts["cpus"] < needs.cpus:
         yield Finding(
-            "cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "give the machine more processors"
+            "cpus", f"{facts['cpus']}, and {needs.purpose} needs {needs.cpus}", "add processors to the machine"
         )
 
 
@@ -212,13 +214,13 @@ def judge_tags(facts: Facts, needs: Needs) -> Iterator[Finding]:
         kind = facts["tags"].get(bridge.name)
         if kind is None and not bridge.name.startswith("zs_"):
             known = names(sorted(facts["tags"])) or "none"
-            fix = f"nictagadm add {bridge.name} MAC, with the NIC that leads to the other hosts; or name one that is there as bridge in topology.yml"
+            fix = f"nictagadm add {bridge.name} MAC, with the MAC address of the NIC that leads to the other hosts; or set bridge in topology.yml to an existing tag"
             yield Finding(
                 "network", f"network {bridge.network}: there is no NIC tag {bridge.name} (there are: {known})", fix
             )
         elif kind == "etherstub" and not bridge.name.startswith("zs_"):
             yield Finding(
                 "network",
-                f"network {bridge.network}: NIC tag {bridge.name} is an etherstub, which leads nowhere out of its host",
-                "name one of a NIC as bridge in topology.yml",
+                f"network {bridge.network}: NIC tag {bridge.name} is an etherstub, which does not leave its host",
+                "set bridge in topology.yml to the tag of a NIC",
             )

@@ -179,7 +179,7 @@ class Drawing:
             Text(
                 x + wide // 2 + 16,
                 self.y + 30,
-                "The one way in: HAProxy holds this address, ends TLS and knows who is healthy.",
+                "The only entry: HAProxy holds this address, ends TLS and sends requests to healthy servers.",
                 "soft",
             ),
         )

@@ -17,8 +17,8 @@ TIERS = {
 
 STATES = {
     "running": "runs",
-    "stale": "runs or waits with another image than the topology means: the next run rebuilds it",
-    "stopped": "is there and does not run",
+    "stale": "has another image than topology.yml requires: the next run rebuilds it",
+    "stopped": "exists and does not run",
     "missing": "is not there",
     "unknown": "its host was not reached",
 }

@@ -14,12 +14,12 @@ from model import STATES
 
 STEPS = {
     "hosts": "packages, kernel settings, bridges and NAT on the physical hosts",
-    "images": "the base image and one image per service, built once",
-    "zones": "every zone exists, with its image, addresses and limits, and runs",
+    "images": "the base image and one image for each service, built once",
+    "zones": "every zone runs with its image, addresses and limits",
     "infrastructure": "files and daemons in the zones; database, queue and load balancer",
     "services": "OpenStack: schemas, daemons, catalog, users",
     "contents": "the cloud's images, flavors, provider networks and quotas",
-    "verify": "every front end serves; when something has changed, an instance is booted, reached, copied and removed",
+    "verify": "every front end serves; after a change, an instance is booted, reached, copied and removed",
 }
 """The steps in their order, each the playbook of its name, and what it makes so."""
 
@@ -37,7 +37,7 @@ def command(
         allow_abbrev=False,
     )
     if one:
-        made.add_argument("--deployment", default="aio", metavar="NAME", help="folder below inventory/ (default: aio)")
+        made.add_argument("--deployment", default="aio", metavar="NAME", help="folder in inventory/ (default: aio)")
     return made
 
 
@@ -81,26 +81,24 @@ exit code: 0 when all is well, Ansible's (1, 2, 4) when not, 130 when interrupte
     made.add_argument(
         "--service", action="append", default=[], metavar="NAME", help="only the zones of this service; repeatable"
     )
-    made.add_argument("--limit", metavar="PATTERN", help="only these hosts and zones, in Ansible's notation")
-    made.add_argument("--check", action="store_true", help="say what would change, change nothing")
-    made.add_argument("--diff", action="store_true", help="show the changes (secrets never)")
+    made.add_argument("--limit", metavar="PATTERN", help="only these hosts and zones (an Ansible pattern)")
+    made.add_argument("--check", action="store_true", help="report what would change, change nothing")
+    made.add_argument("--diff", action="store_true", help="show differences of files, without secrets")
     made.add_argument(
         "--plan",
         action="store_true",
-        help="say by host and zone what would be created, rebuilt, changed and restarted; change nothing",
+        help="report for each host and zone what would be created, rebuilt, changed and restarted; change nothing",
     )
     made.add_argument("--json", action="store_true", help="with --plan: print it as JSON")
-    made.add_argument(
-        "--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it"
-    )
-    made.add_argument("--resume", action="store_true", help="begin with the step in which the last run broke")
+    made.add_argument("--no-verify", action="store_true", help="omit the step verify; scripts/verify.sh does it later")
+    made.add_argument("--resume", action="store_true", help="begin with the step in which the last run failed")
     made.add_argument(
         "--verbose", "-v", action="count", default=0, help="show Ansible's results; -vv and more as for Ansible"
     )
     made.add_argument(
         "--extra-vars", "-e", action="append", default=[], metavar="VARS", help="passed to ansible-playbook"
     )
-    made.add_argument("--list-steps", action="store_true", help="list the steps and end")
+    made.add_argument("--list-steps", action="store_true", help="list the steps and exit")
     shared(made)
     return made
 
@@ -109,21 +107,21 @@ def destroy() -> argparse.ArgumentParser:
     """scripts/destroy.sh"""
     made = command(
         "destroy",
-        "Remove zones, services or a whole deployment. Data stays unless --purge is given; a run brings the zones back.",
+        "Remove zones, services or a whole deployment. Data volumes stay unless --purge is given; the next run creates the zones again.",
         """\
 examples:
   scripts/destroy.sh aio1-keystone-1      one zone
   scripts/destroy.sh keystone             all zones of a service
   scripts/destroy.sh --all                every zone of the deployment, and its bridges
   scripts/destroy.sh --all --purge        and all data
-Images stay: they are made from the topology and are needed again. inventory/<deployment>/ stays as well.
+Images stay, because the next run needs them. inventory/<deployment>/ stays as well.
 """,
     )
     made.add_argument("names", nargs="*", metavar="ZONE|SERVICE", help="what to remove")
     made.add_argument("--all", action="store_true", help="the whole deployment")
-    made.add_argument("--purge", action="store_true", help="remove the data as well; asks first")
+    made.add_argument("--purge", action="store_true", help="remove data volumes as well; asks for confirmation")
     made.add_argument("--yes", action="store_true", help="do not ask")
-    made.add_argument("--check", action="store_true", help="say what would be removed, remove nothing")
+    made.add_argument("--check", action="store_true", help="report what would be removed, remove nothing")
     shared(made)
     return made
 
@@ -132,7 +130,7 @@ def remove_host() -> argparse.ArgumentParser:
     """scripts/remove-host.sh"""
     made = command(
         "remove-host",
-        "Take a host out of a deployment: its zones with their data, and every trace of them elsewhere. The others go on.",
+        "Retire a host: remove its zones with their data, and their records on all other hosts. The other hosts go on serving.",
         """\
 First say so in topology.yml: `leaving: true` in the host's line. scripts/run-playbooks.sh --plan shows what that means for the others. Then
 this sees that no instance is on the host, stops its zones in order, has the others go on without them (the steps of scripts/run-playbooks.sh),
@@ -146,22 +144,22 @@ exit code: 0 when nothing of it is left, Ansible's (1, 2, 4) when not, 130 when 
 """,
     )
     made.add_argument("host", metavar="HOST", help="its name in topology.yml")
-    made.add_argument("--dead", action="store_true", help="it does not answer and never will again")
+    made.add_argument("--dead", action="store_true", help="the host is lost: it does not answer and never will")
     made.add_argument(
         "--lose",
         action="append",
         default=[],
         metavar="COMPONENT",
-        help="let the data of this component go that is nowhere else, such as glance's images; repeatable",
+        help="accept the loss of this component's data that exists on no other host, such as glance; repeatable",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument(
-        "--check", action="store_true", help="see that it can go, say what would be done on it, change nothing"
+        "--check",
+        action="store_true",
+        help="verify that the host can be removed, report what would be done, change nothing",
     )
     shared(made)
-    made.add_argument(
-        "--no-verify", action="store_true", help="without the step verify; scripts/verify.sh makes up for it"
-    )
+    made.add_argument("--no-verify", action="store_true", help="omit the step verify; scripts/verify.sh does it later")
     return made
 
 
@@ -181,7 +179,12 @@ The exit code is the command's.
     )
     made.add_argument("name", metavar="ZONE|SERVICE", nargs="?", default="", help="a zone, a service or a component")
     made.add_argument(
-        "number", metavar="NUMBER", nargs="?", type=int, default=1, help="which zone of the service (default: 1)"
+        "number",
+        metavar="NUMBER",
+        nargs="?",
+        type=int,
+        default=1,
+        help="number of the zone in the service (default: 1)",
     )
     return made
 
@@ -190,7 +193,7 @@ def verify() -> argparse.ArgumentParser:
     """scripts/verify.sh"""
     made = command(
         "verify",
-        "Prove that a deployment serves: an instance's whole life as an ordinary user, or Tempest. Leaves nothing behind.",
+        "Verify that a deployment serves: the life cycle of an instance as an ordinary user, or Tempest. Removes everything it creates.",
         """\
 Without --tempest: every front end has its servers; then a user of its own makes network, router, security group, key, instance
 and floating IP, the instance is reached by ping and SSH from the host, its metadata, user-data, console log and screen are seen,
@@ -212,7 +215,11 @@ exit code: 0 when everything passed, Ansible's (1, 2, 4) when not, 130 when inte
         "--tests", action="append", default=[], metavar="REGEX", help="with --tempest: only these tests; repeatable"
     )
     made.add_argument(
-        "--concurrency", type=int, default=0, metavar="N", help="with --tempest: tests at a time (default: by cores)"
+        "--concurrency",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --tempest: number of tests at a time (default: number of processors)",
     )
     made.add_argument("--verbose", "-v", action="count", default=0, help="show Ansible's results")
     return made
@@ -226,7 +233,7 @@ def topology() -> argparse.ArgumentParser:
         f"""\
 examples:
   scripts/topology.sh                                   logs/aio/topology.svg and .html, from the topology alone
-  scripts/topology.sh --live                            with the state of every zone, and what HAProxy thinks of it
+  scripts/topology.sh --live                            with the state of every zone, as its host and HAProxy report it
   scripts/topology.sh --deployment examples/production  the picture of the production example
   scripts/topology.sh --output /var/www/html            the two files somewhere else
 
@@ -237,9 +244,11 @@ states:
 {listed(STATES, 9)}
 """,
     )
-    made.add_argument("--live", action="store_true", help="ask the hosts for the state of the zones, and colour them")
     made.add_argument(
-        "--output", type=Path, metavar="DIR", help="where topology.svg and topology.html go (default: logs/NAME)"
+        "--live", action="store_true", help="ask the hosts for the state of each zone, and show it in colour"
+    )
+    made.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for topology.svg and topology.html (default: logs/NAME)"
     )
     return made
 
@@ -248,7 +257,7 @@ def parity() -> argparse.ArgumentParser:
     """scripts/parity.sh"""
     made = command(
         "parity",
-        "Compare two deployments by what they deploy and by every file that a run would write. Asks no host and reads no secrets.",
+        "Compare two deployments: what they deploy, and every file that a run would write. Contacts no host and reads no secrets.",
         """\
 Each difference is of one class: identity (names, addresses, secrets), scale (counts, workers, sizes), or drift: what no rule
 of scripts/lib/parity.yml explains. docs/how-to/parity.md says how that is found out.
@@ -262,19 +271,21 @@ exit code: 0 without drift, 1 with drift, 2 when they cannot be compared
 """,
         one=False,
     )
-    made.add_argument("mine", metavar="DEPLOYMENT", help="folder below inventory/, or below inventory/examples/")
-    made.add_argument("theirs", metavar="OTHER", help="likewise; its machines, names and sizes are those to compare on")
-    made.add_argument("--all", action="store_true", help="print every difference by itself, with both values")
-    made.add_argument("--json", action="store_true", help="print all differences as JSON instead, and write no page")
+    made.add_argument("mine", metavar="DEPLOYMENT", help="folder in inventory/ or inventory/examples/")
+    made.add_argument("theirs", metavar="OTHER", help="the same; its machines, names and sizes are used for both")
+    made.add_argument(
+        "--all", action="store_true", help="print every difference on a line of its own, with both values"
+    )
+    made.add_argument("--json", action="store_true", help="print all differences as JSON, and write no page")
     made.add_argument(
         "--rules",
         action="append",
         default=[],
         type=Path,
         metavar="FILE",
-        help="further rules, which come first; repeatable",
+        help="file with further rules, which have priority; repeatable",
     )
-    made.add_argument("--output", type=Path, metavar="DIR", help="where parity.html goes (default: logs/DEPLOYMENT)")
+    made.add_argument("--output", type=Path, metavar="DIR", help="folder for parity.html (default: logs/DEPLOYMENT)")
     return made
 
 
@@ -282,7 +293,7 @@ def drift() -> argparse.ArgumentParser:
     """scripts/drift.sh"""
     made = command(
         "drift",
-        "List what in zones differs from their image together with what a run writes: files that somebody added, changed or removed.",
+        "List files in zones that were added, changed or removed by hand: neither the image nor a run wrote them.",
         """\
 Each file with the one it belongs to: a package of the image, a run (rendered, then changed by hand), or nobody. What zones write
 by themselves is left out: logs, caches, state; plugins/module_utils/zone/drift.py lists it, each with its reason.
@@ -294,7 +305,7 @@ examples:
 exit code: 0 when nothing is found, 1 when something is, 2 when a zone could not be looked at
 """,
     )
-    made.add_argument("names", nargs="*", metavar="ZONE|SERVICE", help="which zones (default: all)")
+    made.add_argument("names", nargs="*", metavar="ZONE|SERVICE", help="zones to check (default: all)")
     made.add_argument("--json", action="store_true", help="print the findings as JSON")
     return made
 
@@ -303,7 +314,7 @@ def preflight() -> argparse.ArgumentParser:
     """scripts/preflight.sh"""
     made = command(
         "preflight",
-        "Ask all hosts of a deployment at once whether they can be what topology.yml says; one line for each thing that is not so, with its fix.",
+        "Check all hosts of a deployment against topology.yml, without a change. One line for each problem, with its fix.",
         """\
 Changes nothing on any host and leaves nothing there; needs no earlier run. Looked at: SSH and sudo; system, versions, architecture; kernel
 features; processors, memory and disk against what is placed there; clocks, names and identities; the networks: interfaces, MTU, who
@@ -318,7 +329,7 @@ exit code: 0 without problems, warnings or not; 1 with problems; 2 when topology
         one=False,
     )
     made.add_argument(
-        "deployment", nargs="?", default="aio", metavar="DEPLOYMENT", help="folder below inventory/ (default: aio)"
+        "deployment", nargs="?", default="aio", metavar="DEPLOYMENT", help="folder in inventory/ (default: aio)"
     )
     made.add_argument("--json", action="store_true", help="print the findings as JSON")
     return made

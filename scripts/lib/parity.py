@@ -660,7 +660,7 @@ def main() -> int:
     try:
         write_whole(folder / "parity.html", html(mine.name, theirs.name, differences))
     except OSError as why:
-        raise DeploymentError(f"--output {folder}: {why.strerror}: name a folder that can be written to") from None
+        raise DeploymentError(f"--output {folder}: {why.strerror}: set a folder that can be written to") from None
     console.print(Text(f"wrote {folder / 'parity.html'}"), soft_wrap=True)
     return int(any(one.kind == "drift" for one in differences))
 

@@ -410,7 +410,7 @@ def main() -> int:
         for finding in found:
             console.print(Text(str(finding), style="red" if finding.fatal else "yellow"))
         count = f"{len(problems)} problem{'s' * (len(problems) != 1)}, {len(found) - len(problems)} warning{'s' * (len(found) - len(problems) != 1)}"
-        console.print(f"{count}: {judge.names(hosts)} asked in {time.monotonic() - began:.1f} s; nothing was changed")
+        console.print(f"{count}: {judge.names(hosts)} checked in {time.monotonic() - began:.1f} s; nothing was changed")
     return 1 if problems else 0
 
 

@@ -191,7 +191,7 @@ def end_of(process: subprocess.Popen[str], say: str | None = None) -> str:
     try:
         return process.communicate(say, timeout=LIMIT)[0] or ""
     except subprocess.TimeoutExpired:
-        return f"no end within {LIMIT} s"
+        return f"did not finish within {LIMIT} s"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ SILENT = "Validating arguments against arg spec"
 """Tasks that Ansible adds itself; worth a line only when they fail."""
 
 HINTS = (
-    ("unreachable", "is the zone running? scripts/run-playbooks.sh --step zones starts it"),
+    ("unreachable", "check that the zone runs; scripts/run-playbooks.sh --step zones starts it"),
     ("no_log", "Ansible hides this result because it holds secrets; run the task's command in the zone to see it"),
     ("undefined", "a variable is missing: `ansible-inventory --host ZONE` shows what the zone has"),
 )

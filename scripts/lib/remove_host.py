@@ -28,8 +28,8 @@ def leaving(computed: Any, name: str) -> Any:
     if name not in hosts:
         raise DeploymentError(f"topology.yml has no host '{name}' (hosts: {', '.join([*hosts, *computed.leaving])})")
     raise DeploymentError(
-        f"host '{name}' is to stay, says topology.yml. Write `leaving: true` in its line (hosts.{name}), look at\n"
-        f"scripts/run-playbooks.sh --plan, and call this again. What the others cannot do without it is refused then."
+        f"host '{name}' is not leaving yet. Set `leaving: true` in its line of topology.yml (hosts.{name}), read\n"
+        f"scripts/run-playbooks.sh --plan, and run this again. A removal that the other hosts cannot survive is refused."
     )
 
 
@@ -48,11 +48,11 @@ def check_life(name: str, host: Any, dead: bool, way: Way = way_to) -> None:
     alive = answers(host, way)
     if dead and alive:
         raise DeploymentError(
-            f"--dead: {name} answers at {host.address or 'localhost'}: leave --dead out, or switch it off first"
+            f"--dead: {name} answers at {host.address or 'localhost'}: omit --dead, or switch the host off first"
         )
     if not dead and not alive:
         raise DeploymentError(
-            f"{name} does not answer at {host.address or 'localhost'}: scripts/preflight.sh says why. If it is lost for good, give --dead"
+            f"{name} does not answer at {host.address or 'localhost'}: scripts/preflight.sh shows why. If it is lost for good, use --dead"
         )
 
 
@@ -71,7 +71,7 @@ def playbooks_for(check: bool, verify: bool) -> list[str]:
 
 def consequence(name: str, deployment: str, dead: bool) -> str:
     lost = (
-        "Its zones AND THEIR DATA are gone with it"
+        "Its zones AND THEIR DATA are lost with it"
         if dead
         else "This removes all its zones of the deployment AND THEIR DATA"
     )
@@ -102,13 +102,13 @@ def main() -> int:
     if rc:
         run.report_failures(rc)
         run.say(
-            f"  next  scripts/remove-host.sh{run.option()} {options.host}{' --dead' if options.dead else ''}, when that is mended"
+            f"  next  scripts/remove-host.sh{run.option()} {options.host}{' --dead' if options.dead else ''}, after the cause is repaired"
         )
         return rc
     run.summary(options.check)
     if not options.check:
         run.say(
-            f"Nothing is left of {options.host}; {names(cloud.hosts)} go on. Now delete hosts.{options.host} in topology.yml, which changes nothing."
+            f"{options.host} is removed; {names(cloud.hosts)} stay. Now delete hosts.{options.host} from topology.yml; that changes nothing else."
         )
     return 0
 

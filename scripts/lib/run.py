@@ -115,7 +115,7 @@ def limit_of(options: argparse.Namespace, cloud: Cloud) -> str | None:
                 f"--service {name}: deployment '{cloud.deployment}' has {', '.join(sorted(cloud.groups))}"
             )
     if options.service and options.limit:
-        raise DeploymentError("give --service or --limit, not both")
+        raise DeploymentError("use --service or --limit, not both")
     return ",".join([*options.service, "zone_hosts"]) if options.service else with_zones(options.limit, cloud)
 
 
@@ -210,9 +210,7 @@ class Run:
             self.record.close_step()
             if rc == 0 and self.record.pairs == 0:
                 rc = 1
-                self.record.last_words.append(
-                    "no host matched, so nothing was done: look at --limit and at the topology"
-                )
+                self.record.last_words.append("no host matched, so nothing was done: check --limit and topology.yml")
             log.write(f"exit code {rc}")
         if proof and rc == 0:
             proof.give(self.record)
@@ -259,7 +257,7 @@ class Run:
         for host, daemons in sorted(record.restarted.items()):
             self.say(f"Restarted in {host}: {', '.join(daemons)}")
         for zone in record.said.get("silent_balancers", []):
-            self.say(f"{zone} did not answer: zones were changed without being taken out of its rotation")
+            self.say(f"{zone} did not answer: zones were changed without being drained there")
         times = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in record.step_seconds.items())
         self.say(
             f"Took {record.seconds():.1f} s: {times}. {record.pairs} tasks x zones ({record.skipped} more skipped)."
@@ -312,7 +310,7 @@ def plan(deployment: Deployment, cloud: Cloud, options: argparse.Namespace, step
     """Print what the steps would do. Returns 0 when all of it could be foreseen, else 1."""
     steps = [step for step in steps if step != "verify"]  # it leaves everything as it was
     if not steps:
-        raise DeploymentError("--plan: the step verify changes nothing, so there is nothing to plan")
+        raise DeploymentError("--plan: the step verify changes nothing that stays, so there is no plan of it")
     secrets, added = missing_secrets(deployment, compute(deployment.topology).stack)
     record = Foreseen(cloud, steps, Mask(deployment.secret_values()))
     with private_folder(deployment, "plan") as folder:
@@ -381,9 +379,9 @@ def report(run: Run, options: argparse.Namespace, steps: list[str], rc: int) -> 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.plan and (options.check or options.diff):
-        raise DeploymentError("--plan is more than --check and --diff: leave them out")
+        raise DeploymentError("--plan includes --check and --diff: omit them")
     if options.json and not options.plan:
-        raise DeploymentError("--json belongs to --plan")
+        raise DeploymentError("--json needs --plan")
     if options.list_steps:
         for name, text in STEPS.items():
             print(f"{name:<15} {text}")
@@ -398,9 +396,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.resume:
             if last and last.rc != 0 and last.running in last.steps:
                 steps, limit = last.steps[last.steps.index(last.running) :], last.limit
-                print(f"Resuming with step {last.running} (the log of the broken run: {last.log})", file=sys.stderr)
+                print(f"Resuming with step {last.running} (log of the failed run: {last.log})", file=sys.stderr)
             else:
-                print("The last run ended well: running all steps.", file=sys.stderr)
+                print("The last run was successful: running all steps.", file=sys.stderr)
         cloud = load(deployment)
         require_secrets_of_siblings(cloud)
         limit = limit_of(options, cloud) or limit

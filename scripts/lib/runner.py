@@ -68,7 +68,7 @@ def locked(deployment: Deployment, purpose: str = "run") -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise DeploymentError(
-                f"another run of deployment '{deployment.name}' is going on ({file.read().strip() or 'just started'}): wait for it"
+                f"another run of deployment '{deployment.name}' is running ({file.read().strip() or 'just started'}): wait until it ends"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} since {time.strftime('%H:%M:%S')}")

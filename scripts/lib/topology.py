@@ -73,7 +73,7 @@ def ask(deployment: Deployment, computed: Any) -> Live:
     for host, why in sorted(answers.silent.items()):
         print(f"warning: {host} does not answer: {why}", file=sys.stderr)
     if not answers.zones:
-        raise DeploymentError("no host answered, so there is no state to draw; without --live the topology alone is")
+        raise DeploymentError("no host answered, so there is no state to draw; omit --live to draw the topology")
     return answers.live(computed, time.strftime("%Y-%m-%d %H:%M %Z"))
 
 
@@ -90,7 +90,7 @@ def main() -> int:
             write_whole(folder / name, text)
             print(f"wrote {folder / name}")
     except OSError as why:
-        raise DeploymentError(f"--output {folder}: {why.strerror}: name a folder that can be written to") from None
+        raise DeploymentError(f"--output {folder}: {why.strerror}: set a folder that can be written to") from None
     if plan.live:
         for zone in plan.zones:
             state, down = plan.live.states[zone.name], plan.live.down(zone.name)

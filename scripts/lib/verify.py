@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prove that a deployment serves: an instance's whole life as an ordinary user, or Tempest. Leaves nothing behind."""
+"""Verify that a deployment serves: the life cycle of an instance as an ordinary user, or Tempest. Removes everything it creates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from runner import locked
 def main() -> int:
     options = verify().parse_args()
     if not options.tempest and (options.tests or options.concurrency):
-        raise DeploymentError("--tests and --concurrency belong to --tempest")
+        raise DeploymentError("--tests and --concurrency need --tempest")
     if options.concurrency < 0:
-        raise DeploymentError("--concurrency: give 1 or more, or leave it out")
+        raise DeploymentError("--concurrency: use 1 or more, or omit it")
     deployment = Deployment(options.deployment).require()
     cloud = load(deployment)
     arguments = [f"-{'v' * options.verbose}"] if options.verbose else []

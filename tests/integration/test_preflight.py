@@ -126,8 +126,8 @@ def test_small_mtu_on_the_way_is_found_and_its_host_named(computed: t.Any, machi
     machines.run("wire", "ip link set b-eth1 mtu 1400")
     found = said(computed, machines)
     assert found == [
-        "problem: b: mtu: network zone: packets of 1500 bytes, as its mtu says, do not go between it and a, c (no answer); small ones do. "
-        "Fix: raise the MTU of what lies between them, or give the network a smaller mtu in topology.yml."
+        "problem: b: mtu: network zone: packets of 1500 bytes, the mtu of the network, do not pass between this host and a, c (no answer); small ones do. "
+        "Fix: raise the MTU of the switches between them, or set a smaller mtu for the network in topology.yml."
     ]
 
 
@@ -149,30 +149,28 @@ def test_router_that_says_what_it_takes_is_quoted(computed: t.Any, machines: Mac
         computed.topology.hosts["a"], {"pings": [{"address": "192.168.251.2", "mtu": 1500}]}, machines.way
     )
     assert answer.facts and [(one["small"], one["large"], one["why"]) for one in answer.facts["pings"]] == [
-        (True, False, "192.168.250.1 says that the next wire takes 1400 bytes")
+        (True, False, "192.168.250.1 reports that its next link carries at most 1400 bytes")
     ]
 
 
 def test_small_mtu_of_a_port_is_named_as_the_cause(computed: t.Any, machines: Machines) -> None:
     machines.run("b", "ip link set eth1 mtu 1400")
     found = said(computed, machines)
-    assert "problem: b: mtu: eth1 takes packets of 1400 bytes, and network zone has an mtu of 1500" in found[0]
+    assert "problem: b: mtu: eth1 carries packets of 1400 bytes, and network zone has an mtu of 1500" in found[0]
 
 
 def test_host_that_is_cut_off_is_one_line(computed: t.Any, machines: Machines) -> None:
     machines.run("wire", "ip link set c-eth1 nomaster")
     found = said(computed, machines)
     assert len(found) == 1 and found[0].startswith(
-        "problem: c: network: network zone: 10.98.6.1 and a, b do not reach one another ("
+        "problem: c: network: network zone: 10.98.6.1 and a, b do not reach each other ("
     ), found
 
 
 def test_bridge_without_a_port_is_named(computed: t.Any, machines: Machines) -> None:
     machines.run("c", "ip link set eth1 nomaster")
     found = said(computed, machines)
-    assert len(found) == 1 and found[0].endswith(
-        "Fix: make the interface that leads to the other hosts a port of zs-t on c."
-    )
+    assert len(found) == 1 and found[0].endswith("Fix: on c, add the interface that leads to the other hosts to zs-t.")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,7 @@ def test_address_that_a_stranger_has_is_found(computed: t.Any, machines: Machine
     address = next((one for one, owner in owners.items() if owner == whose), address)
     machines.run("stranger", f"ip address add {address}/20 dev eth0")
     found = said(computed, machines)
-    assert any(f"address: {address}, which is {whose}, is taken: {STRANGER} answers" in line for line in found), found
+    assert any(f"address: {address}, which is {whose}, is in use: {STRANGER} answers" in line for line in found), found
 
 
 def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines: Machines, tmp_path: Path) -> None:
@@ -207,7 +205,7 @@ def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines
     assert answer.facts and answer.facts["answers"] == {"203.0.113.65": STRANGER}
     given = preflight.addresses_of(computed)
     assert [one.what for one in judge.judge_answers({"a": answer.facts}, given.owners, given.macs)] == [
-        f"203.0.113.65, which is of the pool of network public, is taken: {STRANGER} answers"
+        f"203.0.113.65, which is of the pool of network public, is in use: {STRANGER} answers"
     ]
     neutron = {"answers": {"203.0.113.65": "fa:16:3e:12:34:56"}}
     assert list(judge.judge_answers({"a": neutron}, given.owners, given.macs)) == []
@@ -225,12 +223,12 @@ def test_program_at_the_virtual_address_is_named(computed: t.Any, machines: Mach
         finally:
             listener.kill()
     assert (
-        "problem: a: address: 10.98.0.5, which is the virtual address, is this machine's own on lo. Fix: ip address del 10.98.0.5 dev lo."
+        "problem: a: address: 10.98.0.5, which is the virtual address, is an address of this machine on lo. Fix: ip address del 10.98.0.5 dev lo."
         in found
     )
     assert any(
         line.startswith(
-            "problem: a: port: 10.98.0.5:8404 (tcp), where haproxy statistics is to be served, is taken by python3"
+            "problem: a: port: 10.98.0.5:8404 (tcp), where haproxy statistics is to be served, is in use by python3"
         )
         for line in found
     )
@@ -242,7 +240,7 @@ def test_one_machine_under_two_names_is_named_once(computed: t.Any, machines: Ma
         found = [one for one in preflight.look(computed, machines.way) if one.check in ("identity", "machine-id")]
     finally:
         machines.held["c"] = kept
-    assert found[0].what == "b and c are one machine"
+    assert found[0].what == "b and c are the same machine"
     assert found[1].check == "machine-id" and found[1].what.startswith("a, b have the same one")
 
 
@@ -293,14 +291,16 @@ def test_unknown_host_key_is_a_line_and_is_not_taken(sshd: t.Any, tmp_path: Path
     try:
         known.write_text("")
         answer = ask(sshd)
-        assert answer.silence and answer.silence.what == "its host key is not known here" and known.read_text() == ""
+        assert (
+            answer.silence and answer.silence.what == "its host key is not in known_hosts" and known.read_text() == ""
+        )
         known.write_text(
             text.replace(
                 (sshd.folder / "host.pub").read_text().split()[1], (sshd.folder / "client.pub").read_text().split()[1]
             )
         )
         answer = ask(sshd)
-        assert answer.silence and answer.silence.what == "its host key is another than known_hosts has"
+        assert answer.silence and answer.silence.what == "its host key differs from the one in known_hosts"
     finally:
         known.write_text(text)
 
@@ -313,7 +313,7 @@ def test_key_that_is_not_let_in_is_a_line(sshd: t.Any, tmp_path: Path) -> None:
         answer = ask(sshd)
     finally:
         keys.write_text(allowed)
-    assert answer.silence and answer.silence.what == "it does not let us in with the keys that there are here"
+    assert answer.silence and answer.silence.what == "it accepts none of the SSH keys of this machine"
     assert answer.silence.fix.startswith("ssh-copy-id root@127.0.0.1")
 
 
@@ -321,7 +321,7 @@ def test_nobody_at_the_port_is_a_line(sshd: t.Any) -> None:
     with socket.socket() as reserved:  # bound and not listening, so nobody else takes it
         reserved.bind(("127.0.0.1", 0))
         answer = ask(sshd, reserved.getsockname()[1])
-    assert answer.silence and answer.silence.what == "nothing listens there at the port of SSH"
+    assert answer.silence and answer.silence.what == "nothing listens on its SSH port"
 
 
 @pytest.mark.parametrize(("hidden", "check"), [("sudo", "sudo"), ("python3", "python")])

@@ -200,7 +200,7 @@ def missing(links: t.Sequence[Link], shown: t.Sequence[t.Mapping[str, t.Any]]) -
         if link["kind"] == "physical" and have is None:
             yield f"there is no interface {name} (there are: {', '.join(sorted(there.keys() - {'lo'}))})"
         elif link["kind"] != "physical" and have is not None and kind != link["kind"]:
-            yield f"{name} is to be a {link['kind']}, and is the name of {'a ' + kind if kind else 'an interface of the machine'}"
+            yield f"{name} must be a {link['kind']}, and the name belongs to {'a ' + kind if kind else 'an interface of the machine'}"
 
 
 def kind_of(shown: t.Mapping[str, t.Any]) -> str | None:

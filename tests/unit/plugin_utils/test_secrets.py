@@ -237,7 +237,7 @@ def test_command_refuses_what_is_no_deployment(tmp_path: Path) -> None:
     said = command("ensure", "--deployment", tmp_path, rc=1)
     assert (
         said
-        == f"error: {tmp_path}/topology.yml: no such file: --deployment takes the name of a folder below inventory/, such as aio, or a path\n"
+        == f"error: {tmp_path}/topology.yml: no such file: set --deployment to the name of a folder in inventory/, such as aio, or to a path\n"
     )
     (tmp_path / "topology.yml").write_text("networks: {}\nnonsense: 1\n")
     assert "nonsense" in command("ensure", "--deployment", tmp_path, rc=1)

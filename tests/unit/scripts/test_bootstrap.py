@@ -29,8 +29,8 @@ def test_overlap_names_what_it_overlaps() -> None:
     found = bootstrap.choose_network("10.99.0.0/21", [use("10.99.7.53/32", "name server 10.99.7.53 in resolv.conf")])
     assert isinstance(found, Finding)
     assert str(found) == (
-        "problem: network: 10.99.0.0/21 (or 10.99.8.0/24 beside it) overlaps name server 10.99.7.53 in resolv.conf. "
-        "Fix: give a free one with --network, for example --network 10.99.0.0/21."
+        "problem: network: 10.99.0.0/21 (or 10.99.8.0/24 next to it) overlaps name server 10.99.7.53 in resolv.conf. "
+        "Fix: set a free network, for example --network 10.99.0.0/21."
     )
 
 
@@ -63,7 +63,7 @@ def test_provider_network_lies_beside_that_of_the_zones(zones: str, provider: st
         ("10.77.0.0/24", "/16 to /22"),
         ("10.0.0.0/8", "/16 to /22"),
         ("8.8.8.0/21", "not private"),
-        ("nonsense", "right would be 10.77.0.0/21"),
+        ("nonsense", "use a network such as 10.77.0.0/21"),
     ],
 )
 def test_unsuitable_network_is_refused(text: str, message: str) -> None:

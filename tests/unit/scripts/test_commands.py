@@ -97,7 +97,7 @@ def test_destroy_takes_zones_services_or_all() -> None:
     assert zones_of(CLOUD, ["keystone", "aio1-keystone-1"], False) == ["aio1-keystone-1"]
     assert zones_of(CLOUD, [], True) == list(ZONES)
     for names, everything in (([], False), (["keystone"], True)):
-        with pytest.raises(DeploymentError, match="name zones or services, or give --all"):
+        with pytest.raises(DeploymentError, match="name zones or services, or use --all"):
             zones_of(CLOUD, names, everything)
     with pytest.raises(DeploymentError, match="there is no service or zone 'nova'"):
         zones_of(CLOUD, ["nova"], False)

@@ -77,7 +77,7 @@ def test_every_zone_is_accounted_for(deployment: Deployment, capsys: pytest.Capt
     assert (
         "/etc/x" in said
         and "files that differ: 1, in 1 of 2 zones" in said
-        and "b-memcached-1 was not looked at: no route" in said
+        and "b-memcached-1 was not checked: no route" in said
     )
     report(Console(width=120), {"a-galera-1": []}, {})
-    assert capsys.readouterr().out == "nothing differs in any of 1 zones\n"
+    assert capsys.readouterr().out == "no difference in any zone of 1 zones\n"

@@ -128,8 +128,8 @@ def test_zone_that_topology_has_no_more_is_removed() -> None:
     plan = planned(record)
     assert plan.data()["hosts"]["b"]["zones"]["b-web-2"]["action"] == "remove"
     said = printed(plan)
-    assert "b-web-2" in said and "topology.yml has it no more" in said
-    assert "zones: 1 remove, 3 stay as they are" in said
+    assert "b-web-2" in said and "it is no longer in topology.yml" in said
+    assert "zones: 1 remove, 3 unchanged" in said
 
 
 def test_what_stops_a_zone_is_told_from_what_does_not() -> None:
@@ -145,7 +145,7 @@ def test_what_stops_a_zone_is_told_from_what_does_not() -> None:
 def test_zone_that_stays_is_not_in_the_plan() -> None:
     record = told().step_begins("zones").zone(zones.Current(SPEC, True, 7), SPEC)
     assert planned(record).hosts == {} and record.running == {"a-db-1"}
-    assert "zones: 3 stay as they are; daemons restarted: 0. Nothing was changed." in printed(planned(record))
+    assert "zones: 3 unchanged; daemons restarted: 0. Nothing was changed." in printed(planned(record))
 
 
 def test_fields_of_which_a_root_is_made_are_the_backends() -> None:
@@ -441,7 +441,7 @@ def test_what_could_not_be_foreseen_is_said() -> None:
     assert plan.unknown == [
         {"host": "a-web-1", "step": "services", "task": "Register services", "why": "no answer\nfrom keystone"}
     ]
-    assert "not foreseen: a-web-1: Register services (step services): no answer\n    from keystone\n" in printed(plan)
+    assert "not predicted: a-web-1: Register services (step services): no answer\n    from keystone\n" in printed(plan)
 
 
 def test_interrupt_and_broken_inventory_end_the_plan() -> None:

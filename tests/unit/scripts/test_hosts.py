@@ -109,7 +109,7 @@ def test_a_host_that_is_to_stay_is_not_removed(prod: t.Callable[..., Deployment]
     assert remove_host.leaving(computed, "cmp3").id == 103
     with pytest.raises(
         DeploymentError,
-        match=r"host 'cmp2' is to stay, says topology.yml. Write `leaving: true` in its line \(hosts.cmp2\)",
+        match=r"host 'cmp2' is not leaving yet. Set `leaving: true` in its line of topology.yml \(hosts.cmp2\)",
     ):
         remove_host.leaving(computed, "cmp2")
     with pytest.raises(DeploymentError, match=r"topology.yml has no host 'cmp9' \(hosts: ctl1, .*cmp3\)"):
@@ -136,11 +136,11 @@ def test_inventory_without_a_host_names_it_nowhere_but_to_be_reached(prod: t.Cal
     [
         ("exit 81", False, None, 60),
         ("exit 255", True, None, 60),
-        ("exit 81", True, "--dead: h answers at 192.0.2.1: leave --dead out, or switch it off first", 60),
+        ("exit 81", True, "--dead: h answers at 192.0.2.1: omit --dead, or switch the host off first", 60),
         (
             "exit 255",
             False,
-            "h does not answer at 192.0.2.1: scripts/preflight.sh says why. If it is lost for good, give --dead",
+            "h does not answer at 192.0.2.1: scripts/preflight.sh shows why. If it is lost for good, use --dead",
             60,
         ),
         ("exec sleep 1000", False, "h does not answer", 1),
@@ -199,5 +199,5 @@ def test_what_would_be_lost_is_asked_for_by_name(
 
 def test_nothing_is_lost_without_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    with pytest.raises(DeploymentError, match="no terminal to ask on: give --yes"):
+    with pytest.raises(DeploymentError, match="there is no terminal: add --yes"):
         confirmed("All is lost.", "cmp3")

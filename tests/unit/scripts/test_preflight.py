@@ -165,7 +165,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "python": (
         given("one", python="3.9.2"),
-        "problem: one: python: /usr/bin/python3 is 3.9.2. Fix: have Debian's own there, 3.11 or newer",
+        "problem: one: python: /usr/bin/python3 is 3.9.2. Fix: install Debian's own Python there, 3.11 or newer",
     ),
     "lxc": (given("one", lxc="4.0.11"), "problem: one: lxc: version 4.0.11 is installed"),
     "cpus": (given("two", cpus=1), "problem: two: cpus: 1, and what topology.yml places there (17 zones) needs 2"),
@@ -183,11 +183,11 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "disk of a fresh host": (
         given("two", disk={"free": 9000}, zones=[]),
-        "problem: two: disk: 9000 MiB are free below /var/lib/lxc, and 10896 MiB are needed",
+        "problem: two: disk: /var/lib/lxc has 9000 MiB free and needs 10896 MiB",
     ),
     "disk of a deployed host": (
         given("two", disk={"free": 900}),
-        "problem: two: disk: 900 MiB are free below /var/lib/lxc, and 2048 MiB are needed",
+        "problem: two: disk: /var/lib/lxc has 900 MiB free and needs 2048 MiB",
     ),
     "disk promised twice": (
         given("two", disk={"total": 100 * 1024}),
@@ -195,15 +195,15 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "privileges": (
         given("one", missing_capabilities=["CAP_SYS_ADMIN"]),
-        "problem: one: privileges: this root may not do everything, it lacks CAP_SYS_ADMIN",
+        "problem: one: privileges: root does not have all capabilities here, it lacks CAP_SYS_ADMIN",
     ),
     "user ids": (
         given("one", unmapped_ids=["gid_map"]),
-        "problem: one: user ids: 100000 to 165535, which the zones use, do not exist here (/proc/self/gid_map)",
+        "problem: one: user ids: 100000 to 165535, which the zones use, are not mapped here (/proc/self/gid_map)",
     ),
     "control groups": (
-        given("one", trials={"control groups": "none can be made below /sys/fs/cgroup: Read-only file system"}),
-        "problem: one: kernel: no control groups (none can be made below /sys/fs/cgroup: Read-only file system), and a zone's memory",
+        given("one", trials={"control groups": "none can be created in /sys/fs/cgroup: Read-only file system"}),
+        "problem: one: kernel: no control groups (none can be created in /sys/fs/cgroup: Read-only file system), and a zone's memory",
     ),
     "too few watches": (
         given("one", settings={"fs.inotify.max_user_instances": {"value": 24, "fixed": "Read-only file system"}}),
@@ -242,7 +242,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "datapath": (
         given("two", openvswitch=False),
-        "warning: two: kernel: its module openvswitch is not there, so Open vSwitch moves the packets of instances itself",
+        "warning: two: kernel: the kernel module openvswitch is missing, so Open vSwitch forwards packets of instances in",
     ),
     "tun": (
         given("two", trials={"taps": "No such file or directory"}),
@@ -254,7 +254,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "bridge's name": (
         changed("one", "zs-two", linkinfo={"info_kind": "vxlan"}),
-        "problem: one: network: zs-two, the bridge of network zone, is the name of vxlan",
+        "problem: one: network: zs-two, the bridge of network zone, has the name of vxlan",
     ),
     "ip": (given("two", links=[], routes=[]), "problem: two: network: ip(8) is not installed"),
     "route": (
@@ -267,11 +267,11 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "interface": (
         lambda told: told["two"]["links"].remove(link(told["two"], "eth2")),
-        "problem: two: network: network public is to be reached through eth2, which is not there (there are: lo, eth0, eth1,",
+        "problem: two: network: network public needs interface eth2, which does not exist (there are: lo, eth0, eth1,",
     ),
     "interface in use": (
         changed("two", "eth2", master=None, **ADDRESS),
-        "problem: two: network: eth2 becomes a port of bridge zs-two-public and has the address 192.0.2.77, which",
+        "problem: two: network: eth2 becomes a port of bridge zs-two-public and has address 192.0.2.77, which would become unreachable",
     ),
     "port of another bridge": (
         changed("two", "eth1", master="zs-other"),
@@ -279,31 +279,31 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "MTU of a port": (
         changed("two", "eth1", mtu=1400),
-        "problem: two: mtu: eth1 takes packets of 1400 bytes, and network zone has an mtu of 1500",
+        "problem: two: mtu: eth1 carries packets of 1400 bytes, and network zone has an mtu of 1500",
     ),
     "MTU of the wire": (
-        lost(True, "10.79.9.9 says that the next wire takes 1400 bytes"),
-        "problem: two: mtu: network zone: packets of 1500 bytes, as its mtu says, do not go between it and one (10.79.9.9 says that the next",
+        lost(True, "10.79.9.9 reports that its next link carries at most 1400 bytes"),
+        "problem: two: mtu: network zone: packets of 1500 bytes, the mtu of the network, do not pass between this host and one",
     ),
     "wire": (
         lost(False),
-        "problem: two: network: network zone: 10.79.4.1 does not answer one (no answer). Fix: look at cables and switches between them",
+        "problem: two: network: network zone: 10.79.4.1 does not answer one (no answer)",
     ),
     "bridge not made yet": (
         changed("two", "zs-two", addr_info=[]),
-        "warning: network: network zone is not on two yet, so who reaches whom in it cannot be told. Fix: scripts/run-playbooks.sh --step hosts makes bridge zs-two;",
+        "warning: network: network zone is not on two yet, so connectivity in it cannot be checked",
     ),
     "address of a zone": (
         lambda told: told["one"]["answers"].update({"10.79.2.8": "52:54:00:ab:cd:ef"}),
-        "problem: one: address: 10.79.2.8, which is the address of one-haproxy-1, is taken: 52:54:00:ab:cd:ef answers",
+        "problem: one: address: 10.79.2.8, which is the address of one-haproxy-1, is in use: 52:54:00:ab:cd:ef answers",
     ),
     "virtual address": (
         lambda told: told["one"]["answers"].update({"10.79.0.5": "52:54:00:ab:cd:ef"}),
-        "problem: one: address: 10.79.0.5, which is the virtual address, is taken: 52:54:00:ab:cd:ef answers",
+        "problem: one: address: 10.79.0.5, which is the virtual address, is in use: 52:54:00:ab:cd:ef answers",
     ),
     "address of the pool": (
         lambda told: told["one"]["answers"].update({"203.0.113.99": ROUTER}),
-        "problem: one: address: 203.0.113.99, which is of the pool of network public, is taken",
+        "problem: one: address: 203.0.113.99, which is of the pool of network public, is in use:",
     ),
     "address of the host itself": (
         changed(
@@ -311,7 +311,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
             "eth0",
             addr_info=[{"local": "192.0.2.12", "prefixlen": 24}, {"local": "203.0.113.99", "prefixlen": 32}],
         ),
-        "problem: two: address: 203.0.113.99, which is of the pool of network public, is this machine's own on eth0",
+        "problem: two: address: 203.0.113.99, which is of the pool of network public, is an address of this machine on eth0",
     ),
     "gateway": (
         lambda told: [one["answers"].pop("203.0.113.1") for one in told.values()],
@@ -321,7 +321,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         lambda told: told["one"]["listening"].append(
             {"protocol": "tcp", "address": "10.79.0.5", "port": 5000, "program": "nginx"}
         ),
-        "problem: one: port: 10.79.0.5:5000 (tcp), where keystone is to be served, is taken by nginx",
+        "problem: one: port: 10.79.0.5:5000 (tcp), where keystone is to be served, is in use by nginx",
     ),
     "listener at a zone's address": (
         lambda told: told["one"]["listening"].append(
@@ -331,31 +331,31 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     ),
     "name": (
         given("one", names={"two.example.net": "Name or service not known"}),
-        "problem: one: dns: it does not know two.example.net (Name or service not known)",
+        "problem: one: dns: it cannot resolve two.example.net (Name or service not known)",
     ),
     "external name": (
         given("two", names={"cloud.example.net": "no answer within 5 s"}),
-        "warning: two: dns: it does not know cloud.example.net (no answer",
+        "warning: two: dns: it cannot resolve cloud.example.net (no answer within 5 s)",
     ),
     "own name": (
         given("two", names={"two": "Name or service not known"}),
-        "warning: two: dns: it does not know its own name two. Fix: add `127.0.1.1 two` to /etc/hosts",
+        "warning: two: dns: it cannot resolve its own name two. Fix: add `127.0.1.1 two` to /etc/hosts",
     ),
     "names of packages": (
         given("two", names={"packages.example.net": "Name or service not known"}),
-        "warning: two: dns: it does not know packages.example.net, where its packages come from",
+        "warning: two: dns: it cannot resolve packages.example.net, from which it gets packages, and has no proxy",
     ),
     "clones": (
         lambda told: [one.update(machine_id="same") for one in told.values()],
-        "problem: machine-id: one, two have the same one in /etc/machine-id",
+        "problem: machine-id: one, two have the same /etc/machine-id, as clones",
     ),
     "one host under two names": (
         lambda told: [one.update(machine="m", machine_id="same") for one in told.values()],
-        "problem: identity: one and two are one machine",
+        "problem: identity: one and two are the same machine",
     ),
     "clock that nothing keeps": (
         given("two", synchronised=False),
-        "warning: clock: nothing keeps the clock right on two",
+        "warning: clock: no program synchronises the clock on",
     ),
 }
 
@@ -392,7 +392,7 @@ def test_all_faults_at_once_are_all_named(computed: Any) -> None:
     ("ahead", "said"),
     [
         ({"one": 0.2, "two": -0.3}, []),
-        ({"one": 0.0, "two": 75.26}, ["problem: two: clock: 75.3 s ahead of all others; at most 1 s are right"]),
+        ({"one": 0.0, "two": 75.26}, ["problem: two: clock: 75.3 s ahead of all others; at most 1 s are allowed"]),
         (
             {"one": -40.0, "two": -40.2},
             ["problem: clock: 40.0 s ahead of all others"],
@@ -421,40 +421,40 @@ def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
     (found,) = judge.judge_names(told, {"c": "c.example.net"}, [])
     assert (
         str(found)
-        == "problem: d: dns: it takes c.example.net for 198.51.100.3, others for 192.0.2.3. Fix: look at /etc/hosts there."
+        == "problem: d: dns: it resolves c.example.net to 198.51.100.3, other hosts to 192.0.2.3. Fix: correct /etc/hosts there."
     )
 
 
 @pytest.mark.parametrize(
     ("rc", "words", "said"),
     [
-        (255, "ssh: connect to host h port 22: Connection refused", "ssh: nothing listens there"),
+        (255, "ssh: connect to host h port 22: Connection refused", "ssh: nothing listens on its SSH port"),
         (255, "ssh: connect to host h port 22: Connection timed out", "ssh: it does not answer"),
-        (255, "ssh: connect to host h port 22: No route to host", "ssh: there is no way to it"),
-        (255, "ssh: Could not resolve hostname h: Name or service not known", "ssh: nobody knows the name h"),
+        (255, "ssh: connect to host h port 22: No route to host", "ssh: it cannot be reached"),
+        (255, "ssh: Could not resolve hostname h: Name or service not known", "ssh: the name h cannot be resolved"),
         (
             255,
             "Host key verification failed.",
-            "ssh: its host key is not known here. Fix: log in once by hand, ssh ops@h",
+            "ssh: its host key is not in known_hosts. Fix: log in once by hand, ssh ops@h",
         ),
         (
             255,
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
-            "ssh: its host key is another",
+            "ssh: its host key differs from the one in known_hosts",
         ),
         (
             255,
             "ops@h: Permission denied (publickey).",
-            "ssh: it does not let us in with the keys that there are here. Fix: ssh-copy-id ops@h",
+            "ssh: it accepts none of the SSH keys of this machine. Fix: ssh-copy-id ops@h",
         ),
         (
             judge.NO_SUDO,
             "sudo: a password is required",
-            "sudo: it asks for a password, or is not there (sudo: a password is required)",
+            "sudo: sudo asks for a password, or is not installed (sudo: a password is required)",
         ),
         (judge.NO_PYTHON, "", "python: there is no /usr/bin/python3"),
-        (-9, "", "ssh: it let us in, and then told nothing until the time was up"),
-        (1, "Traceback\nValueError: x", "facts: the program that asks it did not come to its end (ValueError: x)"),
+        (-9, "", "ssh: SSH logged in, and then the host did not answer in time"),
+        (1, "Traceback\nValueError: x", "facts: the program that checks the host failed (ValueError: x)"),
     ],
 )
 def test_host_that_tells_nothing_is_a_problem_and_the_others_are_judged(
@@ -482,8 +482,8 @@ def test_fresh_hosts_are_no_problem(computed: Any) -> None:
         ]
         one["answers"] = {"203.0.113.1": ROUTER}
     assert lines(computed, told) == [
-        "warning: network: network zone is not on one, two yet, so who reaches whom in it cannot be told. Fix: scripts/run-playbooks.sh --step "
-        "hosts makes bridge zs-two; see that it has a port that leads to the other hosts, and run this again."
+        "warning: network: network zone is not on one, two yet, so connectivity in it cannot be checked. Fix: scripts/run-playbooks.sh --step "
+        "hosts creates bridge zs-two; connect a port of it to the other hosts, and run this again."
     ]
 
 
@@ -494,8 +494,8 @@ def test_bridge_that_leads_nowhere_is_told_as_the_cause(computed: Any) -> None:
         told[name]["pings"] = [{"address": ADDRESSES[other], "mtu": 1500, "small": False, "large": False, "why": None}]
     found = lines(computed, told)
     assert found == [
-        "problem: one: network: network zone: 10.79.2.1 and two do not reach one another (no answer). "
-        "Fix: make the interface that leads to the other hosts a port of zs-two on one, two."
+        "problem: one: network: network zone: 10.79.2.1 and two do not reach each other (no answer). "
+        "Fix: on one, two, add the interface that leads to the other hosts to zs-two."
     ]
 
 
@@ -508,7 +508,7 @@ def test_address_for_image_builders_may_be_in_use_once_there_are_zones(computed:
     assert [
         line
         for line in lines(computed, told)
-        if line.startswith(f"problem: one: address: {builder}, which is kept for image builders, is taken")
+        if line.startswith(f"problem: one: address: {builder}, which is kept for image builders, is in use")
     ]
 
 
@@ -552,4 +552,4 @@ def test_json_has_what_the_lines_have(
     monkeypatch.setattr("sys.argv", ["preflight.sh", "examples/two-hosts"])
     found.pop(0)
     assert preflight.main() == 0, "warnings do not fail"
-    assert "0 problems, 1 warning: one, two asked in" in capsys.readouterr().out
+    assert "0 problems, 1 warning: one, two checked in" in capsys.readouterr().out

@@ -94,7 +94,7 @@ def test_wrong_step_is_refused(wanted: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--plan", "--check"], "--plan is more than --check and --diff"), (["--json"], "--json belongs to --plan")],
+    [(["--plan", "--check"], "--plan includes --check and --diff"), (["--json"], "--json needs --plan")],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(DeploymentError, match=message):
@@ -251,7 +251,7 @@ def test_interrupt_ends_ansible_and_all_below_it(small: Small, number: signal.Si
 
 
 def test_two_runs_do_not_collide(small: Small) -> None:
-    message = rf"another run of deployment 'small' is going on \(process {os.getpid()} since"
+    message = rf"another run of deployment 'small' is running \(process {os.getpid()} since"
     with runner.locked(small), pytest.raises(DeploymentError, match=message), runner.locked(small):
         pytest.fail("the lock was taken twice")
     with runner.locked(small):

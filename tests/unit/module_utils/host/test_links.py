@@ -240,5 +240,5 @@ def test_what_cannot_be_there_is_said_before_anything_is_changed():
     there[0]["linkinfo"] = {}
     assert list(links_of.missing(LINKS, there)) == [
         "there is no interface eno1 (there are: bond0, mgmt, tunnel)",
-        "bond0 is to be a bond, and is the name of an interface of the machine",
+        "bond0 must be a bond, and the name belongs to an interface of the machine",
     ]
