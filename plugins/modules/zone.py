@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ansible's door to module_utils/zone/model.py: documentation and result."""
+"""Ansible's door to module_utils/zone/converge.py: documentation and result."""
 
 from __future__ import annotations
 
@@ -234,9 +234,7 @@ pid:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    ZoneError,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import (
     OPTIONS,
     make_so,

@@ -73,7 +73,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.drift import smartos_drift, zone_drift
 
 PARTS = {"uuid", "files", "directories", "units"}

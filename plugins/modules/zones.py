@@ -71,9 +71,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    ZoneError,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import (
     OPTIONS,
     about,

@@ -32,8 +32,9 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.image.build im
     build_all,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.image.lxc import Store
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.converge import converge
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LXC_PATH, LxcBackend, veth_name
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneSpec, converge
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts/lib"))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.drift import STATE, is_state, zone_drift
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_root import STORES, Images
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError
 
 pytestmark = [pytest.mark.lxc, pytest.mark.skipif(os.geteuid() != 0, reason="mounts overlays, so it needs to be root")]
 

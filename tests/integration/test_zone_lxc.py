@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.converge import converge
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError, ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LXC_PATH, LxcBackend, veth_name
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError, ZoneSpec, converge
 from ansible_collections.zonestack.openstack.plugins.modules import zones
 
 pytestmark = [

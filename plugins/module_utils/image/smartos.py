@@ -55,13 +55,8 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm 
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
     Step,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    Network as Nic,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    ZoneError,
-    ZoneSpec,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import Interface as Nic
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError, ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files import (
     resolvers,
 )

@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError, ZoneSpec
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_root import STORES, Images, read_text
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import read_text
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError, ZoneSpec
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_root import STORES, Images
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.smartos import (
     ZONES,
     SmartosBackend,
@@ -426,7 +427,7 @@ def smartos_drift(name: str, want: t.Mapping[str, t.Any]) -> list[Finding]:
 
     vmadm is asked once for all zones of a process.
     """
-    spec = SmartosBackend().read(name, want["uuid"]).spec
+    spec = SmartosBackend().read(ZoneSpec(name, want["uuid"])).spec
     if spec is None:
         raise ZoneError("it is not on this host: a run makes it")
     image = ZONES / image_uuid(spec.image) / "root"

@@ -15,10 +15,8 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    ZoneError,
-    ZoneSpec,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import read_text
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError, ZoneSpec
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved.service(8)
@@ -78,19 +76,11 @@ def destroy_dataset(dataset: str) -> None:
         time.sleep(0.1)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, or nothing when it is not there or not readable any more."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def hosts(spec: ZoneSpec) -> str:
+def hosts(zone: ZoneSpec) -> str:
     """hosts(5) of a zone: itself by its first address; others are found by the deployment's own means."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    address = next((network.address for network in spec.networks if network.address), "127.0.1.1")
-    return "\n".join([*lines, f"{address} {spec.name}", ""])
+    address = next((network.address for network in zone.networks if network.address), "127.0.1.1")
+    return "\n".join([*lines, f"{address} {zone.name}", ""])
 
 
 def resolv_conf() -> str:

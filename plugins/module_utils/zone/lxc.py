@@ -17,142 +17,47 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import ipaddress
 import json
 import os
-import re
 import shutil
-import signal
 import stat
-import subprocess
 import time
 import typing as t
 from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
-    CommandError,
-    run,
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import read_text, write_atomically
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.backend import Current, fails_as_zone_error
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError, ZoneSpec
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files import hosts, locked, put, resolv_conf
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_config import (
+    LIVE_KEYS,
+    device_number,
+    render_config,
+    veth_name,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    Current,
-    Volume,
-    ZoneError,
-    ZoneSpec,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files import (
-    hosts,
-    locked,
-    put,
-    read_text,
-    resolv_conf,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_container import Container
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_root import (
-    ID_RANGE,
     STORES,
     Images,
-    Layer,
     Store,
     Zfs,
     remove_tree,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.owners import (
+    ID_RANGE,
+    make_volumes,
+    owner_of,
+    volumes_in,
+)
 
 LXC_PATH = Path("/var/lib/lxc")
-CGROUP = Path("/sys/fs/cgroup")
-CPU_PERIOD = 100_000  # microseconds; the kernel's own default period of cpu.max and cpu.cfs_period_us
-MIB = 1024 * 1024
-PAGE = os.sysconf("SC_PAGE_SIZE")
-POLL = 0.02  # seconds between two looks at a file that announces readiness
 
 
-def veth_name(uuid: str, index: int) -> str:
-    """The host's end of interface ``index``: stable, at most 15 characters, and tells which zone it belongs to."""
-    return f"zs{uuid.replace('-', '')[:10]}n{index}"
-
-
-def render_config(spec: ZoneSpec, root: str, volumes: Path) -> str:
-    """The LXC configuration of a zone: a pure function of its description and of where things lie.
-
-    Limits are written for both cgroup versions; LXC takes those of the version that the host has.
-    """
-    lines = ["# Written by zonestack.openstack.zone; a change by hand is found and undone.", "# " + spec.uuid]
-
-    def put(key: str, value: object) -> None:
-        lines.append(f"lxc.{key} = {value}")
-
-    # The files that LXC itself ships. Debian's variants come with lxc-templates, which nothing else here needs; what they
-    # add for systemd's consoles is said below.
-    put("include", "/usr/share/lxc/config/common.conf")
-    if not spec.privileged:
-        put("include", "/usr/share/lxc/config/userns.conf")
-        put("idmap", f"u 0 {spec.idmap_base} {ID_RANGE}")
-        put("idmap", f"g 0 {spec.idmap_base} {ID_RANGE}")
-    put("tty.dir", "")
-    put("apparmor.profile", "unconfined")
-    put("uts.name", spec.name)
-    put("rootfs.path", root)
-    if root.startswith("overlayfs:"):
-        # Layers built in a user namespace carry their marks in user.overlay.*; without it removing a lower directory
-        # in an unprivileged zone fails with EIO.
-        put("rootfs.options", "userxattr")
-    put("start.auto", int(spec.autostart))
-    if spec.memory is not None:
-        put("cgroup.memory.limit_in_bytes", spec.memory * MIB)
-        put("cgroup2.memory.max", spec.memory * MIB)
-    if spec.cpu_cap is not None:
-        put("cgroup.cpu.cfs_period_us", CPU_PERIOD)
-        put("cgroup.cpu.cfs_quota_us", spec.cpu_cap * CPU_PERIOD // 100)
-        put("cgroup2.cpu.max", f"{spec.cpu_cap * CPU_PERIOD // 100} {CPU_PERIOD}")
-    for index, network in enumerate(spec.networks):
-        net = f"net.{index}."
-        put(net + "type", "veth")
-        put(net + "link", network.bridge)
-        put(net + "veth.pair", veth_name(spec.uuid, index))
-        put(net + "name", network.name)
-        put(net + "hwaddr", network.mac)
-        put(net + "flags", "up")
-        if network.mtu is not None:
-            put(net + "mtu", network.mtu)
-        for address in network.interfaces():
-            put(f"{net}ipv{address.version}.address", address)
-        if network.gateway is not None:
-            put(f"{net}ipv{ipaddress.ip_address(network.gateway).version}.gateway", network.gateway)
-    for volume in spec.volumes:
-        put("mount.entry", f"{volumes / volume.name} {volume.path[1:]} none bind,create=dir 0 0")
-    for device in spec.devices:
-        number = _device_number(device)
-        if number is None:
-            continue
-        put("mount.entry", f"{device} {device[1:]} none bind,create=file 0 0")
-        put("cgroup.devices.allow", f"{number} rwm")
-        put("cgroup2.devices.allow", f"{number} rwm")
-    if "all" in spec.capabilities:
-        put("cap.drop", "")  # an empty value clears what the included files drop
-    elif spec.capabilities:
-        dropped = [one for one in COMMON_DROPPED if one not in spec.capabilities]
-        put("cap.drop", "")
-        put("cap.drop", " ".join(dropped))
-    return "\n".join(lines) + "\n"
-
-
-# What LXC's common.conf takes away from a privileged container; `capabilities` gives some of it back.
-COMMON_DROPPED = ("mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio")
-
-
-def _device_number(device: str) -> str | None:
-    """A device of this host as the kernel knows it; none where there is no such device."""
-    try:
-        info = os.stat(device)
-    except OSError:
-        return None
-    if not stat.S_ISCHR(info.st_mode) and not stat.S_ISBLK(info.st_mode):
-        return None
-    kind = "b" if stat.S_ISBLK(info.st_mode) else "c"
-    return f"{kind} {os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
-
-
+@fails_as_zone_error()
 class LxcBackend:
-    """Zones on this machine as LXC containers; see :class:`~.zone.Backend` for the meaning of the calls."""
+    """Zones on this machine as LXC containers; see :class:`~.backend.Backend` for the meaning of the calls."""
 
     live: t.ClassVar[frozenset[str]] = frozenset(
         {"memory", "cpu_cap", "quota", "autostart", "metadata", "limits", "ports"}
@@ -169,21 +74,16 @@ class LxcBackend:
         self.building = self.store / "building"
         self.start_timeout = start_timeout
         self.stop_timeout = stop_timeout
-        self._lock: int | None = None
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def exclusive(self, name: str) -> t.Iterator[None]:
+    def exclusive(self, zone: ZoneSpec) -> t.Iterator[None]:
         """Hold a lock in /run; a call whose controller was killed may still be at work on the same zone."""
-        with locked(f"zone-{name}", self.start_timeout + self.stop_timeout) as lock:
-            self._lock = lock
-            try:
-                yield
-            finally:
-                self._lock = None
+        with locked(f"zone-{zone.name}", self.start_timeout + self.stop_timeout):
+            yield
 
-    def effective(self, want: ZoneSpec) -> ZoneSpec:
+    def effective(self, zone: ZoneSpec) -> ZoneSpec:
         """What this host can give of it.
 
         Plain directories and overlays have no quota of their own; only btrfs and zfs can hold a zone to one. Of the devices,
@@ -191,30 +91,34 @@ class LxcBackend:
         an address, so that other virtual ones are no change.
         """
         here = replace(
-            want,
-            devices=tuple(device for device in want.devices if _device_number(device)),
-            networks=tuple(replace(network, vips=()) for network in want.networks),
+            zone,
+            devices=tuple(device for device in zone.devices if device_number(device)),
+            networks=tuple(replace(network, vips=()) for network in zone.networks),
         )
-        return here if STORES[want.store].has_quota else replace(here, quota=None)
+        return here if STORES[zone.store].has_quota else replace(here, quota=None)
 
-    def read(self, name: str, uuid: str) -> Current:
+    def read(self, zone: ZoneSpec) -> Current:
         """Read zone.json, config, the volumes and, of a running zone, its cgroup; one call of lxc-info at most."""
-        zone_dir = self.lxc_path / name
-        volumes = self._volumes(name)
-        debris = bool(self._debris(name))
+        zone_dir = self.lxc_path / zone.name
+        volumes = volumes_in(self._volumes(zone))
+        debris = bool(self._debris(zone.name))
         if not zone_dir.exists():
             return Current(volumes=volumes, debris=debris)
-        spec = self._recorded(zone_dir, name, uuid)
-        pid = self._pid(name)
+        spec = self._recorded(zone_dir, zone.name, zone.uuid)
+        container = self._container(spec)
+        pid = container.pid()
         drift = self._drift(spec, zone_dir, volumes)
         if pid is not None:
-            applied = self._limits(name, pid)
+            applied = container.limits(pid)
             drift += [key for key, value in applied.items() if value != getattr(spec, key)]
-            drift += self._detached(spec)
+            drift += container.detached()
             spec = replace(
                 spec, memory=applied.get("memory", spec.memory), cpu_cap=applied.get("cpu_cap", spec.cpu_cap)
             )
         return Current(spec, pid is not None, pid, volumes, debris, tuple(drift))
+
+    def _container(self, zone: ZoneSpec) -> Container:
+        return Container(self.lxc_path, zone, start_timeout=self.start_timeout, stop_timeout=self.stop_timeout)
 
     def _drift(self, spec: ZoneSpec, zone_dir: Path, volumes: tuple[str, ...]) -> list[str]:
         """In what the files of a zone are not what its description says.
@@ -235,17 +139,6 @@ class LxcBackend:
         elif found != right:
             drift.append("limits")
         return drift
-
-    def _detached(self, spec: ZoneSpec) -> list[str]:
-        """``ports`` when an interface of the running zone lost its bridge, ``networks`` when it is gone altogether."""
-        drift = []
-        for index, network in enumerate(spec.networks):
-            device = Path("/sys/class/net") / veth_name(spec.uuid, index)
-            if not device.exists():
-                drift.append("networks")
-            elif not (device / "master").exists() or (device / "master").resolve().name != network.bridge:
-                drift.append("ports")
-        return list(dict.fromkeys(drift))
 
     def _recorded(self, zone_dir: Path, name: str, uuid: str) -> ZoneSpec:
         """The description as applied; refuse a container that this collection has not made for this zone."""
@@ -268,34 +161,9 @@ class LxcBackend:
             )
         return spec
 
-    def _monitored(self, name: str) -> bool:
-        """Whether LXC's monitor of the zone lives: it listens on a socket. Saves a process for a stopped zone."""
-        return f"@{self.lxc_path}/{name}/command" in read_text(Path("/proc/net/unix"))
-
-    def _pid(self, name: str) -> int | None:
-        """The zone's init as a process of this machine, or None when it does not run.
-
-        A zone on its way up or down (a host that boots, an init that was killed this moment) is waited for.
-        """
-        deadline = time.monotonic() + self.start_timeout
-        while self._monitored(name):
-            done = run(["lxc-info", "-P", str(self.lxc_path), "-n", name, "-s", "-p", "-H"], check=False, timeout=20)
-            found = dict(line.split(":", 1) for line in done.out.splitlines() if ":" in line)
-            state, pid = found.get("State", "").strip(), found.get("PID", "").strip()
-            if state in ("RUNNING", "FROZEN") and pid.isdigit() and _alive(int(pid)):
-                return int(pid)
-            if time.monotonic() > deadline:
-                raise ZoneError(
-                    f"zone {name!r} is {state or 'in no state'} for more than {self.start_timeout:g} s: lxc-info -n {name}"
-                )
-            time.sleep(POLL)
-        return None
-
-    def _volumes(self, name: str) -> tuple[str, ...]:
-        try:
-            return tuple(sorted(one.name for one in os.scandir(self.store / "volumes" / name) if one.is_dir()))
-        except FileNotFoundError:
-            return ()
+    def _volumes(self, zone: ZoneSpec) -> Path:
+        """Where the zone's volumes lie."""
+        return self.store / "volumes" / zone.name
 
     def _debris(self, name: str) -> list[Path]:
         """What interrupted calls for this zone left in building/; a zone name holds no dot."""
@@ -306,70 +174,33 @@ class LxcBackend:
     def _root(self, store: str) -> Store:
         return STORES[store](self.images, self.store / "roots")
 
-    def _cgroup_dir(self, name: str, pid: int, controller: str) -> Path | None:
-        """Where the kernel accounts the zone for ``controller``: above what the zone's own init made below it."""
-        for line in read_text(Path(f"/proc/{pid}/cgroup")).splitlines():
-            _number, controllers, path = line.split(":", 2)
-            if controllers and controller not in controllers.split(","):
-                continue
-            parts = path.split("/")
-            payload = [index for index, part in enumerate(parts) if part.startswith(f"lxc.payload.{name}")]
-            if not payload:
-                continue
-            mount = CGROUP / controller if controllers else CGROUP
-            found = mount / "/".join(parts[1 : payload[0] + 1])
-            if controllers or (found / _LIMIT_FILES[controller][1]).exists():
-                return found
-        return None
-
-    def _limits(self, name: str, pid: int) -> dict[str, int | None]:
-        """Memory (MiB) and CPU cap (per cent of a core) as the kernel enforces them now."""
-        found: dict[str, int | None] = {}
-        memory = self._cgroup_dir(name, pid, "memory")
-        if memory is not None:
-            text = read_text(memory / "memory.max") or read_text(memory / "memory.limit_in_bytes")
-            limit = text.strip()
-            # Version 1 has no word for "no limit": it shows the largest multiple of a page.
-            unlimited = limit in ("", "max") or int(limit) >= 2**63 - PAGE
-            found["memory"] = None if unlimited else int(limit) // MIB
-        cpu = self._cgroup_dir(name, pid, "cpu")
-        if cpu is not None:
-            text = (
-                read_text(cpu / "cpu.max")
-                or f"{read_text(cpu / 'cpu.cfs_quota_us')} {read_text(cpu / 'cpu.cfs_period_us')}"
-            )
-            quota, period = (*text.split(), "", "")[:2]
-            found["cpu_cap"] = None if quota in ("", "max", "-1") else int(quota) * 100 // int(period)
-        return found
-
-    def check(self, want: ZoneSpec) -> None:
+    def check(self, zone: ZoneSpec) -> None:
         """Refuse an image, a bridge, a user or a device that is not there, before anything changes."""
-        if not want.image:
-            raise ZoneError(f"zone {want.name!r}: image: none given; there are: {self.images.present()}")
-        try:
-            layers = self.images.chain(want.image)
-        except ZoneError as bad:
-            raise ZoneError(f"zone {want.name!r}: {bad}") from None
-        for index, network in enumerate(want.networks):
+        if not zone.image:
+            raise ZoneError(f"zone {zone.name!r}: image: none given; there are: {self.images.present()}")
+        layers = self.images.chain(zone.image)
+        for index, network in enumerate(zone.networks):
             if not Path(f"/sys/class/net/{network.bridge}/bridge").is_dir():
                 bridges = [Path(one).parent.name for one in glob.glob("/sys/class/net/*/bridge")]
                 raise ZoneError(
-                    f"zone {want.name!r}: networks[{index}].bridge: {network.bridge!r} is no bridge of this host; there are: "
+                    f"zone {zone.name!r}: networks[{index}].bridge: {network.bridge!r} is no bridge of this host; there are: "
                     + (", ".join(sorted(bridges)) or "none")
                 )
-        for volume in want.volumes:
-            self._owner(want, volume, layers)
+        for volume in zone.volumes:
+            uid, _gid = owner_of(zone, volume, lambda user: self.images.user(layers, user))
+            if uid >= ID_RANGE:
+                raise ZoneError(f"zone {zone.name!r}: volumes.{volume.name}.owner: {uid} is not below {ID_RANGE}")
         if not self.lxc_path.stat().st_mode & stat.S_IXOTH:
             raise ZoneError(
-                f"zone {want.name!r}: the users of a zone cannot pass through {self.lxc_path} to its files; run chmod o+x "
+                f"zone {zone.name!r}: the users of a zone cannot pass through {self.lxc_path} to its files; run chmod o+x "
                 f"{self.lxc_path}"
             )
-        if not want.privileged:
+        if not zone.privileged:
             for kind in ("subuid", "subgid"):
-                self._check_range(want, Path("/etc") / kind)
-        self._root(want.store).check(want.name)
+                self._check_range(zone, Path("/etc") / kind)
+        self._root(zone.store).check(zone.name)
 
-    def _check_range(self, want: ZoneSpec, path: Path) -> None:
+    def _check_range(self, zone: ZoneSpec, path: Path) -> None:
         """newuidmap(1), where installed, maps only ranges that root has in subuid(5) and subgid(5)."""
         if shutil.which("newuidmap") is None:
             return
@@ -378,28 +209,11 @@ class LxcBackend:
             first, _colon, count = rest.partition(":")
             if user not in ("root", "0") or not first.isdigit() or not count.isdigit():
                 continue
-            if int(first) <= want.idmap_base and want.idmap_base + ID_RANGE <= int(first) + int(count):
+            if int(first) <= zone.idmap_base and zone.idmap_base + ID_RANGE <= int(first) + int(count):
                 return
         raise ZoneError(
-            f"zone {want.name!r}: {path} gives root no users from {want.idmap_base} on; add the line "
-            f"root:{want.idmap_base}:{ID_RANGE}"
-        )
-
-    def _owner(self, spec: ZoneSpec, volume: Volume, layers: list[Layer]) -> tuple[int, int]:
-        """Uid and gid, inside the zone, of a new volume; a name is looked up in the image's passwd(5)."""
-        if volume.owner is None:
-            return 0, 0
-        if volume.owner.isdigit():
-            if int(volume.owner) >= ID_RANGE:
-                raise ZoneError(
-                    f"zone {spec.name!r}: volumes.{volume.name}.owner: {volume.owner} is not below {ID_RANGE}"
-                )
-            return int(volume.owner), int(volume.owner)
-        user = self.images.user(layers, volume.owner)
-        if user is not None:
-            return user
-        raise ZoneError(
-            f"zone {spec.name!r}: volumes.{volume.name}.owner: image {spec.image} has no user {volume.owner!r}"
+            f"zone {zone.name!r}: {path} gives root no users from {zone.idmap_base} on; add the line "
+            f"root:{zone.idmap_base}:{ID_RANGE}"
         )
 
     # -- changing --------------------------------------------------------------------------------------------------
@@ -411,115 +225,80 @@ class LxcBackend:
         except ZoneError:
             return ""  # its image is gone from the host: nothing on disk can be right
         root = self._root(spec.store).lxc(zone_dir, layers, _base(spec))
-        return render_config(spec, root, self.store / "volumes" / spec.name)
+        return render_config(spec, root, self._volumes(spec))
 
-    def create(self, want: ZoneSpec) -> None:
+    def create(self, zone: ZoneSpec) -> None:
         """Build the zone's directory aside, volumes first, and rename it into place."""
-        self._sweep(want.name)
-        self._make_volumes(want)
+        self._sweep(zone.name)
+        self._make_volumes(zone)
         for folder in (self.store, self.building):
             folder.mkdir(mode=0o711, exist_ok=True)
-        new = self.building / f"{want.name}.new"
+        new = self.building / f"{zone.name}.new"
         new.mkdir()
         # Uid 100000 passes through on its way to its root; nobody else lists or enters what is inside.
         os.chmod(new, 0o711)
-        store = self._root(want.store)
-        root = store.build(new, want.name, self.images.chain(want.image), _base(want))
+        store = self._root(zone.store)
+        root = store.build(new, zone.name, self.images.chain(zone.image), _base(zone))
         for name, content in (
-            ("hostname", want.name + "\n"),
-            ("hosts", hosts(want)),
-            ("machine-id", want.uuid.replace("-", "") + "\n"),
+            ("hostname", zone.name + "\n"),
+            ("hosts", hosts(zone)),
+            ("machine-id", zone.uuid.replace("-", "") + "\n"),
             ("resolv.conf", resolv_conf()),
         ):
-            put(root, name, content, _base(want))
-        _write(new / "zone.json", _dump(want))
-        _write(new / "config", self._config(want))
-        if want.quota is not None:
-            store.limit(root, want.quota)
-        os.rename(new, self.lxc_path / want.name)
+            put(root, name, content, _base(zone))
+        write_atomically(new / "zone.json", _dump(zone))
+        write_atomically(new / "config", self._config(zone))
+        if zone.quota is not None:
+            store.limit(root, zone.quota)
+        os.rename(new, self.lxc_path / zone.name)
 
-    def update(self, want: ZoneSpec, changed: t.Collection[str], running: bool) -> None:
+    def update(self, zone: ZoneSpec, changed: t.Collection[str], running: bool) -> None:
         """Change a zone in place; when its root's ingredients changed, the root is made anew and the volumes stay."""
         if self.rebuilt & set(changed):
-            self.destroy(want.name, purge=False)
-            self.create(want)
+            self.destroy(zone, purge=False)
+            self.create(zone)
             return
-        zone_dir = self.lxc_path / want.name
-        store = self._root(want.store)
+        zone_dir = self.lxc_path / zone.name
+        store = self._root(zone.store)
         if "volumes" in changed:
-            self._make_volumes(want)
+            self._make_volumes(zone)
         if "networks" in changed:
-            put(store.path(zone_dir), "hosts", hosts(want), _base(want))
+            put(store.path(zone_dir), "hosts", hosts(zone), _base(zone))
         if "quota" in changed:
-            store.limit(store.path(zone_dir), want.quota)
+            store.limit(store.path(zone_dir), zone.quota)
         if running:
-            self._set_limits(want, changed)
+            self._container(zone).set_limits(changed)
         if running and "ports" in changed:
-            for index, network in enumerate(want.networks):
-                run(["ip", "link", "set", veth_name(want.uuid, index), "master", network.bridge, "up"])
+            for index, network in enumerate(zone.networks):
+                run(["ip", "link", "set", veth_name(zone.uuid, index), "master", network.bridge, "up"])
         # zone.json last: until it says so, a change is not made, and the next call makes it again.
-        _write(zone_dir / "config", self._config(want))
-        _write(zone_dir / "zone.json", _dump(want))
+        write_atomically(zone_dir / "config", self._config(zone))
+        write_atomically(zone_dir / "zone.json", _dump(zone))
 
-    def _set_limits(self, want: ZoneSpec, changed: t.Collection[str]) -> None:
-        """Write the limits of a running zone into its cgroup (no value: no limit)."""
-        pid = self._pid(want.name)
-        if pid is None:
-            raise ZoneError(f"zone {want.name!r}: it ended while it was being changed; call again")
-        quota = None if want.cpu_cap is None else want.cpu_cap * CPU_PERIOD // 100
-        values = {
-            "memory": ("-1" if want.memory is None else str(want.memory * MIB), "max"),
-            "cpu": ("-1" if quota is None else str(quota), f"max {CPU_PERIOD}"),
-        }
-        for field_name, controller in (("memory", "memory"), ("cpu_cap", "cpu")):
-            folder = self._cgroup_dir(want.name, pid, controller) if field_name in changed else None
-            if folder is None:
-                continue
-            value, none = values[controller]
-            first, second = (folder / one for one in _LIMIT_FILES[controller])
-            try:
-                if first.exists():
-                    if controller == "cpu" and value != "-1":
-                        (folder / "cpu.cfs_period_us").write_text(str(CPU_PERIOD))
-                    first.write_text(value)
-                else:
-                    second.write_text(
-                        none if value == "-1" else f"{value} {CPU_PERIOD}" if controller == "cpu" else value
-                    )
-            except OSError as bad:
-                raise ZoneError(
-                    f"zone {want.name!r}: {field_name}: the kernel refuses {getattr(want, field_name)} in {folder} ({bad.strerror}); "
-                    f"the zone may use more than that now: restart it or give more"
-                ) from None
-
-    def _make_volumes(self, want: ZoneSpec) -> None:
-        """Make the missing volumes. One that exists keeps its owner and mode: its data belongs to the service."""
-        if not want.volumes:
+    def _make_volumes(self, zone: ZoneSpec) -> None:
+        if not zone.volumes:
             return
-        base = _base(want)
-        layers = self.images.chain(want.image)
-        folder = self.store / "volumes" / want.name
+        folder, layers, base = self._volumes(zone), self.images.chain(zone.image), _base(zone)
         for parent in (self.store, folder.parent, folder):
             parent.mkdir(mode=0o711, exist_ok=True)
-        for volume in want.volumes:
-            path = folder / volume.name
-            if path.exists():
-                continue
-            uid, gid = self._owner(want, volume, layers)
-            new = folder / f".{volume.name}"
+
+        def make(name: str, uid: int, gid: int) -> None:
+            new = folder / f".{name}"
             new.mkdir(mode=0o755, exist_ok=True)
             os.chown(new, base + uid, base + gid)
-            os.rename(new, path)
+            os.rename(new, folder / name)
 
-    def destroy(self, name: str, purge: bool) -> None:
+        make_volumes(zone, folder, lambda user: self.images.user(layers, user), make)
+
+    def destroy(self, zone: ZoneSpec, purge: bool) -> None:
         """Move the zone aside, then remove it and any debris; what is moved aside is no zone any more."""
-        zone_dir = self.lxc_path / name
+        zone_dir = self.lxc_path / zone.name
         if zone_dir.exists():
             self.building.mkdir(mode=0o711, exist_ok=True)
-            os.rename(zone_dir, self.building / f"{name}.{time.time_ns()}")
-        self._sweep(name)
-        if purge and (self.store / "volumes" / name).exists():
-            shutil.rmtree(self.store / "volumes" / name)
+            os.rename(zone_dir, self.building / f"{zone.name}.{time.time_ns()}")
+        self._sweep(zone.name)
+        if purge and self._volumes(zone).exists():
+            shutil.rmtree(self._volumes(zone))
 
     def _sweep(self, name: str) -> None:
         for path in self._debris(name):
@@ -531,113 +310,17 @@ class LxcBackend:
 
     # -- power -----------------------------------------------------------------------------------------------------
 
-    def power(self, name: str, on: bool) -> None:
-        """Start the zone, or stop it and wait until it is gone."""
-        if on:
-            self._start(name)
-        else:
-            self._stop(name)
+    def start(self, zone: ZoneSpec) -> None:
+        """Start the zone."""
+        self._container(zone).start()
 
-    def _log(self, name: str) -> Path:
-        return self.lxc_path / name / "start.log"
+    def stop(self, zone: ZoneSpec) -> None:
+        """Stop the zone and wait until it is gone."""
+        self._container(zone).stop()
 
-    def _start(self, name: str) -> None:
-        spec = ZoneSpec.from_dict(json.loads((self.lxc_path / name / "zone.json").read_text()))
-        self._clear_remains(spec)
-        log = self._log(name)
-        log.unlink(missing_ok=True)
-        argv = ["lxc-start", "-P", str(self.lxc_path), "-n", name, "-d", "-l", "ERROR", "-o", str(log)]
-        # lxc-start inherits the lock: should this process be killed, the next call waits until the zone has a monitor, and
-        # does not take a zone that is just coming up for one that is down. The monitor itself closes what it inherits.
-        try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=self.start_timeout,
-                check=False,
-                pass_fds=() if self._lock is None else (self._lock,),
-            )
-        except subprocess.TimeoutExpired:
-            raise ZoneError(f"zone {name!r} does not start within {self.start_timeout:g} s{_errors(log)}") from None
-        if done.returncode != 0:
-            raise ZoneError(
-                f"zone {name!r} does not start: {CommandError(argv, done.returncode, done.stderr)}{_errors(log)}"
-            )
-
-    def ready(self, name: str) -> int:
-        """Wait until init takes requests; the limit counts from here."""
-        deadline = time.monotonic() + self.start_timeout
-        log = self._log(name)
-        while True:
-            pid = self._pid(name)
-            if pid is None:
-                raise ZoneError(f"zone {name!r} ended before it took requests{_errors(log)}")
-            while _alive(pid):
-                if _answers(pid):
-                    return pid
-                if time.monotonic() > deadline:
-                    raise ZoneError(
-                        f"zone {name!r} runs for {self.start_timeout:g} s and more, but its init ({_exe(pid)}, process {pid}) does "
-                        f"not answer; see its console: lxc-start -F -n {name}{_errors(log)}"
-                    )
-                time.sleep(POLL)
-
-    def _clear_remains(self, spec: ZoneSpec) -> None:
-        """End what a killed monitor left: processes of the zone that nobody watches, and its network interfaces.
-
-        Two inits on one root would destroy it, so this waits until the last of them is gone.
-        """
-        deadline = time.monotonic() + self.stop_timeout
-        while left := self._processes(spec.name):
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                raise ZoneError(
-                    f"zone {spec.name!r}: processes of its last run cannot be killed: {left}; see ps(1), state D"
-                )
-            time.sleep(POLL)
-        for index in range(len(spec.networks)):
-            device = veth_name(spec.uuid, index)
-            if Path(f"/sys/class/net/{device}").exists():
-                run(["ip", "link", "delete", device], check=False)
-
-    def _processes(self, name: str) -> list[int]:
-        """The processes of a zone, found by its cgroups and proven by the root that they see.
-
-        LXC adds a number to a cgroup's name when the name is taken, so the name alone may mean another zone.
-        """
-        inside = f"lxc.payload.{name}*/**/cgroup.procs"
-        found = glob.glob(f"{CGROUP}/{inside}", recursive=True) + glob.glob(f"{CGROUP}/*/{inside}", recursive=True)
-        pids = {int(pid) for procs in found for pid in read_text(Path(procs)).split()}
-        # upper directory <zone>/upper, directory <zone>/rootfs, or dataset root.<zone>
-        root = re.compile(rf"[/.]{re.escape(name)}[/ ,]")
-        return sorted(pid for pid in pids if root.search(read_text(Path(f"/proc/{pid}/mountinfo")).partition("\n")[0]))
-
-    def _stop(self, name: str) -> None:
-        """Ask init to halt (the signal that its kind expects), and kill what is left at the limit."""
-        run(
-            ["lxc-stop", "-P", str(self.lxc_path), "-n", name, "-t", str(int(self.stop_timeout))],
-            timeout=self.stop_timeout + 30,
-            check=False,  # it also fails when the zone ended by itself meanwhile; what counts is looked at next
-        )
-        deadline = time.monotonic() + 10
-        while self._monitored(name):
-            if time.monotonic() > deadline:
-                raise ZoneError(
-                    f"zone {name!r} does not stop, not even killed; look for a process in state D: lxc-info -n {name}"
-                )
-            time.sleep(POLL)
-
-
-# The files of a limit: cgroup version 1, version 2.
-_LIMIT_FILES = {"memory": ("memory.limit_in_bytes", "memory.max"), "cpu": ("cpu.cfs_quota_us", "cpu.max")}
-
-
-# The lines of a configuration whose values are applied to a running zone as well.
-LIVE_KEYS = ("lxc.start.", "lxc.cgroup.memory.", "lxc.cgroup.cpu.", "lxc.cgroup2.memory.", "lxc.cgroup2.cpu.")
+    def ready(self, zone: ZoneSpec, pid: int | None) -> int:
+        """Wait until the zone's init takes requests; it is looked for anew, as it may have ended meanwhile."""
+        return self._container(zone).ready()
 
 
 def _base(spec: ZoneSpec) -> int:
@@ -645,49 +328,5 @@ def _base(spec: ZoneSpec) -> int:
     return 0 if spec.privileged else spec.idmap_base
 
 
-def _answers(pid: int) -> bool:
-    """Whether the zone's init takes requests: systemd has its socket; any other init has replaced LXC's process."""
-    exe = _exe(pid)
-    if os.path.basename(exe) == "systemd":
-        return any(
-            Path(f"/proc/{pid}/root/run/{one}").exists() for one in ("systemd/private", "dbus/system_bus_socket")
-        )
-    return bool(exe) and not os.path.basename(exe).startswith("lxc")
-
-
-PF_EXITING = (
-    0x4  # linux/sched.h: the process is on its way out, which for a zone's init takes until its last child is gone
-)
-
-
-def _alive(pid: int) -> bool:
-    """Whether the process exists and is neither a zombie nor exiting (proc_pid_stat(5): state and flags)."""
-    values = read_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    return bool(values) and values[0] not in ("Z", "X") and not int(values[6]) & PF_EXITING
-
-
-def _exe(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return ""
-
-
-def _errors(log: Path) -> str:
-    """The ERROR lines of LXC's log, for a message that carries the cause."""
-    lines = [line.split(" ERROR ", 1)[1].strip() for line in read_text(log).splitlines() if " ERROR " in line]
-    return "".join(f"\n  {line}" for line in lines[:12])
-
-
 def _dump(spec: ZoneSpec) -> str:
     return json.dumps(spec.to_dict(), indent=2, sort_keys=True) + "\n"
-
-
-def _write(path: Path, content: str) -> None:
-    """Replace a file so that a reader, or a call after a crash, sees the old or the new content."""
-    new = path.with_name(f".{path.name}.new")
-    with open(new, "w") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(new, path)

@@ -16,31 +16,19 @@ import json
 import os
 import re
 import shutil
-import stat
-import struct
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
-    CommandError,
-    run,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files import (
-    HELD,
-    destroy_dataset,
-    locked,
-    read_text,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import read_text
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files import HELD, destroy_dataset, locked
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.owners import shift_owners, user_of
 
-ID_RANGE = 65536  # users of a zone: every 16 bit id
 COPY_LIMIT = 900  # seconds for copying an image; gigabytes on a slow disk
 SUBVOLUME_INODE = 256  # inode number of the root of every btrfs subvolume (BTRFS_FIRST_FREE_OBJECTID)
 BTRFS_MAGIC, ZFS_MAGIC, FUSE_MAGIC = "btrfs", "zfs", "fuse"
-
-# linux/capability.h: the revision in the first word of the attribute; revision 3 ends with the uid of its name space's root.
-VFS_CAP_REVISION_MASK, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3 = 0xFF000000, 0x02000000, 0x03000000
 
 
 @dataclass(frozen=True)
@@ -93,14 +81,8 @@ class Images:
 
     def user(self, layers: list[Layer], name: str) -> tuple[int, int] | None:
         """Uid and gid of a user in the image's passwd(5); the topmost passwd hides those below it."""
-        for layer in layers:
-            for line in read_text(layer.rootfs / "etc/passwd").splitlines():
-                user = line.split(":")
-                if user[0] == name:
-                    return int(user[2]), int(user[3])
-            if (layer.rootfs / "etc/passwd").exists():
-                break
-        return None
+        passwd = next((text for layer in layers if (text := read_text(layer.rootfs / "etc/passwd"))), "")
+        return user_of(passwd, name)
 
     def shift(self, layers: list[Layer], base: int) -> None:
         """Make what is missing of the layers with owners shifted by ``base``."""
@@ -158,49 +140,6 @@ def merge(layers: list[Layer], base: int, target: Path) -> None:
     target.mkdir(exist_ok=True)
     script = 'mount -t overlay overlay -o "ro,userxattr,lowerdir=$1" /mnt && exec cp -a -T /mnt/ "$2"'
     _copy(["unshare", "--mount", "sh", "-c", script, "sh", ":".join(lowers), str(target)])
-
-
-def shift_owners(root: Path, old: int, new: int) -> None:
-    """Move every owner of a tree from the range at ``old`` to the range at ``new``.
-
-    chown(2) takes away set-uid bits and file capabilities, so both are put back; capabilities are rewritten for the root
-    user they now belong to (capabilities(7), "File capability extended attribute versioning").
-    """
-    seen: set[int] = set()  # inodes with several names, already done
-
-    def one(path: str) -> None:
-        info = os.lstat(path)
-        if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
-            if info.st_ino in seen:
-                return
-            seen.add(info.st_ino)
-        capability = None
-        if stat.S_ISREG(info.st_mode):
-            with contextlib.suppress(OSError):
-                capability = os.getxattr(path, "security.capability")
-        os.lchown(path, _moved(info.st_uid, old, new), _moved(info.st_gid, old, new))
-        if not stat.S_ISLNK(info.st_mode) and info.st_mode & (stat.S_ISUID | stat.S_ISGID):
-            os.chmod(path, stat.S_IMODE(info.st_mode))
-        if capability is not None:
-            os.setxattr(path, "security.capability", capability_for(capability, new))
-
-    one(str(root))
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            one(os.path.join(folder, name))
-
-
-def _moved(owner: int, old: int, new: int) -> int:
-    return owner - old + new if old <= owner < old + ID_RANGE else owner
-
-
-def capability_for(attribute: bytes, root: int) -> bytes:
-    """A file capability attribute (struct vfs_cap_data of linux/capability.h) as valid for the user ``root``."""
-    magic = struct.unpack_from("<I", attribute)[0]
-    flags, sets = magic & ~VFS_CAP_REVISION_MASK, attribute[4:20]
-    if root == 0:
-        return struct.pack("<I", VFS_CAP_REVISION_2 | flags) + sets
-    return struct.pack("<I", VFS_CAP_REVISION_3 | flags) + sets + struct.pack("<I", root)
 
 
 def remove_tree(path: Path) -> None:

@@ -7,31 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
-    CommandError,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import (
-    VmError,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
-    PlanError,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    STATES,
-    STORES,
-    Backend,
-    ZoneError,
-    ZoneSpec,
-    converge,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import (
-    LxcBackend,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.smartos import (
-    SmartosBackend,
-)
-
-BACKENDS: dict[str, t.Callable[..., Backend]] = {"lxc": LxcBackend, "smartos": SmartosBackend}
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.backend import BACKENDS, about, open_backend
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.converge import STATES, converge
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import STORES, ZoneError, ZoneSpec
 
 NETWORK: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -71,13 +49,13 @@ OPTIONS: dict[str, t.Any] = {
 
 
 def make_so(given: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
-    """Make the zone that the options describe; return what was done as :func:`~.zone.converge` does.
+    """Make the zone that the options describe; return what was done as :func:`~.converge.converge` does.
 
     :param given: all options, checked against :data:`OPTIONS`.
     :raise ZoneError: whatever the cause, the message names the zone.
     """
+    backend = open_backend(given["backend"], start_timeout=given["start_timeout"], stop_timeout=given["stop_timeout"])
     try:
-        backend = BACKENDS[given["backend"]](start_timeout=given["start_timeout"], stop_timeout=given["stop_timeout"])
         return converge(
             backend,
             ZoneSpec.from_dict(given),
@@ -87,11 +65,5 @@ def make_so(given: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
             check_mode=check_mode,
             foreseen=given["foreseen"],
         )
-    except (ZoneError, CommandError, PlanError, VmError, OSError) as bad:
+    except ZoneError as bad:
         raise ZoneError(about(given["name"], str(bad))) from bad
-
-
-def about(name: str, message: str) -> str:
-    """A message that says which zone it is about."""
-    who = f"zone {name!r}"
-    return message if message.startswith(who) else f"{who}: {message}"

@@ -20,7 +20,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import time
 import typing as t
 import uuid as uuid_lib
@@ -28,28 +27,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.imgadm import (
-    POOL,
-    Imgadm,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import (
-    Vmadm,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import read_text
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.imgadm import POOL, ImageError, Imgadm
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import VmError, Vmadm
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
     BROKEN,
+    PlanError,
     Step,
     Want,
     update_payload,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import (
-    normal,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    Current,
-    Volume,
-    ZoneError,
-    ZoneSpec,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import normal
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.backend import Current, fails_as_zone_error
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError, ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files import (
     destroy_dataset,
     hosts,
@@ -57,6 +47,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files imp
     put,
     resolvers,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.owners import make_volumes, user_of, volumes_in
 
 BRAND = "lx"
 ZONES = Path("/", POOL)
@@ -166,8 +157,9 @@ def await_init(uuid: str, who: str, limit: float) -> None:
         time.sleep(POLL)
 
 
+@fails_as_zone_error(VmError, PlanError, ImageError)
 class SmartosBackend:
-    """Zones of this global zone through vmadm; see :class:`~.zone.Backend` for the meaning of the calls."""
+    """Zones of this global zone through vmadm; see :class:`~.backend.Backend` for the meaning of the calls."""
 
     live: t.ClassVar[frozenset[str]] = frozenset({"memory", "cpu_cap", "quota", "autostart", "metadata", "limits"})
 
@@ -179,26 +171,24 @@ class SmartosBackend:
         self.client = Vmadm()
         self.start_timeout = start_timeout
         self.stop_timeout = stop_timeout
-        self._uuids: dict[str, str] = {}  # by zone name; what only a name is given for was read before
-        self._pid: int | None = None
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def exclusive(self, name: str) -> t.Iterator[None]:
+    def exclusive(self, zone: ZoneSpec) -> t.Iterator[None]:
         """Hold a lock; vmadm has one of its own for each change, but not for several together."""
-        with locked(f"zone-{name}", self.start_timeout + self.stop_timeout):
+        with locked(f"zone-{zone.name}", self.start_timeout + self.stop_timeout):
             yield
 
-    def effective(self, want: ZoneSpec) -> ZoneSpec:
+    def effective(self, zone: ZoneSpec) -> ZoneSpec:
         """No user namespaces, so nothing to shift owners by; ZFS is the only store; no devices of the host."""
-        return replace(want, store="zfs", idmap_base=ZoneSpec.idmap_base, memory=want.memory or MEMORY, devices=())
+        return replace(zone, store="zfs", idmap_base=ZoneSpec.idmap_base, memory=zone.memory or MEMORY, devices=())
 
-    def read(self, name: str, uuid: str) -> Current:
+    def read(self, zone: ZoneSpec) -> Current:
         """One call of vmadm for all zones that this process is about."""
-        self._uuids[name] = uuid
+        name, uuid = zone.name, zone.uuid
         vm = _vms_at_start().get(uuid)
-        volumes = self._volumes(uuid)
+        volumes = volumes_in(volume_path(uuid))
         if vm is None:
             other = next((one for one in _vms_at_start().values() if one.get("alias") == name), None)
             if other is not None:
@@ -223,115 +213,94 @@ class SmartosBackend:
             drift.append("volumes")
         if bool(vm["autoboot"]) != spec.autostart and vm["state"] == "running":
             drift.append("autostart")
-        self._pid = vm.get("pid")
-        return Current(spec, vm["state"] == "running", self._pid, volumes, False, tuple(drift))
+        return Current(spec, vm["state"] == "running", vm.get("pid"), volumes, False, tuple(drift))
 
-    def _volumes(self, uuid: str) -> tuple[str, ...]:
-        try:
-            return tuple(sorted(one.name for one in os.scandir(volume_path(uuid)) if one.is_dir()))
-        except FileNotFoundError:
-            return ()
-
-    def check(self, want: ZoneSpec) -> None:
+    def check(self, zone: ZoneSpec) -> None:
         """Refuse what no lx zone can be, and an image or a nic tag that is not there, before anything changes."""
-        if want.privileged or want.capabilities:
+        if zone.privileged or zone.capabilities:
             raise ZoneError(
-                f"zone {want.name!r}: privileged: a SmartOS zone has no rights on its host; place its service on a host with "
+                f"zone {zone.name!r}: privileged: a SmartOS zone has no rights on its host; place its service on a host with "
                 f"backend lxc"
             )
-        if not want.image:
-            raise ZoneError(f"zone {want.name!r}: image: none given")
-        if Imgadm().get(image_uuid(want.image)) is None:
+        if not zone.image:
+            raise ZoneError(f"zone {zone.name!r}: image: none given")
+        if Imgadm().get(image_uuid(zone.image)) is None:
             raise ZoneError(
-                f"zone {want.name!r}: image: {want.image} ({image_uuid(want.image)}) is not installed; build the images first"
+                f"zone {zone.name!r}: image: {zone.image} ({image_uuid(zone.image)}) is not installed; build the images first"
             )
-        tags = sorted({network.bridge for network in want.networks})
+        tags = sorted({network.bridge for network in zone.networks})
         if tags and (found := run(["nictagadm", "exists", *tags], check=False)).rc != 0:
-            raise ZoneError(f"zone {want.name!r}: networks: {found.err.strip()}; see nictagadm list")
+            raise ZoneError(f"zone {zone.name!r}: networks: {found.err.strip()}; see nictagadm list")
 
     # -- changing --------------------------------------------------------------------------------------------------
 
-    def create(self, want: ZoneSpec) -> None:
+    def create(self, zone: ZoneSpec) -> None:
         """One call of vmadm: the zone is there as described, or failed and swept away by the next call."""
-        self._sweep(want.uuid)
-        self._make_volumes(want)
+        self._sweep(zone.uuid)
+        self._make_volumes(zone)
         payload = {
-            **{key: value for key, value in properties(want, resolvers()).items() if value is not None},
-            "uuid": want.uuid,
+            **{key: value for key, value in properties(zone, resolvers()).items() if value is not None},
+            "uuid": zone.uuid,
             "brand": BRAND,
             "kernel_version": KERNEL,
-            "image_uuid": image_uuid(want.image),
-            "autoboot": False,  # started once its files are in place, by power()
+            "image_uuid": image_uuid(zone.image),
+            "autoboot": False,  # started once its files are in place, by start()
         }
         self.client.validate("create", BRAND, payload)
-        self.client.do(want.uuid, Step("create", payload=payload))
+        self.client.do(zone.uuid, Step("create", payload=payload))
 
-    def update(self, want: ZoneSpec, changed: t.Collection[str], running: bool) -> None:
+    def update(self, zone: ZoneSpec, changed: t.Collection[str], running: bool) -> None:
         """Change a zone in place; for another image it is made anew, and its volumes stay."""
         if self.rebuilt & set(changed):
-            self.create(want)  # which sweeps away what is there
+            self.create(zone)  # which sweeps away what is there
             return
         if "volumes" in changed:
-            self._make_volumes(want)
-        wanted = properties(want, resolvers())
+            self._make_volumes(zone)
+        wanted = properties(zone, resolvers())
         if running:
-            wanted["autoboot"] = want.autostart
-        payload = update_payload(normal(self._there(want.uuid)), Want(uuid=want.uuid, properties=wanted))
+            wanted["autoboot"] = zone.autostart
+        payload = update_payload(normal(self._there(zone.uuid)), Want(uuid=zone.uuid, properties=wanted))
         if payload:
             self.client.validate("update", BRAND, payload)
-            self.client.do(want.uuid, Step("update", payload=payload))
+            self.client.do(zone.uuid, Step("update", payload=payload))
 
-    def destroy(self, name: str, purge: bool) -> None:
+    def destroy(self, zone: ZoneSpec, purge: bool) -> None:
         """Delete the VM; with ``purge`` its volumes too."""
-        uuid = self._uuids[name]
-        self._sweep(uuid)
-        if purge and volume_path(uuid).exists():
-            destroy_dataset(f"{VOLUMES}/{uuid}")
+        self._sweep(zone.uuid)
+        if purge and volume_path(zone.uuid).exists():
+            destroy_dataset(f"{VOLUMES}/{zone.uuid}")
 
     def _sweep(self, uuid: str) -> None:
         if self.client.get(uuid) is not None:
             self.client.do(uuid, Step("delete"))
 
-    def _make_volumes(self, want: ZoneSpec) -> None:
-        """Make the missing volumes. One that exists keeps its owner and mode: its data belongs to the service."""
-        for volume in want.volumes:
-            if volume_path(want.uuid, volume.name).exists():
-                continue
-            uid, gid = self._owner(want, volume)
-            dataset = f"{VOLUMES}/{want.uuid}/{volume.name}"
-            run(["zfs", "create", "-p", dataset])
-            os.chown(volume_path(want.uuid, volume.name), uid, gid)
+    def _make_volumes(self, zone: ZoneSpec) -> None:
+        def users(name: str) -> tuple[int, int] | None:
+            return user_of(read_text(ZONES / image_uuid(zone.image) / "root/etc/passwd"), name)
 
-    def _owner(self, spec: ZoneSpec, volume: Volume) -> tuple[int, int]:
-        """Uid and gid of a new volume; a name is looked up in the image's passwd(5)."""
-        if volume.owner is None or volume.owner.isdigit():
-            return int(volume.owner or 0), int(volume.owner or 0)
-        image = ZONES / image_uuid(spec.image) / "root/etc/passwd"
-        found = re.search(rf"^{re.escape(volume.owner)}:[^:]*:(\d+):(\d+):", image.read_text(), re.MULTILINE)
-        if found is None:
-            raise ZoneError(
-                f"zone {spec.name!r}: volumes.{volume.name}.owner: image {spec.image} has no user {volume.owner!r}"
-            )
-        return int(found[1]), int(found[2])
+        def make(name: str, uid: int, gid: int) -> None:
+            run(["zfs", "create", "-p", f"{VOLUMES}/{zone.uuid}/{name}"])
+            os.chown(volume_path(zone.uuid, name), uid, gid)
+
+        make_volumes(zone, volume_path(zone.uuid), users, make)
 
     # -- power -----------------------------------------------------------------------------------------------------
 
-    def power(self, name: str, on: bool) -> None:
-        """Start the zone with its files in place, or stop it and wait until it is gone."""
-        uuid, self._pid = self._uuids[name], None
-        if not on:
-            Vmadm(self.stop_timeout + 60).do(uuid, Step("stop"))
-            return
-        spec = ZoneSpec.from_dict(json.loads(self._there(uuid)["internal_metadata"][RECORD]))
+    def start(self, zone: ZoneSpec) -> None:
+        """Start the zone with its files in place."""
         for file, content in (
-            ("hostname", f"{name}\n"),
-            ("hosts", hosts(spec)),
-            ("machine-id", uuid.replace("-", "") + "\n"),
+            ("hostname", f"{zone.name}\n"),
+            ("hosts", hosts(zone)),
+            ("machine-id", zone.uuid.replace("-", "") + "\n"),
         ):
-            put(ZONES / uuid / "root", file, content, 0)
-        Vmadm(self.start_timeout).do(uuid, Step("start"))
-        if not spec.autostart:
-            self.client.do(uuid, Step("update", payload={"autoboot": False}))  # vmadm start has switched it on
+            put(ZONES / zone.uuid / "root", file, content, 0)
+        Vmadm(self.start_timeout).do(zone.uuid, Step("start"))
+        if not zone.autostart:
+            self.client.do(zone.uuid, Step("update", payload={"autoboot": False}))  # vmadm start has switched it on
+
+    def stop(self, zone: ZoneSpec) -> None:
+        """Stop the zone and wait until it is gone."""
+        Vmadm(self.stop_timeout + 60).do(zone.uuid, Step("stop"))
 
     def _there(self, uuid: str) -> dict[str, t.Any]:
         """The VM as it is now."""
@@ -340,10 +309,7 @@ class SmartosBackend:
             raise ZoneError(f"the VM {uuid} is gone while its zone was being changed; call again")
         return vm
 
-    def ready(self, name: str) -> int:
+    def ready(self, zone: ZoneSpec, pid: int | None) -> int:
         """Wait until the zone's init takes requests; return its process id."""
-        uuid = self._uuids[name]
-        await_init(uuid, f"zone {name!r}", self.start_timeout)
-        if self._pid is None:
-            self._pid = (self.client.get(uuid) or {}).get("pid")
-        return self._pid or 0
+        await_init(zone.uuid, f"zone {zone.name!r}", self.start_timeout)
+        return pid or (self.client.get(zone.uuid) or {}).get("pid") or 0

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneSpec
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import NETWORK, OPTIONS
 from ansible_collections.zonestack.openstack.plugins.modules import zone
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.options import OPTIONS
 from ansible_collections.zonestack.openstack.plugins.modules import zones
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import model as zones
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone import converge as zones
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.backend import Current
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import Interface, ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LxcBackend
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.tree import apply
 from cloud import Cloud, Zone
@@ -34,9 +36,9 @@ CLOUD = Cloud(
     {},
     {},
 )
-SPEC = zones.ZoneSpec(
+SPEC = ZoneSpec(
     name="a-db-1", uuid="6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11", image="db-1", memory=512,
-    networks=(zones.Network(name="eth0", bridge="zs-t", mac="02:00:5e:10:00:01", address="10.77.2.8", prefix=21),),
+    networks=(Interface(name="eth0", bridge="zs-t", mac="02:00:5e:10:00:01", address="10.77.2.8", prefix=21),),
 )  # fmt: skip
 SECRET = "Xk29-very-secret-value"
 
@@ -61,7 +63,7 @@ class Told(Foreseen):
         self.add({"event": "playbook_on_start", "event_data": {"playbook": f"/x/{name}.yml"}})
         return self
 
-    def zone(self, current: zones.Current, want: zones.ZoneSpec, name: str = "a-db-1") -> Told:
+    def zone(self, current: Current, want: ZoneSpec, name: str = "a-db-1") -> Told:
         """The module's own plan and result for one zone, in a call that may have made more."""
         todo = zones.plan(current, want, "present", LxcBackend.live, disruptive=False)
         result = {
@@ -106,17 +108,17 @@ def action_of(record: Foreseen) -> tuple[str, list[str]]:
 
 
 def test_zone_that_is_not_there_is_created() -> None:
-    record = told().step_begins("zones").zone(zones.Current(), SPEC)
+    record = told().step_begins("zones").zone(Current(), SPEC)
     assert action_of(record) == ("create", ["db-1", "512 MiB", "10.77.2.8"])
     assert record.running == set()
 
 
 def test_another_image_rebuilds_whether_the_zone_runs_or_not() -> None:
     want = replace(SPEC, image="db-2")
-    running = told().step_begins("zones").zone(zones.Current(SPEC, True, 7), want)
+    running = told().step_begins("zones").zone(Current(SPEC, True, 7), want)
     assert action_of(running) == ("rebuild", ["image: db-1 -> db-2"])
     assert running.running == {"a-db-1"}, "so what changes in it is looked at"
-    stopped = told().step_begins("zones").zone(zones.Current(SPEC, False), want)
+    stopped = told().step_begins("zones").zone(Current(SPEC, False), want)
     assert action_of(stopped) == ("rebuild", ["image: db-1 -> db-2"])
     assert stopped.running == set(), "nobody can look into it"
 
@@ -134,16 +136,16 @@ def test_zone_that_topology_has_no_more_is_removed() -> None:
 
 def test_what_stops_a_zone_is_told_from_what_does_not() -> None:
     network = replace(SPEC.networks[0], address="10.77.2.9")
-    stops = told().step_begins("zones").zone(zones.Current(SPEC, True, 7), replace(SPEC, networks=(network,)))
+    stops = told().step_begins("zones").zone(Current(SPEC, True, 7), replace(SPEC, networks=(network,)))
     assert action_of(stops)[0] == "restart"
-    live = told().step_begins("zones").zone(zones.Current(SPEC, True, 7), replace(SPEC, memory=1024))
+    live = told().step_begins("zones").zone(Current(SPEC, True, 7), replace(SPEC, memory=1024))
     assert action_of(live) == ("change", ["memory: 512 -> 1024"])
-    starts = told().step_begins("zones").zone(zones.Current(SPEC, False), SPEC)
+    starts = told().step_begins("zones").zone(Current(SPEC, False), SPEC)
     assert action_of(starts) == ("start", [])
 
 
 def test_zone_that_stays_is_not_in_the_plan() -> None:
-    record = told().step_begins("zones").zone(zones.Current(SPEC, True, 7), SPEC)
+    record = told().step_begins("zones").zone(Current(SPEC, True, 7), SPEC)
     assert planned(record).hosts == {} and record.running == {"a-db-1"}
     assert "zones: 3 unchanged; daemons restarted: 0. Nothing was changed." in printed(planned(record))
 
@@ -275,7 +277,7 @@ def test_files_of_a_rebuilt_zone_do_not_make_less_of_it(tmp_path: Path) -> None:
     record = (
         told()
         .step_begins("zones")
-        .zone(zones.Current(SPEC, True, 7), replace(SPEC, image="db-2"))
+        .zone(Current(SPEC, True, 7), replace(SPEC, image="db-2"))
         .step_begins("infrastructure")
     )
     record.add(event("Write files, start daemons", "zone_tree", "a-db-1", **tree(tmp_path)))
@@ -351,7 +353,7 @@ def test_other_tasks_are_named_with_their_diff() -> None:
 
 
 def test_what_another_step_would_do_is_only_looked_at() -> None:
-    record = told("services").step_begins("zones").zone(zones.Current(), SPEC)
+    record = told("services").step_begins("zones").zone(Current(), SPEC)
     assert planned(record).hosts == {}
 
 
@@ -378,9 +380,7 @@ class Attempts:
             self.record.step_begins(step)
             if step == "zones":
                 for name in NAMES:
-                    self.record.zone(
-                        zones.Current(SPEC, True, 7) if name in self.running else zones.Current(), SPEC, name
-                    )
+                    self.record.zone(Current(SPEC, True, 7) if name in self.running else Current(), SPEC, name)
             if step in self.broken:
                 return self.broken[step]
         return 0

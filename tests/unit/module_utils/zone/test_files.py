@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import files as zone_files
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import ZoneError
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError
 
 ZFS = """#!/bin/sh
 cd "{folder}" && echo "$@" >>asked

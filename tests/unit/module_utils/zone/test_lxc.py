@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import files as zone_files
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone import lxc_root as zone_lxc_root
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import (
+    Interface,
+    Volume,
+    ZoneError,
+    ZoneSpec,
+)
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LxcBackend, render_config, veth_name
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_root import Images, capability_for
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import Network, Volume, ZoneError, ZoneSpec
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc_root import Images
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.owners import capability_for, shift_owners
 
 UUID = "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11"
 SPEC = ZoneSpec(
@@ -24,7 +29,7 @@ SPEC = ZoneSpec(
     "galera-1",
     memory=512,
     cpu_cap=150,
-    networks=(Network("eth0", "br0", "02:00:00:00:00:01", "192.0.2.10", 24, "192.0.2.1", 1400, ("2001:db8::2/64",)),),
+    networks=(Interface("eth0", "br0", "02:00:00:00:00:01", "192.0.2.10", 24, "192.0.2.1", 1400, ("2001:db8::2/64",)),),
     volumes=(Volume("data", "/var/lib/mysql"),),
 )
 
@@ -180,7 +185,7 @@ def test_shift_keeps_set_uid_capabilities_and_hard_links(tmp_path):
     os.chmod(tool, 0o4755)
     os.setxattr(tool, "security.capability", struct.pack("<5I", 0x02000001, 1, 0, 0, 0))
     (tmp_path / "foreign").symlink_to("nowhere")
-    zone_lxc_root.shift_owners(tmp_path, 100000, 150000)
+    shift_owners(tmp_path, 100000, 150000)
     info = tool.stat()
     assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (150005, 150006, 0o4755)
     assert struct.unpack_from("<I", os.getxattr(tool, "security.capability"))[0] == 0x03000001
@@ -190,20 +195,20 @@ def test_shift_keeps_set_uid_capabilities_and_hard_links(tmp_path):
 def test_read_leaves_a_foreign_container_alone(tmp_path):
     (tmp_path / "web").mkdir()
     with pytest.raises(ZoneError, match="without a zone.json, so it is not a zone of this collection"):
-        LxcBackend(tmp_path).read("web", UUID)
+        LxcBackend(tmp_path).read(replace(SPEC, name="web"))
 
 
 def test_read_leaves_the_zone_of_another_uuid_alone(tmp_path):
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "zone.json").write_text(json.dumps({"name": "web", "uuid": UUID.replace("6b", "7c")}))
     with pytest.raises(ZoneError, match="belongs to the zone with uuid 7c1b7f0e"):
-        LxcBackend(tmp_path).read("web", UUID)
+        LxcBackend(tmp_path).read(replace(SPEC, name="web"))
 
 
 def test_read_finds_volumes_and_debris_of_a_zone_that_is_gone(tmp_path):
     (tmp_path / "zonestack" / "volumes" / "web" / "data").mkdir(parents=True)
     (tmp_path / "zonestack" / "building" / "web.new").mkdir(parents=True)
-    current = LxcBackend(tmp_path).read("web", UUID)
+    current = LxcBackend(tmp_path).read(replace(SPEC, name="web"))
     assert (current.spec, current.volumes, current.debris) == (None, ("data",), True)
 
 

@@ -19,12 +19,12 @@ import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import drift as zone_drift
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone import smartos as zone_smartos
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    Network,
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.converge import plan
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import (
+    Interface,
     Volume,
     ZoneError,
     ZoneSpec,
-    plan,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.smartos import (
     RECORD,
@@ -45,8 +45,8 @@ SPEC = ZoneSpec(
     memory=1024,
     quota=20,
     networks=(
-        Network("eth0", "admin", "02:00:5e:10:00:01", "10.77.2.16", 21, "10.77.0.1"),
-        Network("eth1", "tunnel0", "02:00:5e:10:00:02", "10.78.2.16", 24, mtu=1500),
+        Interface("eth0", "admin", "02:00:5e:10:00:01", "10.77.2.16", 21, "10.77.0.1"),
+        Interface("eth1", "tunnel0", "02:00:5e:10:00:02", "10.78.2.16", 24, mtu=1500),
     ),
     metadata={"deployment": "prod", "component": "keystone"},
 )
@@ -96,7 +96,7 @@ def made(spec: ZoneSpec = SPEC) -> None:
     """Make the zone, as far as paper has it."""
     backend = again()
     spec = backend.effective(spec)
-    assert backend.read(spec.name, spec.uuid).spec is None
+    assert backend.read(spec).spec is None
     backend.check(spec)
     backend.create(spec)
 
@@ -107,7 +107,7 @@ def test_a_made_zone_is_as_described() -> None:
     made()
     backend = again()
     want = backend.effective(SPEC)
-    current = backend.read(SPEC.name, UUID)
+    current = backend.read(SPEC)
     assert (current.spec, current.running, current.drift) == (want, False, ())
     assert plan(current, want, "stopped", backend.live).actions == ()
 
@@ -133,15 +133,15 @@ def test_a_change_is_made_once(
 ) -> None:
     """The changed field alone is planned; once it is made, nothing is left to do."""
     monkeypatch.setattr(SmartosBackend, "_make_volumes", lambda _self, _want: None)  # there is no ZFS on paper
-    monkeypatch.setattr(SmartosBackend, "_volumes", lambda _self, _uuid: ("log",))
+    monkeypatch.setattr(zone_smartos, "volumes_in", lambda _folder: ("log",))
     made()
     backend = again()
     want = backend.effective(replace(SPEC, **change))
-    todo = plan(backend.read(want.name, UUID), want, "stopped", backend.live)
+    todo = plan(backend.read(want), want, "stopped", backend.live)
     assert [(action.verb, action.fields) for action in todo.actions] == [("update", fields)]
     backend.update(want, fields, running=False)
     backend = again()
-    current = backend.read(want.name, UUID)
+    current = backend.read(want)
     assert (current.spec, current.drift) == (want, ())
     assert plan(current, want, "stopped", backend.live).actions == ()
 
@@ -153,9 +153,9 @@ def test_what_was_changed_by_hand_is_found(command: str, drift: str) -> None:
     made()
     subprocess.run(["vmadm", "update", UUID, command], check=True, timeout=60, capture_output=True)
     backend = again()
-    assert backend.read(SPEC.name, UUID).drift == (drift,)
+    assert backend.read(SPEC).drift == (drift,)
     backend.update(backend.effective(SPEC), (drift,), running=False)
-    assert again().read(SPEC.name, UUID).drift == ()
+    assert again().read(SPEC).drift == ()
 
 
 @pytest.mark.usefixtures("node")
@@ -173,9 +173,9 @@ def test_foreign_vms_are_left_alone() -> None:
         ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True
     )
     with pytest.raises(ZoneError, match=RECORD):
-        again().read("ctl1-keystone-1", UUID)
+        again().read(SPEC)
     with pytest.raises(ZoneError, match="already has this alias"):
-        again().read("x", UUID.replace("6", "7"))
+        again().read(replace(SPEC, name="x", uuid=UUID.replace("6", "7")))
 
 
 @pytest.mark.usefixtures("node")
@@ -186,10 +186,10 @@ def test_what_a_failed_creation_left_is_swept_away() -> None:
     record = next(path for path in state.rglob(f"{UUID}.json") if "failed" in path.read_text())
     record.write_text(json.dumps({**json.loads(record.read_text()), "failed": True}))
     backend = again()
-    current = backend.read(SPEC.name, UUID)
+    current = backend.read(SPEC)
     assert (current.spec, current.debris) == (None, True)
     backend.create(backend.effective(SPEC))
-    assert again().read(SPEC.name, UUID).spec == backend.effective(SPEC)
+    assert again().read(SPEC).spec == backend.effective(SPEC)
 
 
 @pytest.mark.usefixtures("node")

@@ -7,19 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.zone.model import (
-    Current,
-    Network,
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.backend import Current
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.converge import differences, plan
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import (
+    Interface,
     Volume,
     ZoneError,
     ZoneSpec,
-    differences,
-    plan,
     validate,
 )
 
 UUID = "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11"
-NET = Network("eth0", "br0", "02:00:00:00:00:01", "192.0.2.10", 24, "192.0.2.1")
+NET = Interface("eth0", "br0", "02:00:00:00:00:01", "192.0.2.10", 24, "192.0.2.1")
 WANT = ZoneSpec(
     "aio1-keystone-1", UUID, "keystone-1", memory=512, networks=(NET,), volumes=(Volume("data", "/srv", "mysql"),)
 )
