@@ -392,12 +392,12 @@ def test_after_a_power_loss_one_call_brings_it_back(zone, victim):
     for one in victims:
         os.kill(one, signal.SIGKILL)
     deadline = time.monotonic() + 120
-    while LxcBackend().read(NAME, UUID).running and time.monotonic() < deadline:
+    while LxcBackend().read(spec()).running and time.monotonic() < deadline:
         time.sleep(0.01)
     assert make()["actions"] == ["start"]
     assert "198.18.77.10/24" in inside("ip -o address show eth0").stdout
     assert make()["changed"] is False
-    assert len(LxcBackend()._processes(NAME)) >= 1
+    assert len(LxcBackend()._container(spec())._processes()) >= 1
     status = Path(f"/proc/{pid}/stat")
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 

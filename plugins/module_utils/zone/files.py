@@ -40,7 +40,11 @@ def locked(name: str, limit: float) -> t.Iterator[int]:
 
     Yields the lock's descriptor: a child process that inherits it keeps the lock when this process is killed.
     """
-    with open(RUN / f"zonestack-{name}.lock", "w") as lock:
+    try:
+        lock = open(RUN / f"zonestack-{name}.lock", "w")  # noqa: SIM115  closed by the next line's block
+    except OSError as bad:
+        raise ZoneError(f"{name}: its lock cannot be had: {bad}") from bad
+    with lock:
         deadline = time.monotonic() + limit
         while True:
             try:
