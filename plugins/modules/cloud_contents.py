@@ -96,7 +96,8 @@ needs:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.administrator import OPTIONS
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import Contradiction, converge
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.apis import Contradiction
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import converge
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, NotReady
 
 

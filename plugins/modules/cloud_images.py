@@ -61,7 +61,11 @@ fetched:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.images import Cache, ImageRefused, fetch_all
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.image_files import (
+    Cache,
+    ImageRefused,
+    fetch_all,
+)
 
 
 def main() -> None:

@@ -79,8 +79,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.administrator import OPTIONS
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import (
-    Cloud,
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.apis import (
+    CloudApis,
     Contradiction,
     Json,
     pages,
@@ -159,7 +159,7 @@ def shown(services: t.Iterable[Json], agents: t.Iterable[Json]) -> dict[str, str
 
 def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
     """The whole call; what ``exit_json`` takes."""
-    cloud = Cloud(params["auth"], params["region"], params["ca"], params["wait"])
+    cloud = CloudApis(params["auth"], params["region"], params["ca"], params["wait"])
     cloud.connect(images=False, compute=True, network=params["network"], placement=False)
     mine = zones_of(params["host"], params["components"], params["members"])
     services = [one for one in cloud.compute.call("GET", "/os-services").body["services"] if mine(one["host"])]

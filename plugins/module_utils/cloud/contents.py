@@ -9,28 +9,28 @@ is a list of chains. A chain is one thing's actions in their order; chains do no
 
 from __future__ import annotations
 
-import hashlib
 import os
 import typing as t
-import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import (
-    ApiError,
-    JsonApi,
-    NotReady,
-    Reply,
-    wait_until_ready,
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.apis import (
+    Action,
+    Chain,
+    CloudApis,
+    ContentsPlan,
+    Contradiction,
+    Json,
+    call_of,
+    pages,
+    query,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.glance import (
+    file_digests,
+    plan_images,
+    read_images,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError, NotReady, wait_until_ready
 
-Json = dict[str, t.Any]
-
-MARK = "zonestack_sha256"
-"""Property of an image that a deployment made: the digest of its content. What bears it not is somebody else's."""
-
-PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
-IMAGE_FIELDS = ("visibility", "min_disk", "min_ram")
 FLAVOR_FIELDS = {
     "ram": "ram",
     "vcpus": "vcpus",
@@ -50,227 +50,6 @@ NETWORK_QUOTAS = {
     "security_group_rules": "security_group_rule",
 }
 
-UPLOAD_LIMIT = 900.0
-"""Seconds that Glance may take to answer once it has an image's last byte."""
-
-
-class Contradiction(Exception):
-    """What is wanted cannot be made of what is there; ``str()`` says where, what, and what would be right."""
-
-
-@dataclass(frozen=True)
-class Action:
-    """One change: how it is told, and the requests that make it."""
-
-    label: str
-    run: t.Callable[[Cloud], t.Any]
-
-
-Chain = list[Action]
-
-
-@dataclass
-class Plan:
-    """What is to be done, and both sides of the diff."""
-
-    chains: list[Chain] = field(default_factory=list)
-    before: Json = field(default_factory=dict)
-    after: Json = field(default_factory=dict)
-    needs: list[str] = field(default_factory=list)
-    """Images whose file must be brought first."""
-
-    def add(self, name: str, before: t.Any, after: t.Any, chain: Chain) -> None:
-        """One thing. Side ``before`` is left out where there is nothing yet."""
-        if before is not None:
-            self.before[name] = before
-        self.after[name] = after
-        if chain:
-            self.chains.append(chain)
-
-
-class Cloud:
-    """The APIs, with the administrator's token."""
-
-    def __init__(self, auth: Json, region: str, ca: str | None, wait: float) -> None:
-        plain = JsonApi(auth["url"], ca=ca)
-        reply = wait_until_ready(lambda: self._log_in(plain, auth), wait)
-        token = reply.body["token"]
-        self.project: str = token["project"]["id"]
-        self._catalog = {entry["type"]: entry["endpoints"] for entry in token["catalog"]}
-        self._region, self._ca, self._wait = region, ca, wait
-        self._headers = {"X-Auth-Token": reply.headers["x-subject-token"]}
-        self.identity = JsonApi(auth["url"], ca=ca, headers=self._headers)
-
-    @staticmethod
-    def _log_in(plain: JsonApi, auth: Json) -> Reply:
-        user = {"name": auth["username"], "domain": {"id": auth["user_domain"]}, "password": auth["password"]}
-        scope = {"project": {"name": auth["project"], "domain": {"id": auth["project_domain"]}}}
-        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
-        return plain.call("POST", "/auth/tokens", body)
-
-    def _api(self, kind: str, path: str, headers: t.Mapping[str, str] | None = None, timeout: float = 60) -> JsonApi:
-        for endpoint in self._catalog.get(kind, []):
-            if (
-                endpoint["interface"] == "internal"
-                and endpoint.get("region_id", endpoint.get("region")) == self._region
-            ):
-                url = endpoint["url"].rstrip("/").removesuffix(path) + path
-                return JsonApi(
-                    url, ca=self._ca, headers={**self._headers, **(headers or {})}, timeout=timeout, patience=self._wait
-                )
-        raise Contradiction(
-            f"the catalog has no internal endpoint of type {kind} in region {self._region}: deploy the service first "
-            f"(known types: {', '.join(sorted(self._catalog))})"
-        )
-
-    def connect(self, images: bool, compute: bool, network: bool, placement: bool) -> None:
-        """Look up the APIs that will be talked to."""
-        if images:
-            self.images = self._api("image", "/v2")
-            self.uploads = self._api("image", "/v2", timeout=UPLOAD_LIMIT)
-        if compute:
-            # 2.61 brings extra specs along with flavors
-            self.compute = self._api("compute", "", {"OpenStack-API-Version": "compute 2.61"})
-        if placement:
-            self.placement = self._api("placement", "")
-        if network:
-            self.network = self._api("network", "/v2.0")
-
-
-def query(path: str, **filters: t.Any) -> str:
-    return f"{path}?{urllib.parse.urlencode(filters)}"
-
-
-def pages(api: JsonApi, path: str, key: str, **filters: t.Any) -> list[Json]:
-    """A list's entries, over all its pages."""
-    found: list[Json] = []
-    while True:
-        marker = {"marker": found[-1]["id"]} if found else {}
-        body = api.call("GET", query(path, limit=500, **filters, **marker)).body
-        found += body[key]
-        if not body[key] or not (body.get("next") or body.get(f"{key}_links")):
-            return found
-
-
-# --- images: https://docs.openstack.org/api-ref/image/v2/ ---------------------------------------------------------
-
-
-def read_images(cloud: Cloud) -> list[Json]:
-    """All images of the administrator's project, hidden ones too."""
-    found = {}
-    for hidden in ("false", "true"):
-        for image in pages(cloud.images, "/images", "images", owner=cloud.project, visibility="all", os_hidden=hidden):
-            found[image["id"]] = image
-    return list(found.values())
-
-
-def content_of(image: Json) -> tuple[str, str, str]:
-    """What makes an image another image: neither can be changed once it is there."""
-    return image[MARK], image["disk_format"], image["container_format"]
-
-
-def shown_image(image: Json, properties: t.Iterable[str]) -> Json:
-    """An image of Glance as the diff shows it."""
-    return {
-        "checksum": image[MARK],
-        **{key: image[key] for key in ("disk_format", "container_format", *IMAGE_FIELDS)},
-        "properties": {key: image[key] for key in sorted(properties) if key in image},
-    }
-
-
-def plan_images(held: t.Iterable[Json], wanted: t.Mapping[str, Json], files: t.Mapping[str, str]) -> Plan:
-    """
-    :param wanted: by name; ``checksum`` is that of the content, of a built-in image too.
-    :param files: paths in this zone by name, of those images whose content lies here.
-    """
-    plan = Plan()
-    held = list(held)
-    for name, image in wanted.items():
-        wish = {
-            **{key: image[key] for key in ("disk_format", "container_format", *IMAGE_FIELDS)},
-            **image["properties"],
-            MARK: image["checksum"],
-        }
-        of_name = [one for one in held if one["name"] == name]
-        ours = [one for one in of_name if one.get(MARK)]
-        for one in of_name:
-            if not one.get(MARK) and not one.get("os_hidden"):
-                raise Contradiction(
-                    f"cloud.images.{name}: image {one['id']} of the administrator's project has this name and was not made "
-                    "by a deployment: rename or delete it, or give this one another name"
-                )
-        same = [one for one in ours if content_of(one) == content_of(wish)]
-        current = next((one for one in same if one["status"] == "active"), None)
-        chain: Chain = [
-            Action(f"remove the unfinished image {name}", _call("images", "DELETE", f"/images/{one['id']}"))
-            for one in ours
-            if one["status"] in ("queued", "saving", "killed")
-        ]
-        if current is None:
-            chain.append(Action(f"create image {name}", _create_image(name, wish, files.get(name, ""))))
-            if name not in files:
-                plan.needs.append(name)
-        else:
-            changes = image_changes(current, wish)
-            if changes:
-                keys = ", ".join(sorted(change["path"][1:] for change in changes))
-                chain.append(Action(f"change {keys} of image {name}", _patch_image(current["id"], changes)))
-        earlier = [one for one in ours if one["status"] == "active" and one is not current and not one.get("os_hidden")]
-        hide = [{"op": "replace", "path": "/os_hidden", "value": True}]
-        chain += [
-            Action(f"hide the earlier image {name} ({one['id']})", _patch_image(one["id"], hide)) for one in earlier
-        ]
-        shown = current or next(iter(earlier), None)
-        before = None if shown is None else shown_image(shown, image["properties"])
-        plan.add(name, before, shown_image(wish, image["properties"]), chain)
-    return plan
-
-
-def image_changes(current: Json, wish: Json) -> list[Json]:
-    """A JSON patch. Properties that are not asked for stay: users and services put theirs there."""
-    changes = [{"op": "replace", "path": "/os_hidden", "value": False}] if current.get("os_hidden") else []
-    for key, value in wish.items():
-        if current.get(key) != value:
-            path = "/" + key.replace("~", "~0").replace("/", "~1")
-            changes.append({"op": "replace" if key in current else "add", "path": path, "value": value})
-    return changes
-
-
-def _patch_image(image: str, changes: list[Json]) -> t.Callable[[Cloud], t.Any]:
-    return lambda cloud: cloud.images.call("PATCH", f"/images/{image}", changes, headers=PATCH)
-
-
-def _create_image(name: str, wish: Json, path: str) -> t.Callable[[Cloud], t.Any]:
-    """Create and upload; what Glance says it holds must be what was sent."""
-
-    def run(cloud: Cloud) -> None:
-        expected = file_digests(path)
-        if expected["sha256"] != wish[MARK].removeprefix("sha256:"):
-            raise Contradiction(
-                f"{path}: sha256:{expected['sha256']} is not {wish[MARK]}, so it is not uploaded: run again"
-            )
-        image = cloud.images.call("POST", "/images", {"name": name, **wish}).body["id"]
-        with open(path, "rb") as source:
-            cloud.uploads.upload(f"/images/{image}/file", source)
-        made = cloud.images.call("GET", f"/images/{image}").body
-        if made["status"] != "active" or made.get("os_hash_value") != expected.get(made.get("os_hash_algo")):
-            raise ApiError(
-                f"image {name} ({image}): after the upload its status is {made['status']} and its {made.get('os_hash_algo')} "
-                f"{made.get('os_hash_value')}: look at Glance's log"
-            )
-
-    return run
-
-
-def file_digests(path: str) -> dict[str, str]:
-    """SHA-256, by which an image is known, and SHA-512, which Glance computes."""
-    digests = {name: hashlib.new(name) for name in ("sha256", "sha512")}
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            for digest in digests.values():
-                digest.update(chunk)
-    return {name: digest.hexdigest() for name, digest in digests.items()}
-
 
 # --- flavors: https://docs.openstack.org/api-ref/compute/ ---------------------------------------------------------
 
@@ -280,9 +59,9 @@ def flavor_fields(flavor: Json) -> Json:
     return {key: flavor[theirs] or (False if key == "public" else 0) for key, theirs in FLAVOR_FIELDS.items()}
 
 
-def plan_flavors(held: t.Iterable[Json], wanted: t.Mapping[str, Json]) -> Plan:
+def plan_flavors(held: t.Iterable[Json], wanted: t.Mapping[str, Json]) -> ContentsPlan:
     """A flavor's size cannot be changed in place; instances keep the one that they were made with."""
-    plan = Plan()
+    plan = ContentsPlan()
     by_name = {flavor["name"]: flavor for flavor in held}
     for name, wish in wanted.items():
         sizes = {key: wish[key] for key in FLAVOR_FIELDS}
@@ -300,7 +79,7 @@ def plan_flavors(held: t.Iterable[Json], wanted: t.Mapping[str, Json]) -> Plan:
         elif flavor is not None and lacking:
             path = f"/flavors/{flavor['id']}/os-extra_specs"
             label = f"set {', '.join(sorted(lacking))} of flavor {name}"
-            chain.append(Action(label, _call("compute", "POST", path, {"extra_specs": lacking})))
+            chain.append(Action(label, call_of("compute", "POST", path, {"extra_specs": lacking})))
         shown = {key: specs[key] for key in sorted(wish["properties"]) if key in specs}
         plan.add(
             name,
@@ -311,8 +90,8 @@ def plan_flavors(held: t.Iterable[Json], wanted: t.Mapping[str, Json]) -> Plan:
     return plan
 
 
-def _make_flavor(name: str, sizes: Json, specs: Json, old: str | None) -> t.Callable[[Cloud], t.Any]:
-    def run(cloud: Cloud) -> None:
+def _make_flavor(name: str, sizes: Json, specs: Json, old: str | None) -> t.Callable[[CloudApis], t.Any]:
+    def run(cloud: CloudApis) -> None:
         body = {"name": name, **{FLAVOR_FIELDS[key]: value for key, value in sizes.items()}}
         if old is not None:
             cloud.compute.call("DELETE", f"/flavors/{old}")
@@ -340,12 +119,12 @@ def subnet_wish(wish: Json) -> Json:
 
 def plan_networks(
     networks: t.Mapping[str, list[Json]], subnets: t.Mapping[str, list[Json]], wanted: t.Mapping[str, Json]
-) -> Plan:
+) -> ContentsPlan:
     """
     :param networks: what Neutron has on each physical network.
     :param subnets: IPv4 subnets by id of their network.
     """
-    plan = Plan()
+    plan = ContentsPlan()
     for name, wish in wanted.items():
         fields = {theirs: name if key == "name" else wish[key] for key, theirs in NETWORK_FIELDS.items()}
         network = next(iter(networks.get(name, [])), None)
@@ -359,7 +138,9 @@ def plan_networks(
             changes = {key: value for key, value in fields.items() if network[key] != value}
             if changes:
                 label = f"change {', '.join(sorted(changes))} of network {name}"
-                chain.append(Action(label, _call("network", "PUT", f"/networks/{network['id']}", {"network": changes})))
+                chain.append(
+                    Action(label, call_of("network", "PUT", f"/networks/{network['id']}", {"network": changes}))
+                )
             before = {key: network[key] for key in fields}
         held = subnets.get(network["id"], []) if network else []
         subnet = next((one for one in held if one["cidr"] == wish["cidr"]), None)
@@ -376,16 +157,16 @@ def plan_networks(
             changes = {key: value for key, value in details.items() if subnet[key] != value}
             if changes:
                 label = f"change {', '.join(sorted(changes))} of subnet {name}"
-                chain.append(Action(label, _call("network", "PUT", f"/subnets/{subnet['id']}", {"subnet": changes})))
+                chain.append(Action(label, call_of("network", "PUT", f"/subnets/{subnet['id']}", {"subnet": changes})))
             before = {**(before or {}), "cidr": subnet["cidr"], **{key: subnet[key] for key in details}}
         plan.add(name, before, {**fields, "cidr": wish["cidr"], **details}, chain)
     return plan
 
 
-def _create(path: str, kind: str, body: Json, ids: dict[str, t.Any]) -> t.Callable[[Cloud], t.Any]:
+def _create(path: str, kind: str, body: Json, ids: dict[str, t.Any]) -> t.Callable[[CloudApis], t.Any]:
     """Create a network or a subnet of it."""
 
-    def run(cloud: Cloud) -> None:
+    def run(cloud: CloudApis) -> None:
         network = {} if kind == "network" else {"network_id": ids["network"]}
         made = cloud.network.call("POST", f"/{path}", {kind: {**body, **network}}).body[kind]
         ids.setdefault(kind, None)
@@ -395,7 +176,7 @@ def _create(path: str, kind: str, body: Json, ids: dict[str, t.Any]) -> t.Callab
 
 
 def read_networks(
-    cloud: Cloud, names: t.Iterable[str], pool: ThreadPoolExecutor
+    cloud: CloudApis, names: t.Iterable[str], pool: ThreadPoolExecutor
 ) -> tuple[dict[str, list[Json]], dict[str, list[Json]]]:
     """Networks by physical network, and the IPv4 subnets of each."""
     asked = {
@@ -413,11 +194,11 @@ def read_networks(
 # --- quotas -------------------------------------------------------------------------------------------------------
 
 
-def plan_quotas(held: t.Mapping[str, Json], wanted: t.Mapping[str, Json]) -> Plan:
+def plan_quotas(held: t.Mapping[str, Json], wanted: t.Mapping[str, Json]) -> ContentsPlan:
     """
     :param held: by project, what it may use now, with our keys; and ``id``, which ``default`` has not.
     """
-    plan = Plan()
+    plan = ContentsPlan()
     for project, wish in wanted.items():
         now = held[project]
         changes = {key: value for key, value in wish.items() if now[key] != value}
@@ -429,11 +210,11 @@ def plan_quotas(held: t.Mapping[str, Json], wanted: t.Mapping[str, Json]) -> Pla
     return plan
 
 
-def _set_quota(project: str | None, changes: Json) -> t.Callable[[Cloud], t.Any]:
+def _set_quota(project: str | None, changes: Json) -> t.Callable[[CloudApis], t.Any]:
     compute = {key: value for key, value in changes.items() if key not in NETWORK_QUOTAS}
     network = {NETWORK_QUOTAS[key]: value for key, value in changes.items() if key in NETWORK_QUOTAS}
 
-    def run(cloud: Cloud) -> None:
+    def run(cloud: CloudApis) -> None:
         if project is None:
             cloud.compute.call("PUT", "/os-quota-class-sets/default", {"quota_class_set": compute})
             return
@@ -445,7 +226,7 @@ def _set_quota(project: str | None, changes: Json) -> t.Callable[[Cloud], t.Any]
     return run
 
 
-def read_quota(cloud: Cloud, project: str, wish: Json) -> Json:
+def read_quota(cloud: CloudApis, project: str, wish: Json) -> Json:
     """What a project (or ``default``) may use now."""
     if project == "default":
         return t.cast(Json, cloud.compute.call("GET", "/os-quota-class-sets/default").body["quota_class_set"]) | {
@@ -468,14 +249,14 @@ def read_quota(cloud: Cloud, project: str, wish: Json) -> Json:
 # --- availability zones: https://docs.openstack.org/nova/latest/admin/availability-zones.html ---------------------
 
 
-def plan_availability_zones(held: t.Iterable[Json], wanted: t.Mapping[str, Json], wait: float) -> Plan:
+def plan_availability_zones(held: t.Iterable[Json], wanted: t.Mapping[str, Json], wait: float) -> ContentsPlan:
     """A zone is what Nova knows of it: that a host aggregate says so, here one of its name. A hypervisor is in one at most.
 
     :param held: all host aggregates.
     :param wanted: hypervisors by their name in Nova, with ``zone`` and ``provider``, the UUID of its resource provider.
     :param wait: seconds that Placement has to learn of a hypervisor.
     """
-    plan = Plan()
+    plan = ContentsPlan()
     by_name = {aggregate["name"]: aggregate for aggregate in held}
     zoned = [aggregate for aggregate in by_name.values() if aggregate["metadata"].get("availability_zone")]
     for zone in sorted({wish["zone"] for wish in wanted.values()}):
@@ -506,8 +287,8 @@ def plan_availability_zones(held: t.Iterable[Json], wanted: t.Mapping[str, Json]
     return plan
 
 
-def _create_aggregate(zone: str, ids: dict[str, t.Any]) -> t.Callable[[Cloud], t.Any]:
-    def run(cloud: Cloud) -> None:
+def _create_aggregate(zone: str, ids: dict[str, t.Any]) -> t.Callable[[CloudApis], t.Any]:
+    def run(cloud: CloudApis) -> None:
         body = {"aggregate": {"name": zone, "availability_zone": zone}}
         ids["aggregate"] = cloud.compute.call("POST", "/os-aggregates", body).body["aggregate"]["id"]
 
@@ -516,14 +297,14 @@ def _create_aggregate(zone: str, ids: dict[str, t.Any]) -> t.Callable[[Cloud], t
 
 def _enter(
     name: str, provider: str, ids: dict[str, t.Any], others: list[int], wait: float
-) -> t.Callable[[Cloud], t.Any]:
+) -> t.Callable[[CloudApis], t.Any]:
     """Put a hypervisor into an aggregate. Nova tells Placement, which the scheduler asks, and only logs when it cannot."""
 
-    def known(cloud: Cloud) -> None:
+    def known(cloud: CloudApis) -> None:
         if cloud.placement.call("GET", f"/resource_providers/{provider}", accept=(404,)).status == 404:
             raise NotReady(f"Placement does not know hypervisor {name} ({provider}): does its nova-compute run?")
 
-    def run(cloud: Cloud) -> None:
+    def run(cloud: CloudApis) -> None:
         wait_until_ready(lambda: known(cloud), wait)
         for other in others:
             cloud.compute.call("POST", f"/os-aggregates/{other}/action", {"remove_host": {"host": name}})
@@ -533,10 +314,6 @@ def _enter(
 
 
 # --- all of it ----------------------------------------------------------------------------------------------------
-
-
-def _call(api: str, method: str, path: str, body: t.Any = None) -> t.Callable[[Cloud], t.Any]:
-    return lambda cloud: getattr(cloud, api).call(method, path, body)
 
 
 def with_checksums(images: t.Mapping[str, Json]) -> dict[str, Json]:
@@ -561,7 +338,7 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
         **params["files"],
         **{name: image["path"] for name, image in wanted["images"].items() if image.get("path")},
     }
-    cloud = Cloud(params["auth"], params["region"], params["ca"], params["wait"])
+    cloud = CloudApis(params["auth"], params["region"], params["ca"], params["wait"])
     quota_keys = {key for wish in wanted["quotas"].values() for key in wish}
     cloud.connect(
         images=bool(wanted["images"]),
@@ -569,7 +346,7 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
         network=bool(wanted["networks"] or quota_keys & set(NETWORK_QUOTAS)),
         placement=bool(wanted["availability_zones"]),
     )
-    plans: dict[str, Plan] = {}
+    plans: dict[str, ContentsPlan] = {}
     with ThreadPoolExecutor(max_workers=max(1, params["parallel"])) as pool:
         images = pool.submit(read_images, cloud) if wanted["images"] else None
         flavors = (
@@ -598,7 +375,7 @@ def converge(params: t.Mapping[str, t.Any], dry: bool) -> Json:
     return {"changed": bool(actions), "actions": actions, "needs": needs, "diff": diff}
 
 
-def _follow(chain: Chain, cloud: Cloud) -> None:
+def _follow(chain: Chain, cloud: CloudApis) -> None:
     for action in chain:
         try:
             action.run(cloud)

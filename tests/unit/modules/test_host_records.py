@@ -7,7 +7,7 @@ import urllib.parse
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import Contradiction
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.apis import Contradiction
 from ansible_collections.zonestack.openstack.plugins.module_utils.json_api import ApiError
 from ansible_collections.zonestack.openstack.plugins.modules.host_records import LOST, converge, zones_of
 

@@ -7,17 +7,14 @@ import typing as t
 
 import pytest
 
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.apis import ContentsPlan, Contradiction
 from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.contents import (
-    MARK,
-    Contradiction,
-    Plan,
-    image_changes,
     plan_availability_zones,
     plan_flavors,
-    plan_images,
     plan_networks,
     plan_quotas,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.glance import MARK, image_changes, plan_images
 
 WISH = {
     "checksum": "sha256:aa",
@@ -68,11 +65,11 @@ def held_flavor(**changes: t.Any) -> dict[str, t.Any]:
     return {**flavor, "OS-FLV-EXT-DATA:ephemeral": 0, "os-flavor-access:is_public": True, **changes}
 
 
-def labels(plan: Plan) -> list[str]:
+def labels(plan: ContentsPlan) -> list[str]:
     return [action.label for chain in plan.chains for action in chain]
 
 
-def images(*held: dict[str, t.Any], files: dict[str, str] | None = None, **wish: t.Any) -> Plan:
+def images(*held: dict[str, t.Any], files: dict[str, str] | None = None, **wish: t.Any) -> ContentsPlan:
     return plan_images(held, {"one": {**WISH, **wish}}, files or {})
 
 

@@ -11,7 +11,11 @@ import typing as t
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.images import Cache, ImageRefused, fetch_all
+from ansible_collections.zonestack.openstack.plugins.module_utils.cloud.image_files import (
+    Cache,
+    ImageRefused,
+    fetch_all,
+)
 
 CONTENT = b"an image" * 1000
 CHECKSUM = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -83,7 +87,7 @@ def test_a_file_is_read_again_only_when_it_changed(tmp_path: pathlib.Path, monke
     wanted = {"mine": {"file": "mine.raw", "checksum": CHECKSUM}}
     cache = Cache(str(tmp_path / "cache"))
     assert fetch_all(wanted, str(tmp_path), cache, dry=False) == ({"mine": str(tmp_path / "mine.raw")}, [])
-    module = "ansible_collections.zonestack.openstack.plugins.module_utils.cloud.images.digest"
+    module = "ansible_collections.zonestack.openstack.plugins.module_utils.cloud.image_files.digest"
     with monkeypatch.context() as patch:
         patch.setattr(module, lambda path: pytest.fail(f"{path} was read"))
         fetch_all(wanted, str(tmp_path), cache, dry=False)
