@@ -127,7 +127,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, run
-from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import Failed, wait_for
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.waiting import Failed, wait_for
 
 Guest = t.Mapping[str, t.Any]
 

@@ -118,7 +118,8 @@ import time
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import Failed, Life
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import Life
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.waiting import Failed
 
 try:
     import openstack

@@ -117,7 +117,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.zonestack.openstack.plugins.module_utils.verify import tempest_conf
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError, last_words, run
-from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import Belongings
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.belongings import Belongings
 from ansible_collections.zonestack.openstack.plugins.module_utils.verify.test_report import (
     Test,
     cause,

@@ -12,60 +12,27 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 import shutil
 import time
 import typing as t
 from pathlib import Path
 
-POLL = 1.0
-"""Seconds between two looks at what is waited for."""
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import write_atomically
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.belongings import Belongings, leftovers
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.waiting import Failed, wait_for
+
 CIDR = "198.18.77.0/24"
 """The instance's network: of the block for benchmarks (RFC 2544), which no site's provider network overlaps."""
 MARK = "/root/zonestack-verify"
 """File in the guest that its user-data writes, and that must survive."""
 
 Fact = dict[str, t.Any]
-T = t.TypeVar("T")
-
-
-class Failed(Exception):
-    """A step did not do what it should. ``suspects`` are the components in whose journals the cause is likely to be."""
-
-    def __init__(self, what: str, suspects: t.Iterable[str] = ()) -> None:
-        super().__init__(what)
-        self.suspects = list(suspects)
-
-
-def wait_for(what: str, look: t.Callable[[], tuple[T | None, str]], limit: float, suspects: t.Iterable[str] = ()) -> T:
-    """Look until there is a result, and return it.
-
-    :param look: returns the result (``None`` while there is none) and the state in words.
-    :raise Failed: after ``limit`` seconds, naming what was waited for and the last state.
-    """
-    deadline = time.monotonic() + limit
-    while True:
-        result, state = look()
-        if result is not None:
-            return result
-        if time.monotonic() >= deadline:
-            raise Failed(f"waited {limit:g} s for {what}; last state: {state}", suspects)
-        time.sleep(POLL)
 
 
 def user_data(token: str) -> str:
     """A script that the guest runs when it boots for the first time: what it writes proves that user-data arrived."""
     return f"#!/bin/sh\necho {token} >{MARK}-{token}\necho zonestack-verify {token} >/dev/console\n"
-
-
-def leftovers(things: t.Mapping[str, t.Iterable[t.Any]]) -> list[str]:
-    """``kind name (id)`` of everything in ``things``, which maps a kind to what is there of it."""
-    return [
-        f"{kind} {getattr(thing, 'name', None) or '(no name)'} ({thing.id})"
-        for kind, found in things.items()
-        for thing in found
-    ]
 
 
 class Notes:
@@ -78,10 +45,7 @@ class Notes:
         """Replace the notes."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        trial = self.folder / ".facts.json"
-        with os.fdopen(os.open(trial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(facts, file)
-        trial.replace(self.folder / "facts.json")
+        write_atomically(self.folder / "facts.json", json.dumps(facts), 0o600)
 
     def read(self) -> Fact:
         """What the step before wrote."""
@@ -93,103 +57,6 @@ class Notes:
     def forget(self) -> None:
         """Remove them."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Belongings:
-    """What a project owns, seen and removed through ``conn`` (an ``openstack.connection.Connection``).
-
-    :param conn: the user's own connection, or an administrator's, who sees all projects.
-    :param admin: whether it is an administrator's.
-    """
-
-    def __init__(self, conn: t.Any, project: str, user: str, admin: bool) -> None:
-        self.conn, self.project, self.user, self.admin = conn, project, user, admin
-
-    def servers(self) -> list[t.Any]:
-        found = (
-            self.conn.compute.servers(all_projects=True, project_id=self.project)
-            if self.admin
-            else self.conn.compute.servers()
-        )
-        return [server for server in found if server.project_id == self.project]
-
-    def images(self) -> list[t.Any]:
-        return list(self.conn.image.images(owner=self.project))
-
-    def keypairs(self) -> list[t.Any]:
-        return list(self.conn.compute.keypairs(user_id=self.user) if self.admin else self.conn.compute.keypairs())
-
-    def security_groups(self) -> list[t.Any]:
-        # Every project has a group named default, which its user cannot delete: it goes with the project. To ask for a project's
-        # groups would make it again, so an administrator asks for all and picks.
-        if self.admin:
-            return [group for group in self.conn.network.security_groups() if group.project_id == self.project]
-        return [
-            group for group in self.conn.network.security_groups(project_id=self.project) if group.name != "default"
-        ]
-
-    def server_groups(self) -> list[t.Any]:
-        found = self.conn.compute.server_groups(**({"all_projects": True} if self.admin else {}))
-        return [group for group in found if group.project_id == self.project]
-
-    def networking(self) -> dict[str, list[t.Any]]:
-        network = self.conn.network
-        return {
-            "floating IP": list(network.ips(project_id=self.project)),
-            "router": list(network.routers(project_id=self.project)),
-            "port": list(network.ports(project_id=self.project)),
-            "subnet": list(network.subnets(project_id=self.project)),
-            "network": list(network.networks(project_id=self.project)),
-        }
-
-    def all(self) -> dict[str, list[t.Any]]:
-        """Kind of thing to what is there of it."""
-        return {
-            "instance": self.servers(),
-            "image": self.images(),
-            "key pair": self.keypairs(),
-            **self.networking(),
-            "security group": self.security_groups(),
-            "server group": self.server_groups(),
-        }
-
-    def remove(self, limit: float) -> None:
-        """Delete all of it, in the order in which one thing holds another."""
-        servers = self.servers()
-        for server in servers:
-            self.conn.compute.delete_server(server, ignore_missing=True)
-        for image in self.images():
-            self.conn.image.delete_image(image, ignore_missing=True)
-        ips = self.networking()["floating IP"]
-        for address in ips:
-            self.conn.network.delete_ip(address, ignore_missing=True)
-        if servers:
-
-            def look() -> tuple[bool | None, str]:
-                left = self.servers()
-                return (None if left else True), ", ".join(
-                    f"{server.name} {server.status} {server.task_state}" for server in left
-                )
-
-            wait_for("the instances to be deleted", look, limit, ["nova_compute", "nova_conductor"])
-        network = self.conn.network
-        things = self.networking()
-        for router in things["router"]:
-            for port in network.ports(device_id=router.id, device_owner="network:router_interface"):
-                network.remove_interface_from_router(router, port_id=port.id)
-            network.delete_router(router, ignore_missing=True)
-        for port in self.networking()["port"]:
-            if not (port.device_owner or "").startswith("network:"):
-                network.delete_port(port, ignore_missing=True)
-        for found in things["network"]:
-            network.delete_network(found, ignore_missing=True)
-        for group in self.security_groups():
-            network.delete_security_group(group, ignore_missing=True)
-        for together in self.server_groups():
-            self.conn.compute.delete_server_group(together, ignore_missing=True)
-        for keypair in self.keypairs():
-            who = {"user_id": self.user} if self.admin else {}
-            self.conn.compute.delete_keypair(keypair, ignore_missing=True, **who)
 
 
 class Life:
@@ -230,6 +97,32 @@ class Life:
         """Remove what a killed verification left; make the user, the network and an instance; return where it answers."""
         admin = self.admin()
         removed = self.remove_project(admin)
+        facts = self.make_user(admin)
+        self.notes.write(facts)
+        conn = self.user(facts)
+        image = conn.image.find_image(self.params["image"])
+        if image is None:
+            raise Failed(f"there is no image named {self.params['image']}", ["glance"])
+        facts["flavor"] = self.flavor(conn, image).id
+        self.make_network(conn, facts)
+        hypervisors = self.hypervisors(admin)
+        group = self.apart(admin, conn, facts["project"], len(hypervisors)) if len(hypervisors) > 1 else None
+        asked_at = time.time()
+        server = self.make_instances(conn, facts, image, len(hypervisors) - 1, group)
+        active_after = round(time.time() - asked_at, 1)
+        self.note_peers(admin, conn, facts)
+        self.notes.write(facts)
+        peers = [{"host": peer["host"], "address": peer["address"]} for peer in facts["peers"]]
+        return {
+            "removed": removed,
+            "asked_at": asked_at,
+            "active_after": active_after,
+            "host": admin.compute.get_server(server.id).compute_host,
+            "guests": [{**self.guest(facts, 0), "peers": peers}],
+        }
+
+    def make_user(self, admin: t.Any) -> Fact:
+        """A project and a user of its own: what the user logs in with, and the ids."""
         project = admin.identity.create_project(
             name=self.name, domain_id="default", description="zonestack's verification; goes when it ends"
         )
@@ -240,7 +133,7 @@ class Life:
         role = admin.identity.find_role("member", ignore_missing=False)
         admin.identity.assign_project_role_to_user(project, user, role)
         config = admin.config
-        facts: Fact = {
+        return {
             "project": project.id,
             "user": user.id,
             "auth": {
@@ -255,13 +148,9 @@ class Life:
                 "cacert": config.config.get("cacert"),
             },
         }
-        self.notes.write(facts)
-        conn = self.user(facts)
 
-        image = conn.image.find_image(self.params["image"])
-        if image is None:
-            raise Failed(f"there is no image named {self.params['image']}", ["glance"])
-        flavor = self.flavor(conn, image)
+    def make_network(self, conn: t.Any, facts: Fact) -> None:
+        """A network behind a router to the outside, a security group for ping and SSH, and the key pair."""
         outside = conn.network.find_network(self.params["network"])
         if outside is None:
             raise Failed(f"a user sees no network named {self.params['network']}", ["neutron_api"])
@@ -275,18 +164,21 @@ class Life:
                 security_group_id=group.id, direction="ingress", ether_type="IPv4", **rule
             )
         conn.compute.create_keypair(name=self.name, public_key=self.params["public_key"])
-        facts.update(
-            network=network.id, outside=outside.id, group=group.id, flavor=flavor.id, marks=[secrets.token_hex(6)]
-        )
-        there: Fact = {"networks": [{"uuid": network.id}], "security_groups": [{"name": group.id}]}
-        hypervisors = self.hypervisors(admin)
-        if len(hypervisors) > 1:
-            there["scheduler_hints"] = {"group": self.apart(admin, conn, project, len(hypervisors))}
-        asked_at = time.time()
+        facts.update(network=network.id, outside=outside.id, group=group.id)
+
+    def make_instances(self, conn: t.Any, facts: Fact, image: t.Any, peers: int, group: str | None) -> t.Any:
+        """The instance with its floating address, and so many peers of it; return the instance.
+
+        :param group: the server group that puts each on a hypervisor of its own, if any.
+        """
+        facts["marks"] = [secrets.token_hex(6)]
+        there: Fact = {"networks": [{"uuid": facts["network"]}], "security_groups": [{"name": facts["group"]}]}
+        if group:
+            there["scheduler_hints"] = {"group": group}
         server = conn.compute.create_server(**self.common(facts, image.id, facts["marks"][0]), **there)
         facts["servers"] = [server.id]
         facts["peers"] = []
-        for mark in (secrets.token_hex(6) for host in hypervisors[1:]):
+        for mark in (secrets.token_hex(6) for _peer in range(peers)):
             peer = conn.compute.create_server(**self.common(facts, image.id, mark), **there)
             facts["peers"].append({"id": peer.id, "mark": mark})
         self.notes.write(facts)
@@ -296,22 +188,16 @@ class Life:
             raise Failed(
                 f"instance {server.id} is ACTIVE, and Neutron knows no port of it", ["nova_compute", "neutron_api"]
             )
-        floating = conn.network.create_ip(floating_network_id=outside.id, port_id=port.id)
+        floating = conn.network.create_ip(floating_network_id=facts["outside"], port_id=port.id)
         facts["addresses"] = [floating.floating_ip_address]
-        active_after = round(time.time() - asked_at, 1)
+        return server
+
+    def note_peers(self, admin: t.Any, conn: t.Any, facts: Fact) -> None:
+        """Wait for the peers, and note their addresses and hosts."""
         for peer in facts["peers"]:
             now = self.until(conn, self.server(conn, peer["id"]), "ACTIVE")
             peer["address"] = next(conn.network.ports(device_id=now.id)).fixed_ips[0]["ip_address"]
             peer["host"] = admin.compute.get_server(now.id).compute_host
-        self.notes.write(facts)
-        peers = [{"host": peer["host"], "address": peer["address"]} for peer in facts["peers"]]
-        return {
-            "removed": removed,
-            "asked_at": asked_at,
-            "active_after": active_after,
-            "host": admin.compute.get_server(server.id).compute_host,
-            "guests": [{**self.guest(facts, 0), "peers": peers}],
-        }
 
     def cycle(self) -> Fact:
         """Look at the console; stop, copy and start the instance, and boot another one from the copy."""
@@ -410,9 +296,9 @@ class Life:
             raise Failed("Nova knows no hypervisor that is enabled and up", ["nova_compute", "nova_conductor"])
         return found
 
-    def apart(self, admin: t.Any, conn: t.Any, project: t.Any, number: int) -> str:
+    def apart(self, admin: t.Any, conn: t.Any, project: str, number: int) -> str:
         """A server group of which each hypervisor takes one instance, and room for so many; its id."""
-        admin.set_compute_quotas(project.id, instances=number + 1, cores=-1, ram=-1, server_group_members=number)
+        admin.set_compute_quotas(project, instances=number + 1, cores=-1, ram=-1, server_group_members=number)
         return str(conn.compute.create_server_group(name=self.name, policy="anti-affinity").id)
 
     def flavor(self, conn: t.Any, image: t.Any) -> t.Any:

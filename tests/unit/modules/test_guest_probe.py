@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import Failed
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.waiting import Failed
 from ansible_collections.zonestack.openstack.plugins.modules.guest_probe import direct_route, judge, make_key, questions
 
 UUID = "6fe04b5a-7f3c-4e6a-9df4-0ad5f2f8f7ad"

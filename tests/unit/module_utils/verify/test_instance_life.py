@@ -8,19 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.verify import instance_life
-from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import (
-    Failed,
-    Life,
-    Notes,
-    leftovers,
-    user_data,
-    wait_for,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify import instance_life, waiting
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.belongings import leftovers
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import Life, Notes, user_data
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify.waiting import Failed, wait_for
 
 
 def test_wait_returns_what_it_waited_for(monkeypatch):
-    monkeypatch.setattr(instance_life, "POLL", 0)
+    monkeypatch.setattr(waiting, "POLL", 0)
     states = iter([(None, "BUILD"), (None, "BUILD"), ("here", "ACTIVE")])
     assert wait_for("it", lambda: next(states), 5) == "here"
 
