@@ -252,16 +252,18 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
 from ansible_collections.zonestack.openstack.plugins.module_utils.image.archive import Archives
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import (
     ImageError,
-    ImageStore,
-    Network,
+    BuilderNetwork,
     Recipe,
     Settings,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.store import (
+    ImageStore,
     build_all,
     check_recipes,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.lxc import Store
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.lxc import LxcImages
 
 RECIPE: dict[str, t.Any] = {
     "id": {"type": "str", "required": True},
@@ -310,7 +312,7 @@ ARGUMENTS: dict[str, t.Any] = {
 def open_store(backend: str, root: str | None) -> ImageStore:
     """The images of this host."""
     if backend == "lxc":
-        return Store(root or "/var/lib/lxc/zonestack")
+        return LxcImages(root or "/var/lib/lxc/zonestack")
     # Only here: a host of LXC zones would read vmadm's properties and plans for nothing.
     from ansible_collections.zonestack.openstack.plugins.module_utils.image.smartos import SmartosImages
 
@@ -349,7 +351,7 @@ def present(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[st
             # Another call may have built some while this one waited.
             before = store.ids()
             missing = [recipe for recipe in missing if recipe.id not in before]
-            network = Network(**params["network"]) if params["network"] else None
+            network = BuilderNetwork(**params["network"]) if params["network"] else None
             jobs = params["jobs"] or os.cpu_count() or 1
             if archives and (archived or lacking):
                 archives.prepare()

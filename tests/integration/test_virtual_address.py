@@ -25,13 +25,9 @@ import pytest
 import yaml
 
 from ansible_collections.zonestack.openstack.plugins.action.zone_tree import BOOTSTRAP, PROGRAM
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
-    Network,
-    Recipe,
-    Settings,
-    build_all,
-)
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.lxc import Store
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.lxc import LxcImages
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import BuilderNetwork, Recipe, Settings
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.store import build_all
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.converge import converge
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneSpec
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LXC_PATH, LxcBackend, veth_name
@@ -267,11 +263,11 @@ def build_image(lab: Lab) -> None:
     recipe = Recipe(
         id=IMAGE, name="vipztest", suite=base["suite"], packages=packages, commands=commands, files=base["files"]
     )
-    store = Store(str(LXC_PATH / "zonestack"))
+    store = LxcImages(str(LXC_PATH / "zonestack"))
     store.prepare()
     with store.lock(600):
         if IMAGE not in store.ids():
-            network = Network("vipztest0", 21, "198.18.66.1", ["198.18.66.2"])
+            network = BuilderNetwork("vipztest0", 21, "198.18.66.1", ["198.18.66.2"])
             _built, failed = build_all(store, [recipe], Settings(network, 1, "", "uv"))
             assert not failed, failed
 

@@ -23,6 +23,7 @@ import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.image import lxc as zone_image
 from ansible_collections.zonestack.openstack.plugins.module_utils.image.archive import CHUNK
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.owners import shift_owners
 
 pytestmark = [
     pytest.mark.lxc,
@@ -145,7 +146,7 @@ def test_shift_keeps_set_id_bits_capabilities_and_hard_links(tmp_path):
     # CAP_NET_RAW, permitted and effective, in revision 2 (capabilities(7))
     os.setxattr(tmp_path / "file", "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
     (tmp_path / "dangling").symlink_to("/absent")
-    zone_image.shift_owners(str(tmp_path))
+    shift_owners(tmp_path, 0, zone_image.SHIFT)
     info = os.stat(tmp_path / "link")
     assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (SHIFT + 5, SHIFT + 6, 0o6755)
     shifted = struct.unpack("<6I", os.getxattr(tmp_path / "link", "security.capability"))
@@ -283,7 +284,7 @@ def layer(store: pathlib.Path, image: str, parent: str | None) -> pathlib.Path:
     (rootfs / "opaque").mkdir()
     os.setxattr(rootfs / "opaque", "user.overlay.opaque", b"y")
     os.mknod(rootfs / "gone", stat.S_IFCHR, 0)
-    zone_image.shift_owners(str(rootfs))
+    shift_owners(rootfs, 0, zone_image.SHIFT)
     os.chmod(rootfs / "usr/bin/su", 0o4755)
     os.setxattr(rootfs / "usr/bin/ping", "security.capability", struct.pack("<6I", 0x03000001, 1 << 13, 0, 0, 0, SHIFT))
     os.utime(rootfs / "usr", ns=(1, 1_700_000_000_123_456_789))

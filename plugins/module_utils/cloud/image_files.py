@@ -15,6 +15,7 @@ import typing as t
 import urllib.error
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import write_atomically
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
@@ -102,9 +103,7 @@ class Cache:
             )
         if not dry and note != [state, found]:
             self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            trial = self._notes.with_suffix(f".{os.getpid()}")
-            trial.write_text(json.dumps({**notes, str(path): [state, found]}), encoding="utf-8")
-            trial.rename(self._notes)
+            write_atomically(self._notes, json.dumps({**notes, str(path): [state, found]}))
         return str(path)
 
     def _read_notes(self) -> dict[str, t.Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import write_atomically
 
 HEADER = "# Written by zonestack (roles/zone_host); changes here are lost.\n"
 
@@ -55,10 +56,7 @@ def read(path: str) -> str | None:
 def write(path: str, text: str, mode: int = 0o644) -> None:
     """Write a file so that it is there completely or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    trial = Path(f"{path}.zonestack-new")
-    trial.write_text(text)
-    trial.chmod(mode)
-    os.replace(trial, path)
+    write_atomically(Path(path), text, mode)
 
 
 def file_change(path: str, text: str, mode: int = 0o644) -> t.Iterator[Change]:

@@ -27,7 +27,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import ImageError, ImageStore
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import write_atomically
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import ImageError
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.store import ImageStore
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
@@ -121,13 +123,7 @@ class Archives:
         part.chmod(0o644)
         self._note(image).unlink(missing_ok=True)
         part.rename(self.file(image))
-        draft = self.folder / f".{image}.json"
-        with draft.open("w", encoding="ascii") as file:
-            json.dump(note._asdict(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(0o644)
-        draft.rename(self._note(image))
+        write_atomically(self._note(image), json.dumps(note._asdict()))
 
     def pack(self, store: ImageStore, image: str) -> None:
         """Make the archive of an image that is there."""

@@ -19,28 +19,31 @@ import pathlib
 import re
 import shlex
 import shutil
-import stat
-import struct
-import tempfile
 import time
 import typing as t
 from dataclasses import asdict
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.files import write_atomically
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.furnish import (
     DPKG_SETTINGS,
     STEP_LIMIT,
     Furnisher,
-    ImageError,
-    ImageStore,
     Log,
-    Network,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import (
+    ImageError,
+    BuilderNetwork,
     Recipe,
     Settings,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.store import ImageStore, refresh_lists
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.files import resolv_conf
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.owners import shift_owners
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.surroundings import (
     apt_conf,
     builder_environment,
     mirror_lines,
-    refresh_lists,
     source_lines,
 )
 
@@ -106,19 +109,10 @@ def apt_settings() -> str:
     return apt_conf(kept)
 
 
-def resolver() -> str:
-    """A resolv.conf that also holds inside a builder: not the one that points to a stub on the host's loopback."""
-    text = pathlib.Path("/etc/resolv.conf").read_text(encoding="utf-8")
-    upstream = pathlib.Path("/run/systemd/resolve/resolv.conf")
-    if re.search(r"^nameserver\s+127\.", text, re.M) and upstream.exists():
-        return upstream.read_text(encoding="utf-8")
-    return text
-
-
 # --- the store ---------------------------------------------------------------------------------------------------
 
 
-class Store(ImageStore):
+class LxcImages(ImageStore):
     """Images as directories below the store's; its parent holds the zones."""
 
     def __init__(self, root: str) -> None:
@@ -180,7 +174,7 @@ class Store(ImageStore):
         for tool, remedy in tools.items():
             if not shutil.which(tool):
                 raise ImageError(f"{tool} is not installed on this host: install {remedy}")
-        bridge = pathlib.Path("/sys/class/net", t.cast(Network, settings.network).bridge)
+        bridge = pathlib.Path("/sys/class/net", t.cast(BuilderNetwork, settings.network).bridge)
         if not bridge.exists():
             raise ImageError(f"network.bridge: {bridge.name!r} does not exist on this host: prepare the host first")
 
@@ -198,7 +192,7 @@ class Store(ImageStore):
                     part.mkdir(mode=0o755)
                     os.chown(part, SHIFT, SHIFT)
                 path = ":".join(["overlayfs", *map(str, self.layers(recipe.parent)), str(rootfs)])
-            network = t.cast(Network, settings.network)
+            network = t.cast(BuilderNetwork, settings.network)
             with Builder(self, recipe.id, path, network, address, settings, log) as builder:
                 if not recipe.suite and recipe.packages:
                     refresh_lists(self, builder)
@@ -208,10 +202,7 @@ class Store(ImageStore):
             made["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             flush(draft)
             manifest = draft / "manifest.json"
-            with manifest.open("w", encoding="utf-8") as file:
-                json.dump(made, file, indent=1, sort_keys=True)
-                file.flush()
-                os.fsync(file.fileno())
+            write_atomically(manifest, json.dumps(made, indent=1, sort_keys=True))
             draft.rename(self.images / recipe.id)
         except Exception:
             shutil.rmtree(draft, ignore_errors=True)
@@ -278,34 +269,6 @@ class Store(ImageStore):
             raise
 
 
-def shift_owners(root: str) -> None:
-    """Add :data:`SHIFT` to the owners below ``root``, keeping set-id bits and file capabilities.
-
-    chown(2) drops both. A capability is rewritten in revision 3, which holds only in the user namespace whose root is
-    ``SHIFT`` (capabilities(7), struct vfs_ns_cap_data): that is the zone's.
-    """
-
-    def one(path: str) -> None:
-        info = os.lstat(path)
-        if info.st_uid >= SHIFT:  # a hard link of one that was done
-            return
-        capability = b""
-        if stat.S_ISREG(info.st_mode):
-            with contextlib.suppress(OSError):
-                capability = os.getxattr(path, "security.capability")
-        os.lchown(path, info.st_uid + SHIFT, info.st_gid + SHIFT)
-        if not stat.S_ISLNK(info.st_mode) and info.st_mode & 0o6000:
-            os.chmod(path, stat.S_IMODE(info.st_mode))
-        if capability:
-            magic, *sets = struct.unpack("<5I", capability[:20])
-            os.setxattr(path, "security.capability", struct.pack("<6I", 0x03000000 | magic & 1, *sets, SHIFT))
-
-    one(root)
-    for directory, names, files in os.walk(root):
-        for name in (*names, *files):
-            one(os.path.join(directory, name))
-
-
 def flush(path: pathlib.Path) -> None:
     """Write the file system that holds ``path`` to its disk (syncfs(2)): what looks finished survives a power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -323,7 +286,14 @@ class Builder(Furnisher):
     """An unprivileged container without an init system, in which one image is furnished."""
 
     def __init__(
-        self, store: Store, image: str, rootfs: str, network: Network, address: str, settings: Settings, log: Log
+        self,
+        store: LxcImages,
+        image: str,
+        rootfs: str,
+        network: BuilderNetwork,
+        address: str,
+        settings: Settings,
+        log: Log,
     ):
         self.name = f"builder-{image}"
         self.store = store
@@ -337,12 +307,12 @@ class Builder(Furnisher):
             path.mkdir(mode=0o755)
             os.chown(path, SHIFT, SHIFT)
         (inside / "apt.conf").write_text(apt_settings(), encoding="utf-8")
-        (inside / "resolv.conf").write_text(resolver(), encoding="utf-8")
+        (inside / "resolv.conf").write_text(resolv_conf(), encoding="utf-8")
         (inside / "uv").touch()
         for shared in (store.cache / "uv", store.cache / "apt", store.cache / "bytecode"):
             shared.mkdir(exist_ok=True)
             os.chown(shared, SHIFT, SHIFT)
-        uv = within_reach(store, settings.uv)
+        uv = store.program(settings.uv, store.cache / "bin/uv")
         mounts = [
             "tmpfs run tmpfs mode=0755 0 0",
             "tmpfs tmp tmpfs mode=1777 0 0",
@@ -393,28 +363,7 @@ class Builder(Furnisher):
         self.log.step(name, argv, self.env, stdin)
 
 
-def within_reach(store: Store, program: str) -> pathlib.Path | None:
-    """A copy of a program of this host where root of a builder can mount it; None where the host has no such program.
-
-    That root is an ordinary user of the host, and passes no folder that is closed to others: a checkout in ``/root`` is in one. The
-    copy is made anew when the program is another one, and appears as a whole, because builders that work side by side ask for it.
-    """
-    found = shutil.which(program)
-    if found is None or pathlib.Path(found).is_relative_to(store.root):
-        return pathlib.Path(found) if found else None
-    copy = store.cache / "bin" / pathlib.Path(found).name
-    copy.parent.mkdir(mode=0o755, exist_ok=True)
-    there, wanted = (path.stat() if path.exists() else None for path in (copy, pathlib.Path(found)))
-    if there is None or wanted is None or (there.st_size, there.st_mtime) != (wanted.st_size, wanted.st_mtime):
-        with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
-            draft = pathlib.Path(scratch, copy.name)
-            shutil.copy2(found, draft)  # with its time, by which the next builder knows it
-            draft.chmod(0o755)
-            draft.rename(copy)
-    return copy
-
-
-def debootstrap(store: Store, recipe: Recipe, settings: Settings, rootfs: pathlib.Path, log: Log) -> None:
+def debootstrap(store: LxcImages, recipe: Recipe, settings: Settings, rootfs: pathlib.Path, log: Log) -> None:
     """Install a minimal Debian below ``rootfs``, owners shifted, and hand its package lists to all builders.
 
     dpkg's path-exclude is set after mmdebstrap's own extraction, which would otherwise pass each file through a filter
@@ -435,7 +384,7 @@ def debootstrap(store: Store, recipe: Recipe, settings: Settings, rootfs: pathli
     for copied in ("resolv.conf", "hostname"):  # mmdebstrap's copies of this host's: a zone gets its own
         (rootfs / "etc" / copied).unlink(missing_ok=True)
     (rootfs / "etc/resolv.conf").touch()
-    shift_owners(str(rootfs))
+    shift_owners(rootfs, 0, SHIFT)
     lists = rootfs / "var/lib/apt/lists"
     shutil.rmtree(store.cache / "apt", ignore_errors=True)
     # Not a rename: a site may have the images on a file system of their own.

@@ -33,20 +33,23 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
     run,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.furnish import (
     DPKG_SETTINGS,
     Furnisher,
-    ImageError,
-    ImageStore,
     Log,
-    Network,
+    StepError,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import (
+    ImageError,
+    BuilderNetwork,
     Recipe,
     Settings,
-    StepError,
+)
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.store import ImageStore, refresh_lists
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.surroundings import (
     apt_conf,
     builder_environment,
     mirror_lines,
-    refresh_lists,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import (
     VmError,
@@ -217,7 +220,7 @@ class SmartosImages(ImageStore):
             raise ImageError(
                 f"uv: {settings.uv!r} is not on this host: give the path of uv for Linux, which runs in the builders"
             )
-        tag = t.cast(Network, settings.network).bridge
+        tag = t.cast(BuilderNetwork, settings.network).bridge
         if run(["nictagadm", "exists", tag], check=False).rc != 0:
             raise ImageError(f"network.bridge: there is no NIC tag {tag!r} on this host: prepare the host first")
         if any(recipe.suite and not Draft(self.drafts / recipe.id).whole() for recipe in missing):
@@ -322,7 +325,7 @@ class Builder(Furnisher):
         self.mark = store.builders / recipe.id
         self.uuid = builder_uuid(recipe.id)
         self.status = store.cache / f"status-{recipe.id}"
-        network = t.cast(Network, settings.network)
+        network = t.cast(BuilderNetwork, settings.network)
         mac = "02:" + ":".join(f"{byte:02x}" for byte in uuid_lib.UUID(self.uuid).bytes[:5])
         nic = Nic("eth0", network.bridge, mac, address, network.prefix, network.gateway, network.mtu)
         self.spec = ZoneSpec(
@@ -355,13 +358,8 @@ class Builder(Furnisher):
             (self.store.cache / "apt.conf").write_text(
                 apt_conf([lists, 'DPkg::Lock::Timeout "300";']), encoding="utf-8"
             )
-            source, target = shutil.which(self.settings.uv), self.store.cache / "uv"
-            if self.recipe.python and source:
-                have = target.stat() if target.exists() else None
-                info = os.stat(source)
-                if have is None or (have.st_size, int(have.st_mtime)) != (info.st_size, int(info.st_mtime)):
-                    shutil.copy2(source, f"{target}.new")
-                    os.replace(f"{target}.new", target)
+            if self.recipe.python:
+                self.store.program(self.settings.uv, self.store.cache / "uv")
 
     def _start(self) -> None:
         payload = {

@@ -14,7 +14,7 @@ import typing as t
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.image.archive import Archives
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import ImageError
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import ImageError
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import pki
 
 IMAGE = "keystone-0123456789ab"

@@ -7,8 +7,15 @@ import json
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.image import build as image_build
 from ansible_collections.zonestack.openstack.plugins.module_utils.image import lxc as subject
+from ansible_collections.zonestack.openstack.plugins.module_utils.image import store as image_store
+from ansible_collections.zonestack.openstack.plugins.module_utils.image import surroundings
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import (
+    ImageError,
+    Recipe,
+    lock_versions,
+    pinned,
+)
 
 BASE = "base-0123456789ab"
 CHILD = {"id": "keystone-0123456789ab", "name": "keystone", "parent": BASE}
@@ -38,26 +45,26 @@ LOCK = (
     ],
 )
 def test_recipe_refuses(change, message):
-    recipe = image_build.Recipe(**{**CHILD, **change})
-    with pytest.raises(image_build.ImageError, match=message):
+    recipe = Recipe(**{**CHILD, **change})
+    with pytest.raises(ImageError, match=message):
         recipe.check()
 
 
 def test_recipes_need_their_parent_and_come_once(tmp_path):
-    store, child = subject.Store(str(tmp_path)), image_build.Recipe(**CHILD)
-    with pytest.raises(image_build.ImageError, match=f"parent '{BASE}' is neither built nor among"):
-        image_build.check_recipes(store, [child])
-    base = image_build.Recipe(id=BASE, name="base", suite="trixie")
-    with pytest.raises(image_build.ImageError, match="given more than once"):
-        image_build.check_recipes(store, [base, child, child])
-    image_build.check_recipes(store, [base, child])
+    store, child = subject.LxcImages(str(tmp_path)), Recipe(**CHILD)
+    with pytest.raises(ImageError, match=f"parent '{BASE}' is neither built nor among"):
+        image_store.check_recipes(store, [child])
+    base = Recipe(id=BASE, name="base", suite="trixie")
+    with pytest.raises(ImageError, match="given more than once"):
+        image_store.check_recipes(store, [base, child, child])
+    image_store.check_recipes(store, [base, child])
 
 
 def test_lock_pins_by_normalized_name_and_keeps_extras():
-    recipe = image_build.Recipe(**CHILD, python=["foo_bar[x]"], lock=LOCK, venv="/opt/x")
+    recipe = Recipe(**CHILD, python=["foo_bar[x]"], lock=LOCK, venv="/opt/x")
     recipe.check()
-    assert image_build.pinned("foo_bar[x]", recipe) == "foo_bar[x]==1.2"
-    assert image_build.lock_versions(LOCK)["pyuwsgi"] == "2.0.30.post1"
+    assert pinned("foo_bar[x]", recipe) == "foo_bar[x]==1.2"
+    assert lock_versions(LOCK)["pyuwsgi"] == "2.0.30.post1"
 
 
 DEBIAN_12 = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
@@ -80,9 +87,9 @@ def test_mirror_is_the_hosts(listed, expected):
 
 
 def test_mirror_must_be_told_where_the_host_has_none():
-    with pytest.raises(image_build.ImageError, match="set `mirror`"):
+    with pytest.raises(ImageError, match="set `mirror`"):
         subject.host_mirrors("nodistro http://other.example/\n", DEBIAN_12)
-    with pytest.raises(image_build.ImageError, match=r"no Debian \(ubuntu\)"):
+    with pytest.raises(ImageError, match=r"no Debian \(ubuntu\)"):
         subject.host_mirrors("bookworm http://a.example/\n", {"ID": "ubuntu", "VERSION_CODENAME": "bookworm"})
 
 
@@ -95,17 +102,17 @@ def test_sources_of_a_given_mirror():
 
 
 def test_builder_environment_takes_proxies_and_index_only(monkeypatch):
-    monkeypatch.setattr(image_build, "pip_index", lambda: "https://configured.example/simple")
+    monkeypatch.setattr(surroundings, "pip_index", lambda: "https://configured.example/simple")
     host = {"https_proxy": "http://p.example:3128", "NO_PROXY": "x", "AWS_SECRET": "s", "UV_INDEX": "file:///srv"}
-    env = image_build.builder_environment(host)
+    env = surroundings.builder_environment(host)
     assert (env["https_proxy"], env["NO_PROXY"]) == ("http://p.example:3128", "x")
     assert env["UV_DEFAULT_INDEX"] == "https://configured.example/simple"
     assert not {"AWS_SECRET", "UV_INDEX"} & set(env)
     assert (
-        image_build.builder_environment({"PIP_INDEX_URL": "https://e.example/"})["UV_DEFAULT_INDEX"]
+        surroundings.builder_environment({"PIP_INDEX_URL": "https://e.example/"})["UV_DEFAULT_INDEX"]
         == "https://e.example/"
     )
-    own = image_build.builder_environment(
+    own = surroundings.builder_environment(
         {"UV_DEFAULT_INDEX": "https://u.example/", "PIP_INDEX_URL": "https://e.example/"}
     )
     assert own["UV_DEFAULT_INDEX"] == "https://u.example/"
@@ -118,7 +125,7 @@ def image(store, name, parent=None):
 
 
 def test_prunable_spares_zones_kept_images_and_parents(tmp_path):
-    store = subject.Store(str(tmp_path / "zonestack"))
+    store = subject.LxcImages(str(tmp_path / "zonestack"))
     for name, parent in {
         "b": None,
         "zoned": "b",
@@ -139,16 +146,16 @@ def test_prunable_spares_zones_kept_images_and_parents(tmp_path):
 
 
 def test_an_unfinished_image_is_not_there(tmp_path):
-    store = subject.Store(str(tmp_path))
+    store = subject.LxcImages(str(tmp_path))
     (store.images / ".x-0123456789ab.77" / "rootfs").mkdir(parents=True)
     assert store.ids() == []
     assert store.remains() == [".x-0123456789ab.77"]
 
 
 def test_remains_are_work_in_progress_while_the_store_is_held(tmp_path):
-    store = subject.Store(str(tmp_path))
+    store = subject.LxcImages(str(tmp_path))
     (store.images / ".x-0123456789ab.77").mkdir(parents=True)
     with store.lock(0):
         assert store.remains() == []
-        with pytest.raises(image_build.ImageError, match=r"held by process \d+.*for more than 0 s"), store.lock(0):
+        with pytest.raises(ImageError, match=r"held by process \d+.*for more than 0 s"), store.lock(0):
             pass

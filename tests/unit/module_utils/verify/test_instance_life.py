@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.verify import instance_life, waiting
+from ansible_collections.zonestack.openstack.plugins.module_utils.verify import belongings, instance_life, waiting
 from ansible_collections.zonestack.openstack.plugins.module_utils.verify.belongings import leftovers
 from ansible_collections.zonestack.openstack.plugins.module_utils.verify.instance_life import Life, Notes, user_data
 from ansible_collections.zonestack.openstack.plugins.module_utils.verify.waiting import Failed, wait_for
@@ -93,7 +93,7 @@ def test_the_sdk_has_what_is_called():
     """Every ``conn.<service>.<method>`` in the module is there in openstacksdk."""
     import re
 
-    source = inspect.getsource(instance_life)
+    source = inspect.getsource(instance_life) + inspect.getsource(belongings)
     called = set(re.findall(r"\b(?:conn|admin)\.(compute|image|network|identity)\.([a-z_]+)\(", source))
     called |= {("network", name) for name in re.findall(r"\bnetwork\.([a-z_]+)\(", source)}
     proxies = {

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.image import smartos as subject
-from ansible_collections.zonestack.openstack.plugins.module_utils.image.build import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.furnish import Log
+from ansible_collections.zonestack.openstack.plugins.module_utils.image.recipe import (
+    BuilderNetwork,
     ImageError,
-    Log,
-    Network,
     Recipe,
     Settings,
 )
@@ -30,7 +30,7 @@ BIN = Path(__file__).resolve().parents[3] / "smartos_sim/bin"
 SEED, NATIVE, FAR = (f"5eed0000-0000-4000-8000-00000000000{number}" for number in range(3))
 BASE, CHILD = "base-0123456789ab", "keystone-0123456789ab"
 RECIPES = {BASE: Recipe(BASE, "base", suite="trixie"), CHILD: Recipe(CHILD, "keystone", parent=BASE)}
-NETWORK = Network("admin", 21, "10.77.2.1", ["10.77.3.248"])
+NETWORK = BuilderNetwork("admin", 21, "10.77.2.1", ["10.77.3.248"])
 
 
 def manifest(uuid: str, name: str, kind: str = "lx-dataset", **more: t.Any) -> dict[str, t.Any]:
@@ -127,7 +127,7 @@ def test_what_the_host_lacks_is_refused(store: subject.SmartosImages) -> None:
     with pytest.raises(ImageError, match="uv: '/nowhere/uv' is not on this host: give the path of uv for Linux"):
         store.check([recipe], Settings(NETWORK, 1, uv="/nowhere/uv"))
     with pytest.raises(ImageError, match="there is no NIC tag 'nowhere' on this host"):
-        store.check([RECIPES[CHILD]], Settings(Network("nowhere", 21, "10.77.2.1", []), 1))
+        store.check([RECIPES[CHILD]], Settings(BuilderNetwork("nowhere", 21, "10.77.2.1", []), 1))
 
 
 def test_a_whole_draft_is_installed_and_not_built_again(store: subject.SmartosImages, tmp_path: Path) -> None:
