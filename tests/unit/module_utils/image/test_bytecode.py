@@ -19,7 +19,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.image import b
 
 def run(root: Path, cache: Path) -> str:
     """Give the modules below ``root`` their byte code; what the program says."""
-    line = [sys.executable, "-", str(root), str(cache)]
+    line = [sys.executable, "-E", "-", str(root), str(cache)]
     return subprocess.run(
         line, input=inspect.getsource(bytecode), text=True, capture_output=True, check=True
     ).stdout.strip()
@@ -27,8 +27,14 @@ def run(root: Path, cache: Path) -> str:
 
 def answer(root: Path) -> str:
     """What ``library.where()`` below ``root`` says to an interpreter that may write no byte code."""
-    line = [sys.executable, "-B", "-c", "import library.core; print(library.core.where())"]
+    line = [sys.executable, "-E", "-B", "-c", "import library.core; print(library.core.where())"]
     return subprocess.run(line, cwd=root, text=True, capture_output=True, check=True).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte code lies where a zone's Python looks for it, and not where the tests keep their own."""
+    monkeypatch.setattr(sys, "pycache_prefix", None)
 
 
 @pytest.fixture
