@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the reference of all keys from the schemas that refuse anything else, and the pictures from the examples, so that
-none of them can differ from what it shows.
+"""Write the reference of all keys from the schemas that refuse anything else, that of all variables from the dataclasses that they are
+instances of, and the pictures from the examples, so that none of them can differ from what it shows.
 
-scripts/render-docs.py            write topology.md, services.md and commands.md of docs/reference, docs/pictures/*.svg, and a table of
-                                  docs/how-to/smartos.md
+scripts/render-docs.py            write topology.md, services.md, variables.md and commands.md of docs/reference,
+                                  docs/pictures/*.svg, and a table of docs/how-to/smartos.md
 scripts/render-docs.py --check    write nothing; exit code 1 and a diff when one of them is not current
 """
 
@@ -104,12 +104,7 @@ components; a network needs room for the highest `id` plus one blocks.
 
 ## Variables and groups
 
-| variable | of | what it holds |
-|---|---|---|
-| `zone` | every zone | name, uuid, host, number, ordinal (0 and up, over the deployment), address, mac, `networks` where there are further ones, and `provider` where it is in provider networks |
-| `service` | every component's group | the service's declaration with the deployment's sizes, see [services.md](services.md); name, component, image.id |
-| `stack` | all | deployment, region, release, networks, vip, endpoint, hosts, members, services, images |
-| `host` | every machine | name, id, backend, store, addresses, builders; `links` where it has any, complete and in their order; where there are repo zones: repo, origins |
+[Variables](variables.md) has those that the inventory gives: `zone`, `host`, `service` and `stack`.
 
 Groups: `zone_hosts` with `lxc_hosts` and `smartos_hosts`; `linked_hosts`, those with `links`; the groups of hosts that topology.yml names; `zones` with one group for
 each service and component; `<host>_zones`, `-` written as `_`, with the zones of one host.
@@ -138,6 +133,24 @@ Templates (`{{ .. }}`) may stand in `config`, `daemons` and `steps`. They are ev
 
 """
 
+VARIABLES = """\
+# Variables
+
+What playbooks, templates and service files read. The inventory computes four variables from topology.yml and the services' files:
+
+| variable | of | what it says |
+|---|---|---|
+| [`zone`](#zone) | every zone | where it is |
+| [`service`](#service) | every component's group, so every zone | what it is |
+| [`stack`](#stack) | all zones and machines | who the others are |
+| [`host`](#host) | every machine | what it holds |
+
+What the inventory makes of a zone is what `ansible-inventory -i inventory/aio/topology.yml --host aio1-keystone-1` prints. An optional
+field is left out where it has no value; one that may be null is always there.
+
+`scripts/render-docs.py` writes this page from the dataclasses in `plugins/plugin_utils/topology/nouns.py`.
+
+"""
 
 COMMANDS = """\
 # Commands
@@ -150,8 +163,17 @@ is about the deployment `aio`.
 """
 
 
-def load() -> tuple[t.Any, t.Any, t.Any]:
-    """The modules schema, services and topology of this checkout."""
+class Modules(t.NamedTuple):
+    """What pages are made of, of this checkout."""
+
+    schema: t.Any
+    services: t.Any
+    topology: t.Any
+    nouns: t.Any
+
+
+def load() -> Modules:
+    """Import them."""
     with tempfile.TemporaryDirectory() as folder:
         namespace = Path(folder, "ansible_collections", "zonestack")
         namespace.mkdir(parents=True)
@@ -159,10 +181,11 @@ def load() -> tuple[t.Any, t.Any, t.Any]:
         sys.path.insert(0, folder)
         from ansible_collections.zonestack.openstack.plugins.inventory import topology as _inventory  # noqa: F401
         from ansible_collections.zonestack.openstack.plugins.plugin_utils import schema, services
+        from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import nouns
         from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import schema as topology
 
         sys.path.remove(folder)
-    return schema, services, topology
+    return Modules(schema, services, topology, nouns)
 
 
 def type_name(kind: t.Any) -> str:
@@ -174,7 +197,7 @@ def type_name(kind: t.Any) -> str:
         return type_name(next(arg for arg in args if arg is not type(None)))
     if origin is t.Literal:
         return " or ".join(f"`{arg}`" for arg in args)
-    if origin is tuple:
+    if origin in (tuple, list):
         return f"list of {type_name(args[0])}"
     if origin is dict:
         return f"mapping to {type_name(args[1])}"
@@ -182,6 +205,12 @@ def type_name(kind: t.Any) -> str:
         name = t.cast("type", kind).__name__
         return f"[{name}](#{name.lower()})"
     return {str: "string", int: "number", bool: "true or false", dict: "mapping"}.get(kind, "any")
+
+
+def may_be_null(kind: t.Any, field: dataclasses.Field[t.Any]) -> bool:
+    """Whether a noun's field is there without a value, see ``encode``."""
+    inner = t.get_args(kind)[0]
+    return type(None) in t.get_args(inner) and field.default is dataclasses.MISSING
 
 
 def nested(kind: t.Any) -> t.Iterator[type]:
@@ -261,6 +290,45 @@ def tables(schema: t.Any, first: t.Iterable[type]) -> str:
     return "".join(parts)
 
 
+def noun_table(modules: Modules, cls: type, seen: list[type]) -> str:
+    """One noun, or a part of one, as a section; those that it mentions are added to ``seen``, but for the keys of services' files."""
+    hints = t.get_type_hints(cls, include_extras=True)
+    base = next((one for one in cls.__mro__[1:] if dataclasses.is_dataclass(one)), None)
+    inherited = {field.name for field in dataclasses.fields(base)} if base else set()
+    words = placed((cls.__doc__ or "").strip().replace("\n    ", "\n"))
+    if base:
+        words += f" It has the keys of [{base.__name__}](services.md#{base.__name__.lower()}), and:"
+    lines = [f"## {cls.__name__}", "", words, "", "| field | type | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        if field.name in inherited:
+            continue
+        kind = hints[field.name]
+        name = type_name(kind)
+        for one in nested(kind):
+            if one.__module__ == modules.services.__name__:
+                name = name.replace(f"(#{one.__name__.lower()})", f"(services.md#{one.__name__.lower()})")
+            elif one not in seen:
+                seen.append(one)
+        optional = " or null" if may_be_null(kind, field) else ", optional" if field.default is None else ""
+        text = placed(next(arg for arg in t.get_args(kind) if isinstance(arg, str)))
+        lines.append(f"| `{modules.schema.key_of(field)}` | {name}{optional} | {text} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def noun_tables(modules: Modules) -> str:
+    """The sections of every noun and of what each holds, a noun's parts behind it."""
+    parts = []
+    nouns = [modules.nouns.Zone, modules.nouns.Service, modules.nouns.Host, modules.nouns.Stack]
+    done: list[type] = []
+    for noun in nouns:
+        seen = [*done, noun]
+        for cls in seen:  # grows while it is walked
+            if cls not in done:
+                parts.append(noun_table(modules, cls, seen))
+        done = seen
+    return "".join(parts).rstrip("\n") + "\n"
+
+
 def pictures() -> dict[Path, str]:
     """Every generated picture: those of the examples, and that of an instance's network."""
     sys.path.insert(0, str(ROOT / "scripts/lib"))
@@ -321,13 +389,15 @@ def described(parser: argparse.ArgumentParser) -> list[str]:
 
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
-    schema, services, topology = load()
+    modules = load()
+    schema, services, topology, _nouns = modules
     return pictures() | {
         ROOT / "docs/how-to/smartos.md": smartos(),
         ROOT / "docs/reference/topology.md": TOPOLOGY
         + tables(schema, [topology.Topology, topology.Placement])
         + ARITHMETIC,
         ROOT / "docs/reference/commands.md": commands().rstrip("\n") + "\n",
+        ROOT / "docs/reference/variables.md": VARIABLES + noun_tables(modules),
         ROOT / "docs/reference/services.md": SERVICES
         + tables(schema, [services.Service, services.BaseImage]).rstrip("\n")
         + "\n",

@@ -31,7 +31,7 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.services impor
     COMMON_TEMPLATES,
     find_file,
 )
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import CONNECTIONS
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import CONNECTIONS
 
 PROGRAM = COLLECTION / "plugins" / "module_utils" / "zone" / "tree.py"
 TLS = "/etc/zonestack/tls"

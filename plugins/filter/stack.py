@@ -9,54 +9,12 @@ import ipaddress
 import re
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
 
 def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
-    """Collect the front ends of all deployed services."""
-    found: dict[str, dict[str, t.Any]] = {}
-    ports: dict[int, str] = {}
-
-    def add(name: str, front: dict[str, t.Any]) -> None:
-        taken = ports.setdefault(front["port"], name)
-        if taken != name:
-            raise AnsibleFilterError(
-                f"services/{name}/service.yml: port {front['port']} is already {taken}'s; each front end needs its own"
-            )
-        found[name] = front
-
-    for service in stack["services"].values():
-        for component, part in service["components"].items():
-            members, api = stack["members"][component], part.get("api")
-            if api:
-                add(
-                    component,
-                    {
-                        "port": api["port"],
-                        "mode": "http",
-                        "members": members,
-                        "health": api.get("health") or "/",
-                        "check_port": api["port"],
-                        "sticky": False,
-                        "idle": 300,
-                        "public": api.get("public", True),
-                    },
-                )
-            for listener, listen in (part.get("listen") or {}).items():
-                add(
-                    listener,
-                    {
-                        "port": listen["port"],
-                        "mode": listen.get("mode") or "tcp",
-                        "members": members,
-                        "health": listen.get("check_path"),
-                        "check_port": listen.get("check_port") or listen["port"],
-                        "sticky": bool(listen.get("sticky")),
-                        "idle": listen.get("idle") or 300,
-                        "public": bool(listen.get("public")),
-                    },
-                )
-    return found
+    """The front ends of ``stack``, each with its members."""
+    return {
+        name: {**front, "members": stack["members"][front["component"]]} for name, front in stack["front_ends"].items()
+    }
 
 
 def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str | None:

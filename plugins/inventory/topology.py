@@ -42,6 +42,8 @@ services:
   keystone: {memory: 2048}
 """
 
+import contextlib
+import gc
 import os
 import typing as t
 from pathlib import Path
@@ -54,23 +56,33 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, file_reference
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import read_services
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import compute
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import (
-    CONNECTIONS,
-    INTERPRETERS,
-    REPO,
-    Cloud,
-    zones_group,
-)
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import Cloud, compute
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.hosts import REPO
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.regions import Sibling, named
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import (
+    CONNECTIONS,
+    INTERPRETERS,
     Topology,
     decode_topology,
     name_of,
     way_in,
 )
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.zones import zones_group
 
 COLLECTION = Path(__file__).resolve().parents[2]
+
+
+@contextlib.contextmanager
+def collector_paused() -> t.Iterator[None]:
+    """Hold Python's cycle collector back: nothing that is made meanwhile is garbage, and of a large cloud it would walk all of it each
+    time that a quarter has been added."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def shown(path: Path) -> str:
@@ -159,6 +171,7 @@ def read_siblings(folder: Path, topology: Topology, place: Place) -> dict[str, S
     return found
 
 
+@collector_paused()
 def read_cloud(path: Path, further: t.Iterable[str] = ()) -> Cloud:
     """All that ``path`` (a ``topology.yml``) and the services say."""
     place = Place(shown(path))
@@ -189,6 +202,7 @@ class InventoryModule(BaseInventoryPlugin):
         """By name alone, so that a file that cannot be read is reported by :meth:`parse`, with its cause."""
         return os.path.basename(path) in ("topology.yml", "topology.yaml")
 
+    @collector_paused()
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
         """Fill the inventory from ``path``."""
         super().parse(inventory, loader, path, cache)

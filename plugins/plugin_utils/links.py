@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Rule, matching
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import HostLink
 
 #: The kernel's, Documentation/networking/bonding.rst; systemd.netdev(5) has the same names.
 Mode = t.Literal["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"]
@@ -116,7 +117,7 @@ def host_links(
     ports: t.Mapping[str, Claim],
     bridges: t.Mapping[str, str],
     place: Place,
-) -> dict[str, list[dict[str, t.Any]]]:
+) -> dict[str, list[HostLink]]:
     """Each host's links, for those that have any.
 
     :param links: ``links`` of the topology; ``hosts`` and ``groups`` are its names of those.
@@ -133,7 +134,7 @@ def host_links(
             if name in bridges:
                 right = f"network {bridges[name]!r} makes this bridge itself: give that network its interface, and take the bridge away here"
                 raise here.at(key).at(name).refuse(name, right)
-    found: dict[str, list[dict[str, t.Any]]] = {}
+    found: dict[str, list[HostLink]] = {}
     taken: dict[str, str] = {}
     for name, host in hosts.items():
         declared = _layers(name, host, links, here)
@@ -193,7 +194,7 @@ def _check_alone(name: str, link: Link, place: Place) -> None:
 
 def _resolve(
     name: str, host: Machine, declared: Declared, ports: t.Mapping[str, Claim], taken: dict[str, str], place: Place
-) -> list[dict[str, t.Any]]:
+) -> list[HostLink]:
     """The links of a host, complete and in the order in which they stand on one another."""
     masters = _masters(declared)
     order = _order(declared, masters)
@@ -209,20 +210,20 @@ def _resolve(
     for one in order:
         link = declared[one][0] if one in declared else Link()
         rows.append(
-            {
-                "name": one,
-                "kind": link.kind,
-                "mode": link.mode,
-                "parent": link.parent,
-                "id": link.id,
-                "master": masters.get(one),
-                "port": one in ports,
-                "mtu": mtus[one],
-                "address": addresses.get(one),
-                "dhcp": link.dhcp,
-                "gateway": link.gateway,
-                "routes": link.routes,
-            }
+            HostLink(
+                name=one,
+                kind=link.kind,
+                mode=link.mode,
+                parent=link.parent,
+                id=link.id,
+                master=masters.get(one),
+                port=one in ports,
+                mtu=mtus[one],
+                address=addresses.get(one),
+                dhcp=link.dhcp,
+                gateway=link.gateway,
+                routes=link.routes,
+            )
         )
     return rows
 

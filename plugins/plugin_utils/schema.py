@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import operator
 import re
 import types
 import typing as t
@@ -243,13 +244,35 @@ def decode_dataclass(cls: type[T], value: t.Any, place: Place) -> T:
     return cls(**{name: item for name, item in found.items() if item is not None})
 
 
+@functools.cache
+def _encoded(cls: t.Any) -> tuple[list[str], list[str], t.Callable[[t.Any], tuple[t.Any, ...]]]:
+    """The keys of a schema, those that are left out without a value, and what gets all values of an instance."""
+    fields = dataclasses.fields(cls)
+    names = [field.name for field in fields]
+    getter = operator.attrgetter(*names)
+    values = getter if len(names) > 1 else lambda value: (getter(value),)
+    return [key_of(field) for field in fields], [key_of(field) for field in fields if field.default is None], values
+
+
+#: Types of which an instance is plain already. They are told apart before a call is made: a large cloud has half a million.
+_PLAIN = frozenset((str, int, bool, type(None)))
+
+
 def encode(value: t.Any) -> t.Any:
-    """A schema's instance as plain data for Ansible: keys that have no value are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((key_of(field), getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {key: encode(item) for key, item in pairs if item is not None}
-    if isinstance(value, dict):
-        return {key: encode(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(item) for item in value]
-    return value
+    """A dataclass's instance as plain data for Ansible. A field whose default is None is left out where it has no value."""
+    kind = type(value)
+    if kind is dict:
+        return {key: item if type(item) in _PLAIN else encode(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [item if type(item) in _PLAIN else encode(item) for item in value]
+    if kind in _PLAIN or not dataclasses.is_dataclass(kind):
+        return value
+    keys, optional, values_of = _encoded(kind)
+    values = values_of(value)
+    found = dict(zip(keys, values, strict=True))
+    if not _PLAIN.issuperset(map(type, values)):
+        found = {key: item if type(item) in _PLAIN else encode(item) for key, item in found.items()}
+    for key in optional:
+        if found[key] is None:
+            del found[key]
+    return found

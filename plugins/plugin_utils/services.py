@@ -276,7 +276,6 @@ class Declared:
         serves = one.api or one.steps or one.queue
         data.setdefault("phase", "control" if serves else "infrastructure")
         del data["components"]
-        data.update(name=self.service, component=self.name, folders=list(self.folders), hooks=dict(self.hooks))
         return data
 
 

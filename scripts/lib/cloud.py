@@ -102,17 +102,16 @@ def load(deployment: Deployment) -> Cloud:
         if service["zone"]["privileged"]
         for name in groups[component]
     ]
-    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import (
+    from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.zones import (
         zones_group,  # compute() knows where it lies
     )
 
     members = {**computed.groups, **{name: [name] for name in hosts}}
     fleets = {name: [zones_group(host) for host in of] for name, of in members.items()}
     endpoints = {name: urls["public"] for name, urls in computed.stack["endpoint"].items()}
-    for service in computed.stack["services"].values():
-        for name, listen in service["listen"].items():
-            if listen["mode"] == "http" and listen["public"] and listen["port"] == 443:
-                endpoints[name] = f"https://{computed.stack['vip']['external']}/"
+    for name, front in computed.stack["front_ends"].items():
+        if front["mode"] == "http" and front["public"] and front["port"] == 443:
+            endpoints[name] = f"https://{computed.stack['vip']['external']}/"
     identity = computed.stack["identity"]
     siblings = {name: Path(path) for name, path in identity["secrets"].items()}
     password = siblings.get(identity["from"], deployment.secrets)

@@ -208,13 +208,12 @@ def networks_of(computed: Any) -> list[Network]:
 def front_ends_of(stack: dict[str, Any]) -> list[FrontEnd]:
     """What the load balancer serves, by port."""
     found = []
-    for service, facts in stack["services"].items():
-        for component, part in facts["components"].items():
-            if api := part["api"]:
-                url = stack["endpoint"].get(component) or stack["endpoint"].get(service) or {}
-                found.append(FrontEnd(api["type"], api["port"], "API", api["public"], url.get("public", "")))
-            for name, listen in part["listen"].items():
-                found.append(FrontEnd(name, listen["port"], listen["mode"].upper(), listen["public"]))
+    for name, front in stack["front_ends"].items():
+        if front["type"] is None:
+            found.append(FrontEnd(name, front["port"], front["mode"].upper(), front["public"]))
+            continue
+        urls = stack["endpoint"].get(front["component"]) or stack["endpoint"].get(front["service"]) or {}
+        found.append(FrontEnd(front["type"], front["port"], "API", front["public"], urls.get("public", "")))
     return sorted(found, key=lambda one: one.port)
 
 
@@ -243,7 +242,7 @@ def plan_of(computed: Any, live: Live | None = None) -> Plan:
                     component=component,
                     tier=tier,
                     address=zone.address,
-                    further={key: one["address"] for key, one in (zone.networks or {}).items()},
+                    further={key: one.address for key, one in (zone.networks or {}).items()},
                     provider=tuple(zone.provider or ()),
                     memory=size["memory"],
                     vcpus=size["vcpus"],

@@ -231,8 +231,8 @@ def symbols_of(computed: Any, secrets: Raw) -> dict[str, tuple[str, str]]:
             found[zone.address] = ("address", f"{component}·{number}")
             for name, one in (zone.networks or {}).items():
                 found |= {
-                    one["address"]: ("address", f"{component}·{number}·{name}"),
-                    one["mac"]: ("zone", f"{component}·{number}"),
+                    one.address: ("address", f"{component}·{number}·{name}"),
+                    one.mac: ("zone", f"{component}·{number}"),
                 }
             found |= dict.fromkeys((zone.provider or {}).values(), ("zone", f"{component}·{number}"))
     found |= dict.fromkeys(stack["vip"].values(), ("entry", ""))

@@ -186,7 +186,7 @@ def addresses_of(computed: Any) -> Addresses:
         for zone in every:
             given.give(zone.address, f"the address of {zone.name}", [zone.mac])
             for network, one in (zone.networks or {}).items():
-                given.give(one["address"], f"the address of {zone.name} in network {network}", [one["mac"]])
+                given.give(one.address, f"the address of {zone.name} in network {network}", [one.mac])
     ways_in = [
         zone.mac
         for component, every in computed.zones.items()
@@ -212,15 +212,11 @@ def pool(network: Mapping[str, Any]) -> list[str]:
 
 
 def front_ends(stack: Mapping[str, Any]) -> dict[int, str]:
-    """What HAProxy serves at the virtual address, by port."""
-    found: dict[int, str] = {}
-    for name, service in stack["services"].items():
-        for component, part in service["components"].items():
-            found |= {part["api"]["port"]: component} if part["api"] else {}
-            found |= {listen["port"]: listened for listened, listen in part["listen"].items()}
-            found |= {
-                opening["port"]: f"{name} {opened}" for opened, opening in part["ports"].items() if name == "haproxy"
-            }
+    """What HAProxy serves at the virtual address, by port: front ends, and what is its own."""
+    found = {front["port"]: name for name, front in stack["front_ends"].items()}
+    balancer = stack["services"].get("haproxy", {"components": {}})
+    for part in balancer["components"].values():
+        found |= {opening["port"]: f"haproxy {name}" for name, opening in part["ports"].items()}
     return found
 
 
@@ -253,7 +249,7 @@ def probes_of(computed: Any, name: str, bridges: list[Bridge], zones: list[Any],
             ]
         else:
             further = [
-                zone.networks[bridge.network]["address"] for zone in zones if bridge.network in (zone.networks or {})
+                zone.networks[bridge.network].address for zone in zones if bridge.network in (zone.networks or {})
             ]
             mine = [*further, host["addresses"][bridge.network]]
         found.append({"device": bridge.interface or bridge.name, "addresses": mine})

@@ -11,7 +11,8 @@ import typing as t
 import uuid as uuid_lib
 from dataclasses import asdict, dataclass, field, fields
 
-STORES = ("overlay", "dir", "btrfs", "zfs")
+Store = t.Literal["overlay", "dir", "btrfs", "zfs"]
+STORES: tuple[str, ...] = t.get_args(Store)
 
 # RFC 1123 section 2.1: a label of a host name.
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -79,6 +79,6 @@ def zone_uuid(namespace: bytes, name: str) -> tuple[bytes, str]:
 
 
 def zone_mac(zone: bytes, network: str) -> str:
-    """A zone's MAC address on a network: locally administered (02), then five bytes from its UUID."""
-    text = uuid5_bytes(zone, network).hex()
-    return f"02:{text[:2]}:{text[2:4]}:{text[4:6]}:{text[6:8]}:{text[8:10]}"
+    """A zone's MAC address on a network: locally administered (02), then the first five bytes of a UUID from its UUID."""
+    # of those bytes the version and the variant of a UUID change none
+    return "02:" + hashlib.sha1(zone + network.encode(), usedforsecurity=False).digest()[:5].hex(":")

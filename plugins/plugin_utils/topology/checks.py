@@ -17,7 +17,8 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addre
     dotted,
     is_ipv4,
 )
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Zone, zones_group
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Zone
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.zones import zones_group
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.placement import Placed
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import STORES, Host, Topology
 
@@ -145,18 +146,3 @@ def check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place) 
                 right = f"zone {zone.name!r} of {component!r} would bear the name of {seen[zone.name]}: choose another host name"
                 raise place.at("hosts").at(zone.host).refuse(zone.host, right)
             seen[zone.name] = f"a zone of {component!r}"
-
-
-def check_front_ends(placed: list[Placed]) -> None:
-    """Two front ends of the load balancer cannot share a port, and none can have one of its own."""
-    balancers = [one.component for one in placed if one.component.merged.function == "load_balancer"]
-    ports = {opening.port: f"{one.name} {name}" for one in balancers for name, opening in one.merged.ports.items()}
-    for one in placed:
-        merged, here = one.component.merged, one.component.place
-        mine = [(here.at("listen").at(name).at("port"), listen.port, name) for name, listen in merged.listen.items()]
-        if merged.api is not None:
-            mine.append((here.at("api").at("port"), merged.api.port, "api"))
-        for at, port, name in mine:
-            if port in ports:
-                raise at.refuse(port, f"{ports[port]} has this port on the load balancer: choose another")
-            ports[port] = f"{one.component.name} {name}"

@@ -7,51 +7,86 @@ nothing is remembered."""
 from __future__ import annotations
 
 import typing as t
+from dataclasses import dataclass, field
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.cloud import flavor_facts, image_facts, quota_facts
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, encode
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addresses import deployment_namespace
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.checks import (
-    check_front_ends,
-    check_groups,
-    check_hosts,
-    check_names,
-    check_slots,
-    without,
-)
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.networks import (
-    check_interfaces,
-    check_networks,
-    check_nic_tags,
-    give_external_address,
-    internal_address,
-    links_by_host,
-    network_facts,
-    provider_networks,
-)
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import (
-    Cloud,
-    attached,
-    availability_zones,
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import checks, networks, nouns
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addresses import Space, deployment_namespace
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.catalog import (
     endpoints,
-    host_noun,
-    images_by_host,
+    front_ends_of,
     images_of,
-    repo_zones,
-    service_facts,
-    share_of_repos,
-    zones_of,
+    service_noun,
+    services_of,
 )
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.placement import place_all
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.hosts import (
+    hosts_of,
+    images_by_host,
+    machine,
+    repo_zones,
+)
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.placement import Placed, place_all
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.regions import Sibling, share, with_own_users
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import (
+    Host,
     Topology,
     groups_of,
     name_of,
     way_in,
 )
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.zones import (
+    attached,
+    availability_zones,
+    zones_of,
+)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """All that the inventory says.
+
+    :param hosts: the noun ``host`` of each machine, by name.
+    :param zones: every zone, by component; in the order of their ordinals.
+    :param services: the noun ``service`` of each component.
+    :param parents: service to components, where their names differ.
+    :param groups: groups of hosts.
+    :param stack: the noun ``stack``.
+    :param declared: names of every known service and component, deployed or not: their groups may have variables.
+    :param leaving: hosts that are to go, by name: how they are reached, and their noun ``host``. They are in nothing else.
+    """
+
+    topology: Topology
+    hosts: dict[str, dict[str, t.Any]]
+    zones: dict[str, list[nouns.Zone]]
+    services: dict[str, dict[str, t.Any]]
+    parents: dict[str, list[str]]
+    groups: dict[str, list[str]]
+    stack: dict[str, t.Any]
+    declared: frozenset[str]
+    leaving: dict[str, tuple[Host, dict[str, t.Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What there is to place zones on.
+
+    :param topology: without the hosts that are leaving; ``leaving`` has those.
+    :param spaces: the networks as arithmetic.
+    :param links: those of each host that has any.
+    :param internal: the virtual address on network ``zone``.
+    """
+
+    deployment: str
+    topology: Topology
+    leaving: dict[str, Host]
+    spaces: dict[str, Space]
+    networks: dict[str, nouns.Network]
+    provider: dict[str, nouns.ProviderNetwork]
+    links: dict[str, list[nouns.HostLink]]
+    internal: str
 
 
 def compute(
@@ -78,99 +113,100 @@ def compute(
     """
     folder, deployment = deployment, name_of(topology, deployment, place)
     identity = share(topology, folder, deployment, siblings or {}, place)
-    if identity["from"]:
+    if identity.from_:
         known = with_own_users(known, deployment)
-    spaces = check_networks(topology, deployment, place)
-    check_hosts(topology, spaces, place)
-    leaving = {name: host for name, host in topology.hosts.items() if host.leaving}
-    topology = without(topology, leaving, place)
-    check_nic_tags(topology, place)
-    provider = provider_networks(topology, deployment, place)
-    check_interfaces(topology, place)
-    links = links_by_host(topology, deployment, provider, place)
-    internal = internal_address(topology, spaces["zone"], place)
-    give_external_address(topology, internal, provider, place)
-    groups = groups_of(topology)
-    placed = place_all(topology, known, groups, leaving, place)
-    check_slots(placed, topology, place)
-    check_groups(placed, groups, topology, place)
-    check_front_ends(placed)
+    ground = _survey(topology, deployment, place)
+    topology, groups = ground.topology, groups_of(ground.topology)
+    placed = place_all(topology, known, groups, ground.leaving, place)
+    checks.check_slots(placed, topology, place)
+    checks.check_groups(placed, groups, topology, place)
+    fronts = front_ends_of(placed)
     images, used = images_of(placed, known, lock, certificates or {}, base or Place("services/_base.yml"))
+    zones = _zones(placed, ground)
+    checks.check_names(zones, topology, place)
+    services = {one.component.name: service_noun(one, used[one.component.name]) for one in placed}
+    hosts = _hosts(topology.hosts, ground, repo_zones(topology, zones), images_by_host(zones, used, images))
+    entry = nouns.Entry(
+        internal=ground.internal,
+        external=way_in(topology, ground.internal),
+        external_address=topology.endpoints.external_address or ground.internal,
+    )
+    urls = endpoints(placed, entry)
+    if identity.url:  # another deployment's, reached as its users reach it
+        urls["keystone"] = nouns.Urls(identity.url, identity.url, identity.url)
+    stack = nouns.Stack(
+        deployment=deployment,
+        region=topology.region,
+        release=topology.release,
+        networks=ground.networks,
+        cloud=_contents(ground, availability_zones(topology, zones, services, place), place.at("cloud")),
+        vip=entry,
+        endpoint=urls,
+        identity=identity,
+        hosts={name: machine(host, topology.hosts[name].address) for name, host in hosts.items()},
+        members={
+            name: [nouns.Member(zone.name, zone.address, zone.host) for zone in every] for name, every in zones.items()
+        },
+        services=services_of(placed, known),
+        front_ends=fronts,
+        images=images,
+    )
+    gone = _hosts(ground.leaving, ground, [], {})
+    return Cloud(
+        topology=topology,
+        hosts=encode(hosts),
+        zones=zones,
+        services=services,
+        parents={
+            name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components
+        },
+        groups=groups,
+        stack=encode(stack),
+        declared=frozenset((*known.services, *known.components)),
+        leaving={name: (host, encode(gone[name])) for name, host in ground.leaving.items()},
+    )
 
-    ids = {name: host.id for name, host in topology.hosts.items()}
-    namespace = deployment_namespace(deployment)
-    zones = {
-        one.component.name: zones_of(
-            one,
-            [spaces[name] for name in ("zone", *one.component.merged.networks)],
-            attached(one.component, provider),
-            ids,
-            namespace,
-        )
-        for one in placed
-    }
-    check_names(zones, topology, place)
 
-    services = {}
+def _survey(topology: Topology, deployment: str, place: Place) -> _Ground:
+    """The hosts and networks of a topology, once they fit together."""
+    spaces = networks.check_networks(topology, deployment, place)
+    checks.check_hosts(topology, spaces, place)
+    leaving = {name: host for name, host in topology.hosts.items() if host.leaving}
+    topology = checks.without(topology, leaving, place)
+    networks.check_nic_tags(topology, place)
+    provider = networks.provider_networks(topology, deployment, place)
+    networks.check_interfaces(topology, place)
+    links = networks.links_by_host(topology, deployment, provider, place)
+    internal = networks.internal_address(topology, spaces["zone"], place)
+    provider = networks.with_external_address(topology, internal, provider, place)
+    inner = networks.networks_of(topology, deployment)
+    return _Ground(deployment, topology, leaving, spaces, inner, provider, links, internal)
+
+
+def _zones(placed: t.Sequence[Placed], ground: _Ground) -> dict[str, list[nouns.Zone]]:
+    """Every zone, by component."""
+    ids = {name: host.id for name, host in ground.topology.hosts.items()}
+    namespace = deployment_namespace(ground.deployment)
+    found = {}
     for one in placed:
-        variable = one.component.variable()
-        variable["zone"] = {**variable["zone"], **one.size}
-        variable["image"] = {**variable["image"], "id": used[one.component.name]}
-        services[one.component.name] = variable
-    facts = {name: network_facts(topology, deployment, name) for name in topology.networks}
-    hosts = {name: host_noun(name, host, spaces, facts, provider) for name, host in topology.hosts.items()}
-    repos, needed = repo_zones(topology, zones), images_by_host(zones, used, images)
-    for name, host in hosts.items():
-        if name in links:
-            host["links"] = links[name]
-        if repos and host["backend"] == "lxc":
-            host.update(share_of_repos(host, repos))
-        if not repos or host["backend"] == "smartos" or host.get("origins"):
-            host["images"] = needed.get(name, [])  # those of its zones; who has the first repo builds for all
-    vip = {
-        "internal": internal,
-        "external": way_in(topology, internal),
-        "external_address": topology.endpoints.external_address or internal,
-    }
-    endpoint = endpoints(placed, vip)
-    if identity["url"]:  # another deployment's, reached as its users reach it
-        endpoint["keystone"] = dict.fromkeys(("public", "internal", "admin"), identity["url"])
-    stack = {
-        "deployment": deployment,
-        "region": topology.region,
-        "release": topology.release,
-        "networks": facts,
-        "cloud": {
-            "networks": provider,
-            "images": image_facts(topology.cloud.images, place.at("cloud").at("images")),
-            "flavors": flavor_facts(topology.cloud.flavors, place.at("cloud").at("flavors")),
-            "quotas": quota_facts(topology.cloud.quotas, place.at("cloud").at("quotas")),
-            "availability_zones": availability_zones(topology, zones, services, place),
-        },
-        "vip": vip,
-        "endpoint": endpoint,
-        "identity": identity,
-        "hosts": {
-            name: {
-                "id": host.id,
-                "backend": host.backend,
-                "store": hosts[name]["store"],
-                "address": host.address or hosts[name]["addresses"]["zone"],
-                "bridge_address": hosts[name]["addresses"]["zone"],
-                "addresses": hosts[name]["addresses"],
-            }
-            for name, host in topology.hosts.items()
-        },
-        "members": {
-            name: [{"name": zone.name, "address": zone.address, "host": zone.host} for zone in every]
-            for name, every in zones.items()
-        },
-        "services": {name: service_facts(name, placed, known) for name in topology.services},
-        "images": images,
-    }
-    parents = {
-        name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components
-    }
-    declared = frozenset((*known.services, *known.components))
-    gone = {name: (host, host_noun(name, host, spaces, facts, provider)) for name, host in leaving.items()}
-    return Cloud(topology, hosts, zones, services, parents, groups, stack, declared, gone)
+        spaces = [ground.spaces[name] for name in ("zone", *one.component.merged.networks)]
+        found[one.component.name] = zones_of(one, spaces, attached(one.component, ground.provider), ids, namespace)
+    return found
+
+
+def _hosts(
+    hosts: t.Mapping[str, Host], ground: _Ground, repos: t.Sequence[nouns.Zone], images: t.Mapping[str, list[str]]
+) -> dict[str, nouns.Host]:
+    return hosts_of(hosts, ground.spaces, ground.networks, ground.provider, ground.links, repos, images)
+
+
+def _contents(ground: _Ground, zones: dict[str, nouns.AvailabilityZone], place: Place) -> nouns.Contents:
+    """What the cloud holds for its users."""
+    cloud = ground.topology.cloud
+    return nouns.Contents(
+        networks=ground.provider,
+        images=image_facts(cloud.images, place.at("images")),
+        flavors=flavor_facts(cloud.flavors, place.at("flavors")),
+        quotas=quota_facts(cloud.quotas, place.at("quotas")),
+        availability_zones=zones,
+    )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.links import Claim, host_links
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, encode
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import nouns
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addresses import (
     HOST_OFFSET,
     VIP_OFFSET,
@@ -53,18 +55,7 @@ def check_networks(topology: Topology, deployment: str, place: Place) -> dict[st
                 right = f"too small: no IPv4 network holds {block}: give hosts smaller ids"
             raise here.at(name).at("cidr").refuse(network.cidr, right)
         bridge = bridge_name(topology, deployment, name)
-        if len(bridge) > 15:
-            raise (
-                here.at(name)
-                .at("bridge")
-                .refuse(bridge, "give a bridge name of at most 15 characters (this is the default)")
-            )
-        if bridge in bridges:
-            raise (
-                here.at(name)
-                .at("bridge")
-                .refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
-            )
+        _check_bridge(bridge, bridges, here.at(name))
         bridges[bridge], taken[name] = name, cidr
         spaces[name] = Space(name, int(cidr.network_address), network.block)
     return spaces
@@ -89,60 +80,84 @@ def check_interfaces(topology: Topology, place: Place) -> None:
 
 
 def links_by_host(
-    topology: Topology, deployment: str, provider: t.Mapping[str, t.Any], place: Place
-) -> dict[str, list[dict[str, t.Any]]]:
+    topology: Topology, deployment: str, provider: t.Mapping[str, nouns.ProviderNetwork], place: Place
+) -> dict[str, list[nouns.HostLink]]:
     """The links of each host that has any; what networks of the deployment make of them is told."""
     bridges = {bridge_name(topology, deployment, name): name for name in topology.networks}
-    bridges |= {facts["bridge"]: name for name, facts in provider.items()}
+    bridges |= {facts.bridge: name for name, facts in provider.items()}
     both: dict[str, Network | ProviderNetwork] = {**topology.networks, **topology.cloud.networks}
     ports = {one.interface: Claim(f"network {name!r}", one.mtu) for name, one in both.items() if one.interface}
     return host_links(topology.links, topology.hosts, groups_of(topology), ports, bridges, place)
 
 
-def provider_networks(topology: Topology, deployment: str, place: Place) -> dict[str, t.Any]:
+def provider_networks(topology: Topology, deployment: str, place: Place) -> dict[str, nouns.ProviderNetwork]:
     """``stack.cloud.networks``: each provider network with its defaults, once none is in another's way."""
     here = place.at("cloud").at("networks")
     taken = {f"network {name!r}": ipaddress.IPv4Network(one.cidr) for name, one in topology.networks.items()}
     bridges = {bridge_name(topology, deployment, name): name for name in topology.networks}
-    found: dict[str, t.Any] = {}
+    found: dict[str, nouns.ProviderNetwork] = {}
     for name, network in topology.cloud.networks.items():
         at, cidr = here.at(name), ipaddress.IPv4Network(network.cidr)
-        for other, known in taken.items():
-            if cidr.overlaps(known):
-                right = f"overlaps {other} ({known}): choose another range"
-                raise at.at("cidr").refuse(network.cidr, right)
-        if cidr.num_addresses < 8:
-            raise at.at("cidr").refuse(network.cidr, "too small for a gateway and instances: take a /29 or larger")
-        gateway = ipaddress.IPv4Address(network.gateway) if network.gateway else cidr[1]
-        if gateway not in cidr or gateway in (cidr[0], cidr[-1]):
-            raise at.at("gateway").refuse(network.gateway, f"take an address of {cidr}, {cidr[1]} to {cidr[-2]}")
-        if network.gateway_host is not None and network.gateway_host not in topology.hosts:
-            raise at.at("gateway_host").refuse(network.gateway_host, "name a host", topology.hosts)
-        if network.gateway_host is not None and topology.hosts[network.gateway_host].backend == "smartos":
-            right = "a SmartOS host has no bridge that instances are on: name a host with backend lxc"
-            others = [host for host, one in topology.hosts.items() if one.backend == "lxc"]
-            raise at.at("gateway_host").refuse(network.gateway_host, right, others)
+        _check_range(network, cidr, taken, at)
+        gateway = _gateway(network, cidr, topology, at)
         for index, server in enumerate(network.dns):
             if not is_ipv4(server):
                 raise at.at("dns").at(index).refuse(server, ADDRESS.right)
         bridge = network.bridge or f"zs-{deployment}-{name}"
-        if len(bridge) > 15:
-            right = "give a bridge name of at most 15 characters (this is the default)"
-            raise at.at("bridge").refuse(bridge, right)
-        if bridge in bridges:
-            raise at.at("bridge").refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
+        _check_bridge(bridge, bridges, at)
         taken[f"provider network {name!r}"], bridges[bridge] = cidr, name
-        found[name] = {
-            **encode(network),
-            "gateway": str(gateway),
-            "gateway_host": network.gateway_host,
-            "interface": network.interface,
-            "pool": _pool(network, cidr, gateway, at),
-            "bridge": bridge,
-            "prefix": cidr.prefixlen,
-            "vip": None,
-        }
+        found[name] = nouns.ProviderNetwork(
+            cidr=network.cidr,
+            prefix=cidr.prefixlen,
+            gateway=str(gateway),
+            gateway_host=network.gateway_host,
+            pool=_pool(network, cidr, gateway, at),
+            bridge=bridge,
+            interface=network.interface,
+            mtu=network.mtu,
+            dns=network.dns,
+            external=network.external,
+            shared=network.shared,
+            vip=None,
+        )
     return found
+
+
+def _check_range(
+    network: ProviderNetwork, cidr: ipaddress.IPv4Network, taken: t.Mapping[str, ipaddress.IPv4Network], place: Place
+) -> None:
+    """A provider network lies in no other network's way, and is large enough."""
+    for other, known in taken.items():
+        if cidr.overlaps(known):
+            raise place.at("cidr").refuse(network.cidr, f"overlaps {other} ({known}): choose another range")
+    if cidr.num_addresses < 8:
+        raise place.at("cidr").refuse(network.cidr, "too small for a gateway and instances: take a /29 or larger")
+
+
+def _gateway(
+    network: ProviderNetwork, cidr: ipaddress.IPv4Network, topology: Topology, place: Place
+) -> ipaddress.IPv4Address:
+    """The router of a provider network, once it is of that network and its host can be one."""
+    gateway = ipaddress.IPv4Address(network.gateway) if network.gateway else cidr[1]
+    if gateway not in cidr or gateway in (cidr[0], cidr[-1]):
+        raise place.at("gateway").refuse(network.gateway, f"take an address of {cidr}, {cidr[1]} to {cidr[-2]}")
+    host = network.gateway_host
+    if host is not None and host not in topology.hosts:
+        raise place.at("gateway_host").refuse(host, "name a host", topology.hosts)
+    if host is not None and topology.hosts[host].backend == "smartos":
+        right = "a SmartOS host has no bridge that instances are on: name a host with backend lxc"
+        others = [name for name, one in topology.hosts.items() if one.backend == "lxc"]
+        raise place.at("gateway_host").refuse(host, right, others)
+    return gateway
+
+
+def _check_bridge(bridge: str, bridges: t.Mapping[str, str], place: Place) -> None:
+    """A bridge has a name that Linux takes, and one network; ``bridges`` has the network of each that is taken."""
+    if len(bridge) > 15:
+        right = "give a bridge name of at most 15 characters (this is the default)"
+        raise place.at("bridge").refuse(bridge, right)
+    if bridge in bridges:
+        raise place.at("bridge").refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
 
 
 def _pool(
@@ -204,8 +219,10 @@ def internal_address(topology: Topology, zone: Space, place: Place) -> str:
     return internal
 
 
-def give_external_address(topology: Topology, internal: str, provider: dict[str, t.Any], place: Place) -> None:
-    """Note the second virtual address as ``vip`` of its provider network, once nobody else has it, and users are not sent astray."""
+def with_external_address(
+    topology: Topology, internal: str, provider: dict[str, nouns.ProviderNetwork], place: Place
+) -> dict[str, nouns.ProviderNetwork]:
+    """The provider networks with the second virtual address as ``vip`` of its own, once nobody else has it, and users are not sent astray."""
     here, external = place.at("endpoints"), topology.endpoints.external
     if external is not None and external != internal and is_ipv4(external):
         for name, network in topology.networks.items():
@@ -214,41 +231,46 @@ def give_external_address(topology: Topology, internal: str, provider: dict[str,
                 raise here.at("external").refuse(external, right)
     wanted = topology.endpoints.external_address
     if wanted is None:
-        return
+        return provider
     at, address = here.at("external_address"), ipaddress.IPv4Address(wanted)
-    own = next((one for one in provider.values() if address in ipaddress.IPv4Network(one["cidr"])), None)
+    own = next((name for name, one in provider.items() if address in ipaddress.IPv4Network(one.cidr)), None)
     if own is None:
-        raise at.refuse(
-            wanted, "take an address of a provider network (cloud.networks)", [one["cidr"] for one in provider.values()]
-        )
-    cidr, (first, last) = ipaddress.IPv4Network(own["cidr"]), map(ipaddress.IPv4Address, own["pool"])
+        right = "take an address of a provider network (cloud.networks)"
+        raise at.refuse(wanted, right, [one.cidr for one in provider.values()])
+    why = _taken_by(wanted, provider[own], topology)
+    if why is not None:
+        raise at.refuse(wanted, f"{why}: take another address of {provider[own].cidr}")
+    return {**provider, own: replace(provider[own], vip=wanted)}
+
+
+def _taken_by(wanted: str, network: nouns.ProviderNetwork, topology: Topology) -> str | None:
+    """What an address of a provider network is already, in words; nothing where it is free."""
+    cidr, (first, last) = ipaddress.IPv4Network(network.cidr), map(ipaddress.IPv4Address, network.pool)
+    if first <= ipaddress.IPv4Address(wanted) <= last:
+        return f"is of the pool {first} to {last}, which the cloud gives away"
     taken = {host.address: f"is the address of host {name!r}" for name, host in topology.hosts.items()}
-    taken |= dict.fromkeys(own["dns"], "is the address of a name server")
+    taken |= dict.fromkeys(network.dns, "is the address of a name server")
     taken |= {
-        own["gateway"]: "is the gateway",
+        network.gateway: "is the gateway",
         str(cidr[0]): "is the network itself",
         str(cidr[-1]): "is the broadcast address",
     }
-    why = (
-        f"is of the pool {first} to {last}, which the cloud gives away"
-        if first <= address <= last
-        else taken.get(wanted)
-    )
-    if why is not None:
-        raise at.refuse(wanted, f"{why}: take another address of {cidr}")
-    own["vip"] = wanted
+    return taken.get(wanted)
 
 
-def network_facts(topology: Topology, deployment: str, name: str) -> dict[str, t.Any]:
-    network = topology.networks[name]
-    cidr = ipaddress.IPv4Network(network.cidr)
-    return {
-        "cidr": network.cidr,
-        "prefix": cidr.prefixlen,
-        "netmask": str(cidr.netmask),
-        "bridge": bridge_name(topology, deployment, name),
-        "interface": network.interface,
-        "nic_tag": nic_tag(topology, deployment, name),
-        "mtu": network.mtu,
-        "block": network.block,
-    }
+def networks_of(topology: Topology, deployment: str) -> dict[str, nouns.Network]:
+    """``stack.networks``: each network with its defaults."""
+    found = {}
+    for name, network in topology.networks.items():
+        cidr = ipaddress.IPv4Network(network.cidr)
+        found[name] = nouns.Network(
+            cidr=network.cidr,
+            prefix=cidr.prefixlen,
+            netmask=str(cidr.netmask),
+            bridge=bridge_name(topology, deployment, name),
+            interface=network.interface,
+            nic_tag=nic_tag(topology, deployment, name),
+            mtu=network.mtu,
+            block=network.block,
+        )
+    return found

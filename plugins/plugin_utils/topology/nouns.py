@@ -1,269 +1,303 @@
 # Copyright (c) 2026, the zonestack authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What playbooks, templates and service files read: the nouns ``zone``, ``host``, ``service`` and ``stack``."""
+"""What playbooks, templates and service files read: the nouns ``zone``, ``host``, ``service`` and ``stack``, one line for each field.
+
+``scripts/render-docs.py`` makes docs/variables.md of these lines. :func:`schema.encode` makes the variables of their instances; a field
+whose default is None is left out where it has no value, any other is always there.
+"""
 
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, base_image, service_image
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, encode
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, Declared
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addresses import (
-    HOST_OFFSET,
-    SLOT_SIZE,
-    Space,
-    dotted,
-    zone_mac,
-    zone_uuid,
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import encode
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import (
+    Api,
+    Identity,
+    Image,
+    Listen,
+    Opening,
+    ZoneSize,
 )
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.placement import Placed
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import STORES, Host, Topology
-
-#: The component that images are fetched from.
-REPO = "repo"
-#: Connection plugin and Python interpreter by backend. Modules run with the host's own Python, also where the control
-#: machine is the host: Ansible's virtualenv lacks what the distribution gives (python3-apt and the like).
-CONNECTIONS = {"lxc": "zonestack.openstack.lxc", "smartos": "zonestack.openstack.zlogin"}
-INTERPRETERS = {"lxc": "/usr/bin/python3", "smartos": "/opt/tools/bin/python3"}
 
 
-class Zone(t.NamedTuple):
-    """One zone: the noun ``zone``. ``networks`` holds further networks only: name to address and MAC; ``provider`` the
-    MAC in each provider network, where the zone has no address."""
+# A field is one line.
+# fmt: off
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What a zone has on a further network."""
 
-    name: str
-    uuid: str
-    host: str
-    number: int
-    ordinal: int
-    address: str
-    mac: str
-    networks: dict[str, dict[str, str]] | None = None
-    provider: dict[str, str] | None = None
+    address: t.Annotated[str, "IPv4 address"]
+    mac: t.Annotated[str, "MAC address"]
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """`zone`, of every zone: where it is. What it is, its `service` says."""
+
+    name: t.Annotated[str, "`<host>-<component>-<number>`"]
+    uuid: t.Annotated[str, "UUID; a SmartOS host knows the zone by it"]
+    host: t.Annotated[str, "The machine that it is on"]
+    number: t.Annotated[int, "Counts the component's zones on that host, from 1"]
+    ordinal: t.Annotated[int, "Counts the component's zones in the deployment, from 0"]
+    address: t.Annotated[str, "IPv4 address on network `zone`"]
+    mac: t.Annotated[str, "MAC address on network `zone`"]
+    networks: t.Annotated[dict[str, Attachment] | None, "Further networks by name; only where there are any"] = None
+    provider: t.Annotated[dict[str, str] | None, "MAC address in each provider network, where it has no address; only where it is in any"] = None
 
     def variable(self) -> dict[str, t.Any]:
         """The noun as Ansible gets it."""
-        data = self._asdict()
-        for key in ("networks", "provider"):
-            if data[key] is None:
-                del data[key]
-        return data
+        return t.cast("dict[str, t.Any]", encode(self))
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """All that the inventory says.
+class Bridge:
+    """A bridge that a host is given; on a SmartOS host, a NIC of the global zone."""
 
-    :param hosts: the noun ``host`` of each machine, by name.
-    :param zones: every zone, by component; in the order of their ordinals.
-    :param services: the noun ``service`` of each component.
-    :param parents: service to components, where their names differ.
-    :param groups: groups of hosts.
-    :param stack: the noun ``stack``.
-    :param declared: names of every known service and component, deployed or not: their groups may have variables.
-    :param leaving: hosts that are to go, by name: how they are reached, and their noun ``host``. They are in nothing else.
-    """
-
-    topology: Topology
-    hosts: dict[str, dict[str, t.Any]]
-    zones: dict[str, list[Zone]]
-    services: dict[str, dict[str, t.Any]]
-    parents: dict[str, list[str]]
-    groups: dict[str, list[str]]
-    stack: dict[str, t.Any]
-    declared: frozenset[str]
-    leaving: dict[str, tuple[Host, dict[str, t.Any]]] = field(default_factory=dict)
+    bridge: t.Annotated[str, "Name of the bridge; on a SmartOS host, of the NIC tag"]
+    address: t.Annotated[str | None, "The host's address on it with the prefix length, such as `10.77.2.1/21`; null: none"]
+    mtu: t.Annotated[int, "Largest packet in bytes"]
+    nat: t.Annotated[str | None, "Network whose packets the host masquerades; null: none"]
+    interface: t.Annotated[str | None, "Interface of the host that is a port of it; null: none"]
+    provider: t.Annotated[bool, "Whether it is of a provider network"]
 
 
-def zones_group(host: str) -> str:
-    """The group of a host's zones."""
-    return f"{host.replace('-', '_')}_zones"
+@dataclass(frozen=True)
+class HostLink:
+    """An interface of a host, complete; see [Link](topology.md#link)."""
+
+    name: t.Annotated[str, "Name of the interface"]
+    kind: t.Annotated[str, "`physical`, `bond`, `vlan` or `bridge`"]
+    mode: t.Annotated[str | None, "Mode of a bond"]
+    parent: t.Annotated[str | None, "Link that carries a VLAN"]
+    id: t.Annotated[int | None, "Number of a VLAN"]
+    master: t.Annotated[str | None, "Bond or bridge that it is a member of"]
+    port: t.Annotated[bool, "Whether a network of the deployment makes it a port of its bridge"]
+    mtu: t.Annotated[int, "Largest packet in bytes"]
+    address: t.Annotated[str | None, "Address with the prefix length"]
+    dhcp: t.Annotated[bool, "Whether the address comes from DHCP"]
+    gateway: t.Annotated[str | None, "Router of the default route"]
+    routes: t.Annotated[dict[str, str], "Further routes: network to router"]
 
 
-def zones_of(
-    one: Placed, spaces: list[Space], provider: t.Iterable[str], ids: dict[str, int], namespace: bytes
-) -> list[Zone]:
-    """The zones of a component. Their number counts those of a host; ordinals are in the order in which they were dealt."""
-    label = one.component.name.replace("_", "-")
-    offset = one.component.slot * SLOT_SIZE - 1
-    numbers: dict[str, int] = {}
-    first, *further = spaces
-    zones = []
-    for ordinal, host in enumerate(one.hosts):
-        numbers[host] = number = numbers.get(host, 0) + 1
-        name = f"{host}-{label}-{number}"
-        raw, text = zone_uuid(namespace, name)
-        networks = None
-        if further:
-            networks = {
-                space.name: {"address": space.address(ids[host], offset + number), "mac": zone_mac(raw, space.name)}
-                for space in further
-            }
-        macs = {network: zone_mac(raw, network) for network in provider}
-        address = dotted(first.first + ids[host] * first.block + offset + number)
-        zones.append(Zone(name, text, host, number, ordinal, address, zone_mac(raw, "zone"), networks, macs or None))
-    return zones
+@dataclass(frozen=True)
+class Host:
+    """`host`, of every machine."""
+
+    name: t.Annotated[str, "Name in topology.yml"]
+    id: t.Annotated[int, "Number of its block in every network"]
+    backend: t.Annotated[str, "What its zones are: `lxc` or `smartos`"]
+    store: t.Annotated[str, "Where its zones lie: `overlay`, `dir`, `btrfs` or `zfs`"]
+    addresses: t.Annotated[dict[str, str], "Its own address on each network; on `zone` it is the zones' gateway"]
+    bridges: t.Annotated[list[Bridge], "Bridges that it is given, in the order of the networks; provider networks last, and not on SmartOS hosts"]
+    builders: t.Annotated[list[str], "Addresses that image builders use, the last of its block"]
+    links: t.Annotated[list[HostLink] | None, "Its interfaces, each after those that it stands on; only where topology.yml declares any"] = None
+    repo: t.Annotated[str | None, "The repo zone on it, whose archives of images it keeps; only where there is one"] = None
+    origins: t.Annotated[list[str] | None, "URLs that it fetches images from, in this order; empty on the host that builds them; only with repo zones"] = None
+    images: t.Annotated[list[str] | None, "Ids of the images that its zones need; without it, the host builds all of `stack.images`"] = None
 
 
-def attached(component: Declared, provider: t.Mapping[str, t.Any]) -> list[str]:
-    """The provider networks that a component's zones are in: all, or, of the load balancer, the one with the second virtual address."""
-    balancer = component.merged.function == "load_balancer"
-    return [name for name, network in provider.items() if component.merged.provider or (balancer and network["vip"])]
+@dataclass(frozen=True, kw_only=True)
+class ServiceImage(Image):
+    """The image of a component."""
+
+    id: t.Annotated[str, "Its id, `<name>-<12 hexadecimal digits>`, a key of `stack.images`"]
 
 
-def availability_zones(
-    topology: Topology, zones: dict[str, list[Zone]], services: dict[str, dict[str, t.Any]], place: Place
-) -> dict[str, dict[str, str]]:
-    """``stack.cloud.availability_zones``: each hypervisor's, by the hypervisor's name; ``provider`` is what Placement calls it."""
-    domains = {name: host.zone for name, host in topology.hosts.items() if host.zone is not None}
-    wanted = topology.cloud.availability_zones
-    if wanted and not domains:
-        right = "no host names its failure domain: give each its zone"
-        raise place.at("cloud").at("availability_zones").refuse(wanted, right)
-    if wanted is False or (wanted is None and len({*domains.values()}) < 2):
-        return {}
-    return {
-        zone.name: {"zone": domains[zone.host], "provider": zone.uuid}
-        for component, every in zones.items()
-        if services[component]["phase"] == "compute"
-        for zone in every
-    }
+@dataclass(frozen=True)
+class Service:
+    """`service`, of every component's group: what its zones are. It has every key of [the service's file](services.md) with its default,
+    without `components` and with the component's own keys laid over; `api` and `identity` are null where there is none. Beside them:"""
+
+    name: t.Annotated[str, "Name of the service"]
+    component: t.Annotated[str, "Name of the component; where the service has none, the service's"]
+    zone: t.Annotated[ZoneSize, "What a zone may use, with the sizes of topology.yml"]
+    image: t.Annotated[ServiceImage, "What the zone's image holds, and its `id`"]
+    phase: t.Annotated[str, "When its daemons start in a run: `infrastructure`, `control` or `compute`"]
+    folders: t.Annotated[tuple[str, ...], "Folders of the service on the control machine; the first one that has a file provides it"]
+    hooks: t.Annotated[dict[str, str], "Paths of the service's task files, by name of the hook"]
 
 
-def host_noun(
-    name: str,
-    host: Host,
-    spaces: dict[str, Space],
-    networks: t.Mapping[str, t.Any],
-    provider: t.Mapping[str, t.Any],
-) -> dict[str, t.Any]:
-    """The noun ``host``. ``builders`` are the addresses of image builders, the last slot (the network's broadcast
-    address may be the last of all, so there are seven); ``bridges`` is what ``zonestack-network`` makes on it, on a SmartOS host
-    NICs of the global zone on NIC tags. Instances are not on those, so provider networks are not there.
+@dataclass(frozen=True)
+class Network:
+    """A network on which zones have addresses."""
 
-    A SmartOS host also has ``images``, those that its zones need: what hypervisors are made of it could not even build. So has one that
-    fetches its images; see :func:`share_of_repos`."""
-    zone, tagged = spaces["zone"], host.backend == "smartos"
-    builders = [zone.address(host.id, zone.block - SLOT_SIZE + index) for index in range(SLOT_SIZE - 1)]
-    bridges = [
-        {
-            "bridge": facts["nic_tag" if tagged else "bridge"],
-            "address": f"{spaces[network].address(host.id, HOST_OFFSET)}/{facts['prefix']}",
-            "mtu": facts["mtu"],
-            "nat": facts["cidr"] if network == "zone" else None,
-            "interface": facts["interface"],
-            "provider": False,
-        }
-        for network, facts in networks.items()
-    ]
-    for facts in () if tagged else provider.values():
-        gateway = facts["gateway_host"] == name
-        bridges.append(
-            {
-                "bridge": facts["bridge"],
-                "address": f"{facts['gateway']}/{facts['prefix']}" if gateway else None,
-                "mtu": facts["mtu"],
-                "nat": facts["cidr"] if gateway else None,
-                "interface": facts["interface"],
-                "provider": True,
-            }
-        )
-    return {
-        "name": name,
-        "id": host.id,
-        "backend": host.backend,
-        "store": host.store or STORES[host.backend][0],
-        "addresses": {network: space.address(host.id, HOST_OFFSET) for network, space in spaces.items()},
-        "bridges": bridges,
-        "builders": builders,
-    }
+    cidr: t.Annotated[str, "The whole network"]
+    prefix: t.Annotated[int, "Its prefix length in bits"]
+    netmask: t.Annotated[str, "Its netmask"]
+    bridge: t.Annotated[str, "Bridge on each host with LXC"]
+    interface: t.Annotated[str | None, "Interface of each host that is a port of the bridge; null: none"]
+    nic_tag: t.Annotated[str, "NIC tag on each SmartOS host"]
+    mtu: t.Annotated[int, "Largest packet in bytes"]
+    block: t.Annotated[int, "Addresses of each host"]
 
 
-def endpoints(placed: t.Sequence[Placed], vip: t.Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """URLs of every API by its service, a service's second API by its component. All are https: the load balancer's."""
-    urls: dict[str, dict[str, str]] = {}
-    for one in placed:
-        api = one.component.merged.api
-        if api is None:
-            continue
-        name = one.component.name if one.component.service in urls else one.component.service
-        internal = f"https://{vip['internal']}:{api.port}{api.path}"
-        public = f"https://{vip['external']}:{api.port}{api.path}" if api.public else internal
-        urls[name] = {"public": public, "internal": internal, "admin": internal}
-    return urls
+@dataclass(frozen=True)
+class ProviderNetwork:
+    """A network outside the cloud in which instances are reached."""
+
+    cidr: t.Annotated[str, "The whole network"]
+    prefix: t.Annotated[int, "Its prefix length in bits"]
+    gateway: t.Annotated[str, "Its router"]
+    gateway_host: t.Annotated[str | None, "Host that is the router; null: a router of the site"]
+    pool: t.Annotated[list[str], "First and last address that the cloud gives away"]
+    bridge: t.Annotated[str, "Bridge on each host"]
+    interface: t.Annotated[str | None, "Interface of each host that is a port of the bridge; null: none"]
+    mtu: t.Annotated[int, "Largest packet in bytes"]
+    dns: t.Annotated[tuple[str, ...], "Name servers that instances are told"]
+    external: t.Annotated[bool, "Whether routers may lead to it, and floating IPs are of it"]
+    shared: t.Annotated[bool, "Whether every project may attach instances to it"]
+    vip: t.Annotated[str | None, "The second virtual address, where it is of this network; null elsewhere"]
 
 
-def service_facts(name: str, placed: list[Placed], known: Catalogue) -> dict[str, t.Any]:
-    """What every other service needs to know of one; ``api`` and ``listen`` also by component, which serves them."""
-    service = known.services[name]
-    mine = [one.component for one in placed if one.component.service == name]
-    components = {
-        one.name: {
-            "api": encode(one.merged.api),
-            "listen": encode(one.merged.listen),
-            "ports": encode(one.merged.ports),
-        }
-        for one in mine
-    }
-    return {
-        "description": service.description,
-        "component": next((one for one, part in components.items() if part["api"]), next(iter(components))),
-        "api": next((part["api"] for part in components.values() if part["api"]), None),
-        "listen": {key: item for part in components.values() for key, item in part["listen"].items()},
-        "database": list(service.database),
-        "queue": service.queue,
-        "identity": encode(service.identity),
-        "secrets": dict(service.secrets),
-        "components": components,
-    }
+@dataclass(frozen=True)
+class AvailabilityZone:
+    """A hypervisor's availability zone."""
+
+    zone: t.Annotated[str, "Failure domain of its host"]
+    provider: t.Annotated[str, "UUID of its resource provider in Placement, which is the zone's"]
 
 
-def images_of(
-    placed: list[Placed], known: Catalogue, lock: Lock, certificates: t.Mapping[str, str], base: Place
-) -> tuple[dict[str, t.Any], dict[str, str]]:
-    """The images that the deployment needs by id, and each component's image."""
-    if "base" not in known.layers:
-        raise base.missing("the file is missing: it declares the image below all others")
-    parent, entry = base_image(known.layers["base"], base, certificates)
-    images, used = {parent: entry}, {}
-    for one in placed:
-        made = service_image(one.component, parent, lock)
-        if made is not None:
-            images[made[0]] = made[1]
-        used[one.component.name] = parent if made is None else made[0]
-    return images, used
+@dataclass(frozen=True)
+class Contents:
+    """What the cloud holds for its users: `cloud` of topology.yml with its defaults."""
+
+    networks: t.Annotated[dict[str, ProviderNetwork], "Provider networks by name"]
+    images: t.Annotated[dict[str, dict[str, t.Any]], "Images, each a [CloudImage](topology.md#cloudimage); a built-in one has its `path` in the utility zone"]
+    flavors: t.Annotated[dict[str, dict[str, t.Any]], "Flavors by name, each a [Flavor](topology.md#flavor)"]
+    quotas: t.Annotated[dict[str, dict[str, int]], "Quotas by project, each a [Quota](topology.md#quota)"]
+    availability_zones: t.Annotated[dict[str, AvailabilityZone], "By the hypervisor's name; empty where the deployment has none"]
 
 
-def images_by_host(
-    zones: t.Mapping[str, list[Zone]], used: t.Mapping[str, str], images: t.Mapping[str, t.Any]
-) -> dict[str, list[str]]:
-    """Ids of the images that each host's zones are clones of, and of those below them."""
-    found: dict[str, dict[str, None]] = {}
-    for component, every in zones.items():
-        chain: list[str] = []
-        image: str | None = used[component]
-        while image is not None:
-            chain.append(image)
-            image = images[image]["parent"]
-        for host in dict.fromkeys(zone.host for zone in every):
-            found.setdefault(host, {}).update(dict.fromkeys(chain))
-    return {host: list(mine) for host, mine in found.items()}
+@dataclass(frozen=True)
+class Entry:
+    """Where the load balancer answers."""
+
+    internal: t.Annotated[str, "Virtual address on network `zone`, which zones use"]
+    external: t.Annotated[str, "Name or address that users know"]
+    external_address: t.Annotated[str, "Virtual address behind `external`; the internal one, unless topology.yml gives a second"]
 
 
-def repo_zones(topology: Topology, zones: t.Mapping[str, list[Zone]]) -> list[Zone]:
-    """The zones that images of LXC zones are fetched from. The host of the first one builds them."""
-    return [zone for zone in zones.get(REPO, ()) if topology.hosts[zone.host].backend == "lxc"]
+@dataclass(frozen=True)
+class Urls:
+    """The URLs of an API."""
+
+    public: t.Annotated[str, "For users; the internal one, where the API is not public"]
+    internal: t.Annotated[str, "For zones"]
+    admin: t.Annotated[str, "For zones; the same as `internal`"]
 
 
-def share_of_repos(host: t.Mapping[str, t.Any], repos: t.Sequence[Zone]) -> dict[str, t.Any]:
-    """What a host has to do with them: ``repo``, the one on it, whose archives it keeps, and ``origins``, where it fetches images
-    from; the host that builds them has none. Hosts begin with different ones, so that each serves its share."""
-    others = [zone for zone in repos if zone.host != host["name"]] if host["name"] != repos[0].host else []
-    first = host["id"] % len(others) if others else 0
-    return {
-        "repo": next((zone.name for zone in repos if zone.host == host["name"]), None),
-        "origins": [f"https://{zone.address}/images" for zone in (*others[first:], *others[:first])],
-    }
+@dataclass(frozen=True)
+class CatalogEntry:
+    """A service as the Keystone's catalog has it."""
+
+    name: t.Annotated[str, "Name"]
+    type: t.Annotated[str, "Type"]
+    description: t.Annotated[str, "One line"]
+
+
+@dataclass(frozen=True)
+class SharedIdentity:
+    """Whose Keystone it is, see [regions](operating.md#regions)."""
+
+    from_: t.Annotated[str | None, "Deployment whose Keystone this one uses; null: its own"]
+    secrets: t.Annotated[dict[str, str], "Deployments that share the Keystone with this one: name to the path of `secrets.yml`"]
+    keystone: t.Annotated[CatalogEntry | None, "The other's Keystone in the catalog; null: its own"]
+    url: t.Annotated[str | None, "URL of the other's Keystone; null: its own"]
+    regions: t.Annotated[list[str], "Regions that share the Keystone, this one's first"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host as the others see it."""
+
+    id: t.Annotated[int, "Number of its block in every network"]
+    backend: t.Annotated[str, "What its zones are: `lxc` or `smartos`"]
+    store: t.Annotated[str, "Where its zones lie"]
+    address: t.Annotated[str, "Where SSH reaches it; the local machine's on network `zone`"]
+    bridge_address: t.Annotated[str, "Its own address on network `zone`"]
+    addresses: t.Annotated[dict[str, str], "Its own address on each network"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A zone as the others see it."""
+
+    name: t.Annotated[str, "Name of the zone"]
+    address: t.Annotated[str, "IPv4 address on network `zone`"]
+    host: t.Annotated[str, "The machine that it is on"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component as the others see it; the keys are those of [its declaration](services.md)."""
+
+    api: t.Annotated[Api | None, "The HTTP API that it serves; null: none"]
+    listen: t.Annotated[dict[str, Listen], "Further front ends of the load balancer, by name"]
+    ports: t.Annotated[dict[str, Opening], "What the zone's firewall lets in, by name"]
+
+
+@dataclass(frozen=True)
+class DeployedService:
+    """A service as the others see it; the keys are those of [its declaration](services.md#service)."""
+
+    description: t.Annotated[str, "One line"]
+    component: t.Annotated[str, "The component with the API, otherwise the first"]
+    api: t.Annotated[Api | None, "The API of that component; null: none"]
+    listen: t.Annotated[dict[str, Listen], "Further front ends of all components, by name"]
+    database: t.Annotated[tuple[str, ...], "Databases, each with a user of its name"]
+    queue: t.Annotated[bool, "Whether RabbitMQ holds a virtual host and a user of the service's name"]
+    identity: t.Annotated[Identity | None, "User that Keystone knows the service by; null: none"]
+    secrets: t.Annotated[dict[str, str], "Kinds of further generated secrets, by name"]
+    components: t.Annotated[dict[str, Part], "Its components by name"]
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """What the load balancer listens on, for the zones of a component."""
+
+    service: t.Annotated[str, "The service behind it"]
+    component: t.Annotated[str, "The component behind it, a key of `members`"]
+    type: t.Annotated[str | None, "Type of the API in the catalog; null: it is none"]
+    port: t.Annotated[int, "Port of the load balancer, and of the zones"]
+    mode: t.Annotated[str, "`http` or `tcp`"]
+    health: t.Annotated[str | None, "Path that tells whether a zone serves; null: a connection is enough"]
+    check_port: t.Annotated[int, "Port that is asked for it"]
+    sticky: t.Annotated[bool, "Whether one zone gets everything until it fails"]
+    idle: t.Annotated[int, "Seconds after which an idle connection is closed"]
+    public: t.Annotated[bool, "Whether users reach it, not only zones"]
+
+
+@dataclass(frozen=True)
+class StackImage:
+    """An image that the deployment needs."""
+
+    name: t.Annotated[str, "Service that it is of, or `base`"]
+    parent: t.Annotated[str | None, "Id of the image below it; null: none"]
+    recipe: t.Annotated[dict[str, t.Any], "What it is made of, as the module `zone_image` takes it"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """`stack`, of all zones and machines: who the others are."""
+
+    deployment: t.Annotated[str, "Name of the deployment"]
+    region: t.Annotated[str, "Region in the catalog"]
+    release: t.Annotated[str, "OpenStack release"]
+    networks: t.Annotated[dict[str, Network], "Networks by name"]
+    cloud: t.Annotated[Contents, "What the cloud holds for its users"]
+    vip: t.Annotated[Entry, "Where the load balancer answers"]
+    endpoint: t.Annotated[dict[str, Urls], "URLs of every API by its service, a service's second API by its component"]
+    identity: t.Annotated[SharedIdentity, "Whose Keystone it is"]
+    hosts: t.Annotated[dict[str, Machine], "Machines by name"]
+    members: t.Annotated[dict[str, list[Member]], "Zones by component, in the order of their ordinals"]
+    services: t.Annotated[dict[str, DeployedService], "Services by name"]
+    front_ends: t.Annotated[dict[str, FrontEnd], "What the load balancer listens on, by name: an API's is its component"]
+    images: t.Annotated[dict[str, StackImage], "Images by id"]
+# fmt: on
+
+
+#: The nouns, by the variables that hold them.
+NOUNS = {"zone": Zone, "host": Host, "service": Service, "stack": Stack}

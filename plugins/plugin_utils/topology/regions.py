@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, Service
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import nouns
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import Topology
 
 KEYSTONE = "keystone"
@@ -47,8 +48,8 @@ def named(topology: Topology) -> tuple[str, ...]:
 
 def share(
     topology: Topology, folder: str, deployment: str, siblings: t.Mapping[str, Sibling], place: Place
-) -> dict[str, t.Any]:
-    """``stack.identity``: whose Keystone it is (``from``, none: its own), its entry in the catalog, where the others' secrets are, and the regions.
+) -> nouns.SharedIdentity:
+    """``stack.identity``: whose Keystone it is.
 
     :param folder: the name by which the others know this deployment.
     :param siblings: all of the family but this one, by folder; also those that only share with the same one.
@@ -74,28 +75,21 @@ def share(
             raise here.at("to").at(index).refuse(name, right)
     for name, other in siblings.items():
         _keep_apart(topology, deployment, name, other, place)
-    found: dict[str, t.Any] = {
-        "from": mine.from_,
-        "secrets": {name: siblings[name].secrets for name in named(topology)},
-        "keystone": None,
-        "url": None,
-    }
-    found["regions"] = [
-        topology.region,
-        *(siblings[name].topology.region for name in named(topology)),
-    ]  # this one's first
+    entry, url = None, None
     if mine.from_ is not None:
         owner = siblings[mine.from_]
         service = owner.known.services[KEYSTONE]
         if service.api is None:
             raise here.at("from").refuse(mine.from_, "its keystone.yml declares no api")
-        found["keystone"] = {
-            "name": service.api.name or KEYSTONE,
-            "type": service.api.type,
-            "description": service.description,
-        }
-        found["url"] = f"https://{owner.entry}:{service.api.port}{service.api.path}"
-    return found
+        entry = nouns.CatalogEntry(service.api.name or KEYSTONE, service.api.type, service.description)
+        url = f"https://{owner.entry}:{service.api.port}{service.api.path}"
+    return nouns.SharedIdentity(
+        from_=mine.from_,
+        secrets={name: siblings[name].secrets for name in named(topology)},
+        keystone=entry,
+        url=url,
+        regions=[topology.region, *(siblings[name].topology.region for name in named(topology))],
+    )
 
 
 def _agree_from(folder: str, owner: Sibling, name: str, here: Place) -> None:

@@ -9,6 +9,8 @@ import ipaddress
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import STORES as LXC_STORES
+from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import Store
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.cloud import (
     FLAVORS,
     IMAGES,
@@ -36,8 +38,12 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addre
     is_ipv4,
 )
 
+#: Connection plugin and Python interpreter by backend. Modules run with the host's own Python, also where the control
+#: machine is the host: Ansible's virtualenv lacks what the distribution gives (python3-apt and the like).
+CONNECTIONS = {"lxc": "zonestack.openstack.lxc", "smartos": "zonestack.openstack.zlogin"}
+INTERPRETERS = {"lxc": "/usr/bin/python3", "smartos": "/opt/tools/bin/python3"}
 #: Backends and the stores that each knows, its default first.
-STORES = {"lxc": ("overlay", "dir", "btrfs", "zfs"), "smartos": ("zfs",)}
+STORES = {"lxc": LXC_STORES, "smartos": ("zfs",)}
 
 # IFNAMSIZ in linux/if.h is 16, with the closing zero byte.
 _BRIDGE = matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", "write a bridge name of at most 15 characters")
@@ -89,7 +95,7 @@ class Host:
     address: t.Annotated[str | None, "Where SSH reaches it; must be given unless `connection: local`", _REACHABLE] = None
     user: t.Annotated[str | None, "SSH user; default what ssh_config(5) says"] = None
     port: t.Annotated[Port | None, "SSH port; default what ssh_config(5) says"] = None
-    store: t.Annotated[t.Literal["overlay", "dir", "btrfs", "zfs"] | None, "Where zones lie; default `overlay` for lxc, `zfs` for smartos"] = None
+    store: t.Annotated[Store | None, "Where zones lie; default `overlay` for lxc, `zfs` for smartos"] = None
     groups: t.Annotated[tuple[Name, ...], "Groups of hosts that it belongs to, for `hosts:` of services and for group_vars"] = ()
     zone: t.Annotated[str | None, "Failure domain: what fails as one, such as a rack, a room or a building; all hosts name theirs, or none", _DOMAIN] = None
     leaving: t.Annotated[bool, "No zone is placed on it any more; `scripts/remove-host.sh` then takes away those that it has"] = False

@@ -12,8 +12,7 @@ import yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import catalogue
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import compute
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Cloud
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import Cloud, compute
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import decode_topology
 
 FILE = "topology.yml"

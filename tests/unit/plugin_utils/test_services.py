@@ -122,7 +122,7 @@ def test_later_folder_replaces_a_file_of_the_same_name(tmp_path):
         tmp_path / "one/a/y.j2",
         None,
     ]
-    assert part.variable()["hooks"] == {"whole": str(tmp_path / "one/a/tasks/whole.yml")}
+    assert part.hooks == {"whole": str(tmp_path / "one/a/tasks/whole.yml")}
     only = write(tmp_path / "three", a__y_j2="")  # one file alone may be replaced
     assert find_file(read_services([*one, *only]).components["a"].folders, "y.j2") == tmp_path / "three/a/y.j2"
 

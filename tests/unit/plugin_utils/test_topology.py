@@ -16,8 +16,8 @@ import pytest
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, parse_yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import catalogue
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import compute
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Cloud, Zone
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import Cloud, compute
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Zone
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import decode_topology
 
 SERVICES = {
@@ -200,8 +200,8 @@ def test_further_network_gives_a_second_address_and_mac():
     text = text.replace("block: 64", "block: 128").replace("10.99.0.0/24", "10.99.0.0/23")
     zone = build(text).zones["swift"][0]
     assert zone.networks is not None
-    assert zone.networks["storage"]["address"] == str(ipaddress.ip_address("10.99.0.0") + 128 + 12 * 8)
-    assert zone.networks["storage"]["mac"] != zone.mac
+    assert zone.networks["storage"].address == str(ipaddress.ip_address("10.99.0.0") + 128 + 12 * 8)
+    assert zone.networks["storage"].mac != zone.mac
 
 
 def test_service_variable_has_the_deployments_sizes():
@@ -787,6 +787,28 @@ def test_service_named_as_a_group_of_ansible_is_refused():
         Refused, match="services/zones.yml: value 'zones': the name belongs to Ansible or this plugin: choose another"
     ):
         build(GOOD + "  zones:\n", {**SERVICES, "zones": "{description: Zones, slot: 30}"})
+
+
+def test_front_ends_are_those_of_apis_and_listeners():
+    services = {
+        **SERVICES,
+        "other": "{description: Other, slot: 30, api: {type: x, port: 9}, listen: {web: {port: 8, mode: http, public: true}}}",
+    }
+    fronts = build(GOOD + "  other:\n", services).stack["front_ends"]
+    assert fronts["other"] == {
+        "service": "other",
+        "component": "other",
+        "type": "x",
+        "port": 9,
+        "mode": "http",
+        "health": "/healthcheck",
+        "check_port": 9,
+        "sticky": False,
+        "idle": 300,
+        "public": True,
+    }
+    assert fronts["web"] == {**fronts["other"], "type": None, "port": 8, "check_port": 8, "health": None}
+    assert (fronts["mysql"]["component"], fronts["mysql"]["public"]) == ("galera", False)
 
 
 def test_front_ends_that_share_a_port_are_refused():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.inventory.topology import read_cloud
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Cloud
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import Cloud
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
 from ansible_collections.zonestack.openstack.plugins.filter.stack import (
     builder_network,
@@ -29,6 +28,10 @@ STACK = {
         "nova_api": [{"name": "h1-nova-api-1", "address": "10.0.2.80"}],
         "nova_novncproxy": [{"name": "h1-nova-novncproxy-1", "address": "10.0.2.88"}],
     },
+    "front_ends": {
+        "nova_api": {"component": "nova_api", "port": 8774},
+        "console": {"component": "nova_novncproxy", "port": 6080},
+    },
     "endpoint": {"nova": {"public": "https://p", "internal": "https://i", "admin": "https://a"}},
     "identity": {"from": None, "secrets": {}, "keystone": None, "url": None, "regions": ["RegionOne"]},
     "services": {
@@ -54,22 +57,14 @@ STACK = {
 SECRETS = {"database": {"nova": "d1", "nova_api": "d2"}, "queue": {"nova": "q"}, "identity": {"nova": "i"}}
 
 
-def test_an_api_and_a_listener_are_front_ends_of_their_members():
+def test_a_front_end_has_the_members_of_its_component():
     found = front_ends(STACK)
     assert found["nova_api"]["members"] == STACK["members"]["nova_api"]
-    assert (found["nova_api"]["mode"], found["nova_api"]["health"]) == ("http", "/h")
-    assert found["console"]["members"] == STACK["members"]["nova_novncproxy"], "its own component's, not the API's"
-    assert (found["mysql"]["mode"], found["mysql"]["sticky"], found["mysql"]["check_port"]) == ("tcp", True, 9200)
-
-
-def test_two_front_ends_on_one_port_are_refused():
-    clash = {
-        **STACK,
-        "services": {**STACK["services"], "x": {"components": {"x": {"listen": {"other": {"port": 8774}}}}}},
+    assert found["console"] == {
+        "component": "nova_novncproxy",
+        "port": 6080,
+        "members": STACK["members"]["nova_novncproxy"],
     }
-    clash["members"] = {**STACK["members"], "x": []}
-    with pytest.raises(AnsibleFilterError, match="port 8774 is already nova_api's"):
-        front_ends(clash)
 
 
 @pytest.mark.parametrize(
