@@ -39,7 +39,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Have the image files
+- name: Ensure the image files
   zonestack.openstack.cloud_images:
     images: "{{ stack.cloud.images }}"
     base: "{{ inventory_dir }}"

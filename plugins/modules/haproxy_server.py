@@ -68,7 +68,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Take the zone out of rotation
+- name: Drain the zone
   zonestack.openstack.haproxy_server:
     name: "{{ zone.name }}"
     state: drained

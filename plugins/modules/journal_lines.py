@@ -39,7 +39,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Find what the zones say about it
+- name: Find journal lines about the failure
   zonestack.openstack.journal_lines:
     since: 1795240000.0
     words: [6fe04b5a-7f3c-4e6a-9df4-0ad5f2f8f7ad]

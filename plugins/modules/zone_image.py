@@ -202,7 +202,7 @@ EXAMPLES = r"""
       gateway: 10.77.2.1
       addresses: [10.77.3.248, 10.77.3.249]
 
-- name: Remove the images that nothing uses
+- name: Remove images that nothing uses
   zonestack.openstack.zone_image:
     state: pruned
     keep: "{{ stack.images | list }}"

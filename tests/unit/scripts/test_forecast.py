@@ -81,7 +81,7 @@ class Told(Foreseen):
             if todo.actions
             else []
         )
-        self.add(event("Make the zone so", "zones", name, changed=bool(todo.actions), zones={name: result}, diff=diff))
+        self.add(event("Ensure the zone", "zones", name, changed=bool(todo.actions), zones={name: result}, diff=diff))
         return self
 
 
@@ -202,7 +202,7 @@ def test_files_are_shown_as_unified_diffs_and_secrets_only_as_changed(tmp_path: 
     result = tree(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     record = told().step_begins("infrastructure")
-    record.add(event("Write files, start daemons", "zone_tree", "a-web-1", **result))
+    record.add(event("Write files and start daemons", "zone_tree", "a-web-1", **result))
     plan = planned(record)
     text = printed(plan)
     assert "-debug = false\n" in text and "+debug = true\n" in text and "  workers = 2" in text and "+new\n" in text
@@ -244,7 +244,7 @@ def test_daemons_are_counted_once_however_often_they_are_told(tmp_path: Path) ->
     record = told().step_begins("infrastructure")
     record.add(
         event(
-            "Write files, start daemons",
+            "Write files and start daemons",
             "zone_tree",
             "a-web-1",
             changed=False,
@@ -280,7 +280,7 @@ def test_files_of_a_rebuilt_zone_do_not_make_less_of_it(tmp_path: Path) -> None:
         .zone(Current(SPEC, True, 7), replace(SPEC, image="db-2"))
         .step_begins("infrastructure")
     )
-    record.add(event("Write files, start daemons", "zone_tree", "a-db-1", **tree(tmp_path)))
+    record.add(event("Write files and start daemons", "zone_tree", "a-db-1", **tree(tmp_path)))
     assert record.planned["a-db-1"].action == "rebuild" and len(record.planned["a-db-1"].files) == 3
 
 
@@ -336,7 +336,7 @@ def test_hosts_show_what_they_lack_and_which_images_are_built() -> None:
 
 def test_what_a_run_does_only_on_its_way_is_left_out() -> None:
     record = told().step_begins("infrastructure")
-    record.add(event("Take the zone out of rotation", "haproxy_server", "a-web-1", changed=True, diff={}))
+    record.add(event("Drain the zone", "haproxy_server", "a-web-1", changed=True, diff={}))
     assert planned(record).hosts == {}
 
 

@@ -152,7 +152,7 @@ def test_record_counts_steps_changes_and_pairs(small: Small) -> None:
 
 def event_of_zones(kind: str, zones: dict[str, Any]) -> dict[str, Any]:
     """The end of a call that made many zones, as Ansible has it: a result of the zone that stands for them."""
-    data = {"host": "zone1", "task": "Make the zone so", "task_uuid": "1", "task_action": "zonestack.openstack.zones"}
+    data = {"host": "zone1", "task": "Ensure the zone", "task_uuid": "1", "task_action": "zonestack.openstack.zones"}
     return {
         "event": kind,
         "event_data": {**data, "res": {"changed": True, "zones": zones, "msg": "1 of 3 zones failed"}},
@@ -160,13 +160,13 @@ def event_of_zones(kind: str, zones: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_one_call_for_many_zones_counts_for_each() -> None:
-    record, start = Record(), {"name": "Make the zone so", "task_uuid": "1"}
+    record, start = Record(), {"name": "Ensure the zone", "task_uuid": "1"}
     record.add({"event": "playbook_on_start", "event_data": {"playbook": "zones.yml"}})
     record.add({"event": "playbook_on_task_start", "event_data": start})
     record.add(
         event_of_zones("runner_on_ok", {"zone1": {"changed": False}, "zone2": {"changed": True, "restarted": True}})
     )
-    assert dict(record.changed) == {"zone2": ["Make the zone so"]}
+    assert dict(record.changed) == {"zone2": ["Ensure the zone"]}
     assert (record.pairs, record.failures, dict(record.restarted)) == (2, [], {})
     assert record.tasks[0].counts() == "1 ok, 1 changed"
 
@@ -180,7 +180,7 @@ def test_of_many_zones_those_that_failed_are_named() -> None:
     }
     record.add(event_of_zones("runner_on_failed", zones))
     assert [(failure.host, failure.message) for failure in record.failures] == [("zone3", "zone 'zone3': no")]
-    assert dict(record.changed) == {"zone2": ["Make the zone so"]}
+    assert dict(record.changed) == {"zone2": ["Ensure the zone"]}
 
 
 def test_failure_ends_the_run_with_ansibles_code(small: Small) -> None:
