@@ -12,6 +12,7 @@ usage: scripts/run-tests.sh [PART ...] [-- PYTEST OPTIONS]
 Run what every change must pass; without a PART all of them, in less than 45 minutes on two idle cores:
 
   lint         yamllint, ruff (rules and format), shellcheck, mypy, ansible-lint (production profile)
+  docs         the documentation site, without warnings
   sanity       ansible-test sanity of the plugins
   unit         pure functions and modules' logic; two minutes, anywhere
   contact      first contacts: the first command on machines of many kinds, up to one zone; some minutes
@@ -25,7 +26,7 @@ What takes longer has names: `--list-long` prints them with their times, and `--
 them, which takes hours. `--changed` says which parts and which of these the changes since BASE ask for (by default since
 this branch left main), and runs nothing.
 
-lint, sanity and unit run anywhere. The others need root and LXC, and contact and scenario also mmdebstrap, nftables,
+lint, docs, sanity and unit run anywhere. The others need root and LXC, and contact and scenario also mmdebstrap, nftables,
 chromium and certutil (libnss3-tools); .ci/run installs all of it first. A part that cannot run here fails and says why:
 nothing is skipped silently.
 
@@ -40,7 +41,7 @@ examples:
 TEXT
 }
 
-readonly ALL_PARTS=(lint sanity unit contact integration molecule scenario)
+readonly ALL_PARTS=(lint docs sanity unit contact integration molecule scenario)
 readonly LONG=$ROOT/tests/scenario/long_scenarios.py
 readonly TOOLS=$ROOT/.cache/venv-test
 readonly DEV_LOCK=$ROOT/locks/control-dev.txt
@@ -53,7 +54,7 @@ while (($#)); do
     --) shift; pytest_options=("$@"); break ;;
     --list-long) exec python3 "$LONG" ;;
     --changed) exec python3 "$LONG" "$@" ;;
-    lint | sanity | unit | contact | integration | molecule | scenario) parts+=("$1"); shift ;;
+    lint | docs | sanity | unit | contact | integration | molecule | scenario) parts+=("$1"); shift ;;
     *) echo "error: unknown part '$1' (parts: ${ALL_PARTS[*]}); pytest's own options come after --" >&2; exit 2 ;;
   esac
 done
@@ -160,6 +161,9 @@ checks() {
     check shellcheck lint_shell
     check mypy lint_types
     check ansible-lint lint_ansible
+  fi
+  if wanted docs; then
+    check docs scripts/build-docs.sh
   fi
   if wanted sanity; then
     check sanity sanity

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What playbooks, templates and service files read: the nouns ``zone``, ``host``, ``service`` and ``stack``, one line for each field.
 
-``scripts/render-docs.py`` makes docs/variables.md of these lines. :func:`schema.encode` makes the variables of their instances; a field
+``scripts/render-docs.py`` makes docs/reference/variables.md of these lines. :func:`schema.encode` makes the variables of their instances; a field
 whose default is None is left out where it has no value, any other is always there.
 """
 
