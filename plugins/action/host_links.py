@@ -52,12 +52,8 @@ class ActionModule(ActionBase):
             if found["phase"] == "none":
                 return {**result, "phase": "none", "lacks": []}
             if found["phase"] == "refused":
-                cause = (
-                    f"these were not as described: {'; '.join(lacks)}"
-                    if lacks
-                    else "it was reached, but not soon enough"
-                )
-                cause = cause if seen else "nothing reached it with the new ones"
+                cause = f"these were not as described: {'; '.join(lacks)}" if lacks else "the host was reached too late"
+                cause = cause if seen else "the host was not reached with the new networks"
                 return {**result, "changed": False, "failed": True, "phase": "refused", "lacks": lacks, "msg": (
                     f"host networks: the change was taken back, {found['why']}: {cause}. The host has its former networks; "
                     "correct links: in topology.yml, or the switch, and run again"

@@ -145,7 +145,7 @@ class ActionModule(ActionBase):
             why = f"exit code {done['rc']}, {(done['stderr_lines'] or ['no message on stderr'])[-1]}"
         return {
             "failed": True,
-            "msg": f"zone {self.zone['name']}: the program that applies the zone's files did not come to its end: {why}",
+            "msg": f"zone {self.zone['name']}: the program that applies the zone's files failed: {why}",
             "rc": done["rc"],
             "module_stdout": done["stdout"],
             "module_stderr": done["stderr"],

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cloud_images
-short_description: Fetch and check the image files that a cloud is given
+short_description: Fetch and verify the image files of a cloud
 version_added: 0.1.0
 description:
   - Runs on the control machine before anything else is done. An image whose content is not what its checksum says is

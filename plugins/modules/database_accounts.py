@@ -320,7 +320,7 @@ def wait_for_cluster(client: Client, nodes: int, timeout: float) -> None:
             missing = str(problem)
         if time.monotonic() > deadline:
             raise ValueError(
-                f"the database is not whole after {timeout:g} s: {missing}; `journalctl -u mariadb` in each zone says why"
+                f"the database cluster is incomplete after {timeout:g} s: {missing}; `journalctl -u mariadb` in each zone says why"
             )
         time.sleep(pause)
         pause = min(1.0, pause * 1.5)

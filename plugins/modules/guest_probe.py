@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: guest_probe
-short_description: Reach instances by ping and SSH from outside, and see that they are who they should be
+short_description: Verify from outside, by ping and SSH, that instances answer and are the right ones
 version_added: 0.2.0
 description:
   - Runs on a host that has an address in the provider network. The private key is made there, stays there in a folder that only

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: haproxy_server
-short_description: Take a zone out of HAProxy's rotation, put it back, or see that all servers are up
+short_description: Take a zone out of HAProxy's rotation, put it back, or verify that all servers are up
 version_added: 0.1.0
 description:
   - Speaks with HAProxy's administration socket in an haproxy zone, for all front ends at once.
@@ -162,7 +162,7 @@ def too_few(haproxy: Haproxy, name: str, others: int, members: t.Collection[str]
         needed = min(others, len(rest)) if members else others
         if up < needed:
             states = ", ".join(f"{row['svname']} {row['status']}" for row in rest) or "none"
-            return f"{front_end} needs {needed} other servers that are up before {name} may go, and has {up} ({states})"
+            return f"{front_end} needs {needed} other servers that are up before {name} can be drained, and has {up} ({states})"
     return ""
 
 
@@ -203,7 +203,7 @@ def main() -> None:
             deadline = time.monotonic() + module.params["others_wait"]
             while reason := too_few(haproxy, name, module.params["others"], module.params["members"]):
                 if time.monotonic() > deadline:
-                    module.fail_json(msg=f"{reason}: mend these first, or nobody would serve")
+                    module.fail_json(msg=f"{reason}: repair these servers first, or no server would be left")
                 time.sleep(0.5)
         for row in wrong:
             if not module.check_mode:
@@ -227,7 +227,7 @@ def main() -> None:
                 if not left:
                     break
                 if time.monotonic() > deadline:
-                    module.fail_json(msg=f"HAProxy does not see these up after {wait} s: {'; '.join(left)}")
+                    module.fail_json(msg=f"HAProxy reports these servers as down after {wait} s: {'; '.join(left)}")
             time.sleep(0.2)
     except OSError as error:
         module.fail_json(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_links
-short_description: Have a host's interfaces as described, or have it back as it was
+short_description: Configure the interfaces of a host, and revert the change if the host is no longer reached
 version_added: 0.1.0
 description:
   - Writes what systemd-networkd reads, or ifupdown where that is in charge, and has it in force. Where NetworkManager, netplan or nobody is

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_records
-short_description: What Nova and Neutron have on record of a host's zones, when the host is to go
+short_description: Remove the records of Nova and Neutron about a host that is retired
 version_added: 0.4.0
 description:
   - With O(state=quiet), sees that no instance is on the host's hypervisors, and has Nova put none there any more.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: imgadm
-short_description: Install, make and remove the images of a SmartOS host, and say where they come from
+short_description: Install, create and remove the images of a SmartOS host, and set their sources
 version_added: 0.1.0
 description:
   - Drives imgadm(8) in the global zone of SmartOS. What is there is asked as JSON, and exit codes decide, never messages.

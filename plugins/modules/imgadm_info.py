@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: imgadm_info
-short_description: Tell which images a SmartOS host has or its sources offer
+short_description: List the images that a SmartOS host has or its sources offer
 version_added: 0.1.0
 description:
   - Asks imgadm(8) in the global zone of SmartOS for the installed images and the configured sources. A list and no mapping,

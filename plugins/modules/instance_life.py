@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: instance_life
-short_description: Lead one instance through its life as an ordinary user would, and remove every trace of it
+short_description: Verify the life cycle of one instance as an ordinary user, and remove everything afterwards
 version_added: 0.2.0
 description:
   - Proves that a cloud serves. Each step is one call, so that what only the outside can see, ping and SSH, is looked at in between.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: journal_lines
-short_description: Find the lines of all zones' journals that say why something failed
+short_description: Find the journal lines of all zones that explain a failure
 version_added: 0.2.0
 description:
   - Reads the journals that the log zone holds, of one stretch of time, and picks errors, and warnings that name what failed.

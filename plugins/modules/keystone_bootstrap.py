@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: keystone_bootstrap
-short_description: Make sure that Keystone's administrator can log in
+short_description: Ensure that Keystone's administrator can log in
 version_added: 0.1.0
 description:
   - Runs in a keystone zone. Asks the API for a token; when it is refused, C(keystone-manage bootstrap) creates the administrator

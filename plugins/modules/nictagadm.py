@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nictagadm
-short_description: Make, change or remove a NIC tag or etherstub of a SmartOS host
+short_description: Create, change or remove a NIC tag or etherstub of a SmartOS host
 version_added: 0.1.0
 description:
   - A NIC tag names the physical NIC or aggregation that NICs of VMs stand on; an etherstub is a switch inside the host.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tempest
-short_description: Test a cloud with Tempest, configured from what the cloud says of itself
+short_description: Test a cloud with Tempest, configured from the cloud's own APIs
 version_added: 0.2.0
 description:
   - Asks the cloud for its services, networks, images and flavors, writes C(tempest.conf), runs the tests, and writes the

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: vmadm
-short_description: Make, change, start, stop, snapshot or remove one VM of a SmartOS host
+short_description: Create, change, start, stop, snapshot or remove one VM of a SmartOS host
 version_added: 0.1.0
 author: The zonestack authors (@zonestack)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vmadm_info
-short_description: Tell which VMs a SmartOS host has, and all that vmadm shows of them
+short_description: List the VMs of a SmartOS host with all their properties
 version_added: 0.1.0
 description:
   - Reads all VMs of the host with one call of C(vmadm lookup -j), and returns those that fit all filters.

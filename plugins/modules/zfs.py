@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zfs
-short_description: Make, change, send, receive or remove one file system, volume, clone or snapshot of ZFS
+short_description: Create, change, send, receive or remove one file system, volume, clone or snapshot of ZFS
 version_added: 0.1.0
 description:
   - Works with the ZFS of illumos (SmartOS), OpenZFS and zfs-fuse. What exists is compared with what is wanted as ZFS

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: zone
-short_description: Make, change, start, stop or remove one zone
+short_description: Create, change, start, stop or remove one zone
 version_added: 0.1.0
 author: The zonestack authors (@zonestack)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zone_drift
-short_description: Tell which files of zones differ from their image together with what a run writes
+short_description: List files of zones that neither the image nor a run wrote
 version_added: 0.1.0
 description:
   - Looks at the root file systems of zones on their host, of running and of stopped ones, and lists what somebody added,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zone_info
-short_description: Tell which zones a host has, of which image they are, and whether they run
+short_description: List the zones of a host with image and state
 version_added: 0.1.0
 description:
   - Lists the zones that M(zonestack.openstack.zone) made on this host, of every deployment. Other containers and VMs are left out.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zone_network
-short_description: Have the networks of a host's zones as described
+short_description: Configure the networks of a host's zones
 version_added: 0.1.0
 description:
   - Keeps the program C(zonestack-network) and what it reads, asks it what is missing, and has it make that.

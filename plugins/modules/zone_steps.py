@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zone_steps
-short_description: Take a service's one-time steps, each guarded by a command that can say that it is done
+short_description: Apply the one-time steps of a service that are not done yet
 version_added: 0.1.0
 description:
   - Takes the steps in their order. A step whose guard succeeds is done and is not taken again, so a run that was

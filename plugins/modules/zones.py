@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: zones
-short_description: Make, change, start, stop or remove zones of one host, side by side
+short_description: Create, change, start, stop or remove zones of one host in parallel
 version_added: 0.1.0
 author: The zonestack authors (@zonestack)
 description:

@@ -385,7 +385,7 @@ def test_over_ssh_what_is_right_is_confirmed_and_what_cuts_it_off_is_told(machin
     try:
         said = play(machine, WRONG_CABLE, SOON)
         assert (
-            f"the change was taken back, no new connection confirmed it within {SOON} s: nothing reached it with the new ones"
+            f"the change was taken back, no new connection confirmed it within {SOON} s: the host was not reached with the new networks"
             in said
         )
         assert "The host has its former networks" in said

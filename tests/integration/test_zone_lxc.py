@@ -355,7 +355,9 @@ def test_what_was_changed_behind_its_back_is_found_and_undone(zone):
     config.write_text(right.replace("lxc.start.auto = 0", "lxc.start.auto = 1"))
     assert make()["actions"] == ["update (limits)"]
     config.write_text(right + "lxc.environment = X=1\n")
-    assert make(disruptive=False)["pending"] == ["config: what runs is not what is described; needs the zone to stop"]
+    assert make(disruptive=False)["pending"] == [
+        "config: the running zone differs from its description; needs the zone to stop"
+    ]
     assert make()["restarted"] is True
     assert config.read_text() == right
 

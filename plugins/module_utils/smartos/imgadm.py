@@ -128,7 +128,7 @@ def choose(candidates: t.Iterable[Manifest], name: str, version: str) -> str | N
     uuids = sorted({one["uuid"] for one in candidates if (one.get("name"), str(one.get("version"))) == (name, version)})
     if len(uuids) > 1:
         raise ImageError(
-            f"image {name} {version}: there are {len(uuids)} of them, so say which by its uuid: {', '.join(uuids)}"
+            f"image {name} {version}: there are {len(uuids)} of them, so set uuid to one of: {', '.join(uuids)}"
         )
     return uuids[0] if uuids else None
 

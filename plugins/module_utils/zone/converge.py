@@ -111,7 +111,7 @@ def _reason(have: ZoneSpec, want: ZoneSpec, key: str) -> str:
     if isinstance(before, (str, int)) and isinstance(after, (str, int)):
         what = f"{before} -> {after}" if before != after else f"{after} is to be made anew"
     else:
-        what = "what runs is not what is described"
+        what = "the running zone differs from its description"
     return f"{key}: {what}; needs the zone to stop"
 
 

@@ -180,7 +180,7 @@ class Container:
         while True:
             pid = self.pid()
             if pid is None:
-                raise ZoneError(f"zone {self.zone.name!r} ended before it took requests{_errors(log)}")
+                raise ZoneError(f"zone {self.zone.name!r} ended before it accepted requests{_errors(log)}")
             while _alive(pid):
                 if _answers(pid):
                     return pid
@@ -234,7 +234,7 @@ class Container:
         while self._monitored():
             if time.monotonic() > deadline:
                 raise ZoneError(
-                    f"zone {self.zone.name!r} does not stop, not even killed; look for a process in state D: lxc-info -n {self.zone.name}"
+                    f"zone {self.zone.name!r} does not stop, even after SIGKILL; look for a process in state D: lxc-info -n {self.zone.name}"
                 )
             time.sleep(POLL)
 

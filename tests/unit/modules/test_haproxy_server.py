@@ -56,9 +56,9 @@ def test_a_drained_server_is_found_also_while_it_is_down():
 @pytest.mark.parametrize(
     ("name", "others", "expected"),
     [
-        ("g1", 2, "mysql needs 2 other servers that are up before g1 may go, and has 1 (g2 UP, g3 DOWN)"),
+        ("g1", 2, "mysql needs 2 other servers that are up before g1 can be drained, and has 1 (g2 UP, g3 DOWN)"),
         ("g1", 1, ""),
-        ("k1", 1, "keystone needs 1 other servers that are up before k1 may go, and has 0 (k2 DRAIN)"),
+        ("k1", 1, "keystone needs 1 other servers that are up before k1 can be drained, and has 0 (k2 DRAIN)"),
         ("k2", 1, ""),
         ("unknown", 9, ""),
     ],
@@ -71,7 +71,7 @@ def test_nobody_goes_while_too_few_others_serve(name, others, expected):
     ("others", "members", "expected"),
     [
         (2, ["g1", "g2", "g4"], ""),  # g3 has left, and HAProxy does not know g4 yet
-        (2, ["g1", "g3"], "mysql needs 1 other servers that are up before g1 may go, and has 0 (g3 DOWN)"),
+        (2, ["g1", "g3"], "mysql needs 1 other servers that are up before g1 can be drained, and has 0 (g3 DOWN)"),
         (2, ["g1", "g4", "g5"], ""),  # it was alone so far
     ],
 )

@@ -248,7 +248,7 @@ def test_27_import_from_one_source(node, settle):
             "neither installed nor offered; the sources offer base only in the versions 24.4.1, 25.1.0",
         ),
         ({"name": "bas", "version": "9"}, "neither installed nor offered; the sources offer no bas"),
-        ({"name": "twin", "version": "1"}, f"there are 2 of them, so say which by its uuid: {OTHER}, {TWIN}"),
+        ({"name": "twin", "version": "1"}, f"there are 2 of them, so set uuid to one of: {OTHER}, {TWIN}"),
         ({"name": "base", "version": "25.1.0", "source": SERVER}, "source and channel: only with uuid"),
         (
             {"state": "created", "uuid": NEW},
