@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "lib"))
-
 import ansible_collections.zonestack.openstack as openstack
 from cloud import load
 from deployment import ROOT, Deployment

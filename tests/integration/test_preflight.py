@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "lib"))
 
 import preflight
 from cloud import compute

@@ -15,7 +15,6 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 import threading
 import time
 import typing as t
@@ -33,7 +32,6 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.zone.descripti
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.lxc import LXC_PATH, LxcBackend, veth_name
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts/lib"))
 
 pytestmark = [
     pytest.mark.lxc,

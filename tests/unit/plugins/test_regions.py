@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import typing as t
 from pathlib import Path
 
@@ -16,9 +15,6 @@ from ansible_collections.zonestack.openstack.plugins.inventory.topology import r
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.pki import new_authority
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Refused
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.secrets import complete, needed
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts/lib"))
-
 from cloud import load, require_secrets_of_siblings  # noqa: E402
 from deployment import Deployment, DeploymentError  # noqa: E402
 from rendering import Rendering  # noqa: E402
