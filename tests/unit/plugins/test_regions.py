@@ -135,7 +135,7 @@ def test_a_run_without_the_secrets_of_the_other_is_refused(tmp_path: Path) -> No
     assert two.password == tmp_path / "inventory/one/secrets.yml", (
         "where the summary says that the administrator's password is"
     )
-    with pytest.raises(DeploymentError, match="else copy secrets.pki.ca_certificate from there"):
+    with pytest.raises(DeploymentError, match="otherwise copy secrets.pki.ca_certificate from there"):
         require_secrets_of_siblings(load(Deployment("one", tmp_path)))
 
 
