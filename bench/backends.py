@@ -82,7 +82,7 @@ def main() -> None:
                     seconds = run(host, backend, "run-playbooks.sh")
                     figures.setdefault((what, backend), []).append(seconds)
                     print(f"round {number}: {what:<12}{backend:<9}{seconds:7.1f} s", flush=True)
-                run(host, backend, "destroy.sh", "--all", "--purge", "--yes")
+                run(host, backend, "destroy.sh", "--all", "--purge", "--keep-images", "--yes")
     finally:
         for host in hosts.values():
             host.destroy()

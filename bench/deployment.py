@@ -101,7 +101,9 @@ def round_of(host: Host, side: str, figures: Figures) -> None:
     figures.note(
         "images, MiB", side, float(host.exec("du -sxm /var/lib/lxc/zonestack/images | cut -f 1").out.split()[0])
     )
-    figures.note_usage("destroyed with its data", side, measure(host, [DESTROY, "--all", "--purge", "--yes"]))
+    # Older commits leave the images without being asked.
+    keep = ["--keep-images"] if "--keep-images" in host.exec([DESTROY, "--help"]).out else []
+    figures.note_usage("destroyed with its data", side, measure(host, [DESTROY, "--all", "--purge", *keep, "--yes"]))
     figures.note_usage("warm (images built)", side, measure(host, [RUN]))
 
 

@@ -15,8 +15,8 @@ description:
     brings up the bridges on which zones live with the NAT behind them, so that all of it is also there after a reboot.
   - One module rather than a task for each of these, because a second run then costs one round trip.
   - Settings of the kernel are only ever raised. A machine that needs more for other work keeps it.
-  - With O(state=absent), takes the deployment's bridges and NAT away again, and with the last deployment all that was made here, except
-    packages, the ids of unprivileged zones, and the kernel's settings of this boot. Zones and images are to be gone before.
+  - With O(state=absent), takes the deployment's bridges and NAT away again, and with the last deployment all that was made here. Kernel
+    settings, folders and id ranges get back what they were. Packages stay. So does everything while there are zones, or data of zones.
 author: the zonestack authors (@zonestack)
 extends_documentation_fragment: [zonestack.openstack.host_network]
 options:
@@ -110,11 +110,14 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.host.changes i
     result,
     write,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.host.found import FILE, remember, restorations
 from ansible_collections.zonestack.openstack.plugins.module_utils.kernel_settings import least
 
 SYSCTL_FILE = "/etc/sysctl.d/60-zonestack.conf"
 NETWORK_COMMAND = "/usr/local/sbin/zonestack-network"
 NETWORK_FOLDER = "/etc/zonestack/network"
+APT = "/var/lib/zonestack/apt"
+DEBS = "/var/lib/zonestack/debs"  # group_vars/zone_hosts.yml
 UNITS = "/etc/systemd/system"
 LXC_NET = "/etc/default/lxc-net"
 ZONES = "/var/lib/lxc"
@@ -143,7 +146,7 @@ def lists_are_fresh() -> bool:
 
 def only_from(folder: str) -> list[str]:
     """Options by which apt knows the packages of a folder and no others; its lists of this machine's sources stay as they are."""
-    work = Path("/var/lib/zonestack/apt")
+    work = Path(APT)
     (work / "lists/partial").mkdir(parents=True, exist_ok=True)
     write(str(work / "sources.list"), f"deb [trusted=yes] file:{folder} ./\n")
     settings = {
@@ -173,6 +176,8 @@ def package_changes(packages: list[str], folder: str | None = None) -> t.Iterato
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
 
     def install() -> None:
+        for package in missing:
+            remember("packages", package, None)
         if "lxc" in missing and not os.path.exists(LXC_NET):
             # Debian's package would make a bridge and a NAT of its own, which no zone uses, when it is installed.
             write(LXC_NET, HEADER + 'USE_LXC_BRIDGE="false"\n')
@@ -199,7 +204,12 @@ def id_changes(path: str) -> t.Iterator[Change]:
     ):
         line = f"root:{FIRST_ID}:{IDS}"
         rest = text if not text or text.endswith("\n") else text + "\n"
-        yield Change(f"file {path}", "no ids for root's zones", line, lambda: write(path, f"{rest}{line}\n"))
+
+        def add() -> None:
+            remember("lines", path, line)
+            write(path, f"{rest}{line}\n")
+
+        yield Change(f"file {path}", "no ids for root's zones", line, add)
 
 
 def ranges(text: str) -> t.Iterator[tuple[str, int, int]]:
@@ -224,11 +234,14 @@ def directory_changes(directories: t.Mapping[str, str]) -> t.Iterator[Change]:
     for path, text in directories.items():
         mode = int(text, 8)
 
-        def make(path: str = path, mode: int = mode) -> None:
+        before = f"{stat.S_IMODE(os.stat(path).st_mode):04o}" if os.path.isdir(path) else "missing"
+
+        def make(path: str = path, mode: int = mode, before: str = before) -> None:
+            if before != "missing":
+                remember("modes", path, before)
             os.makedirs(path, exist_ok=True)
             os.chmod(path, mode)
 
-        before = f"{stat.S_IMODE(os.stat(path).st_mode):04o}" if os.path.isdir(path) else "missing"
         if before != f"{mode:04o}":
             yield Change(f"folder {path}", before, f"{mode:04o}", make)
 
@@ -287,7 +300,8 @@ def refuse_too_little(name: str, value: int, wanted: int, zones: int, why: str) 
 
 
 def raise_sysctl(name: str, value: int) -> None:
-    """Set a kernel setting."""
+    """Set a kernel setting, and note what it was."""
+    remember("sysctl", name, [int((read(sysctl_path(name)) or "0").strip()), value])
     Path(sysctl_path(name)).write_text(f"{value}\n")
 
 
@@ -332,43 +346,42 @@ def remove(path: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
+def still_used(deployment: str) -> list[str]:
+    """What on this host keeps the ground of its zones from being removed, besides the deployment that goes."""
+    zones = sorted(path.parent.name for path in Path(ZONES).glob("*/zone.json"))
+    others = sorted(path.name for path in Path(NETWORK_FOLDER).glob("*") if path.name != deployment)
+    data = sorted({path.parent.name for path in Path(OURS, "volumes").glob("*/*")})
+    found = {"deployments": others, "zones": zones, "data of zones": [name for name in data if name not in zones]}
+    return [f"{what} {', '.join(names)}" for what, names in found.items() if names]
+
+
 def removals(p: dict[str, t.Any]) -> t.Iterator[Change]:
     """What is left of a deployment, and of all of them when it was the last."""
     own = f"{NETWORK_FOLDER}/{p['deployment']}"
-    zones = sorted(path.parent.name for path in Path(ZONES).glob("*/zone.json"))
-    others = sorted(path.name for path in Path(NETWORK_FOLDER).glob("*") if path.name != p["deployment"])
     if os.path.exists(own):
         if os.path.exists(NETWORK_COMMAND):
-            yield Change(
-                f"network of {p['deployment']}",
-                "there",
-                "gone",
-                functools.partial(run, [NETWORK_COMMAND, "stop", p["deployment"]]),
-            )
+            stop = functools.partial(run, [NETWORK_COMMAND, "stop", p["deployment"]])
+            yield Change(f"network of {p['deployment']}", "there", "gone", stop)
         yield Change(f"file {own}", "there", "gone", functools.partial(remove, own))
-    if others or zones:
+    if used := still_used(p["deployment"]):
+        p["kept"].append(f"This host keeps what zones need, as it still has {'; '.join(used)}.")
         return
     systemd = os.path.isdir("/run/systemd/system")
     units = [name for name in p["units"] if os.path.exists(f"{UNITS}/{name}")] if systemd else []
     if "zonestack-network.service" in units:
         disable = functools.partial(run, ["systemctl", "disable", "--now", "zonestack-network.service"])
         yield Change("unit zonestack-network.service", "enabled", "disabled", disable)
+    yield from restorations(sysctl_path)
     locks = sorted(str(path) for path in Path(LOCKS).glob("zonestack-*.lock"))
-    for path in (
-        *(f"{UNITS}/{name}" for name in units),
-        NETWORK_COMMAND,
-        SYSCTL_FILE,
-        os.path.dirname(NETWORK_FOLDER),
-        OURS,
-        *locks,
-    ):
-        if os.path.exists(path):
-            yield Change(
-                f"{'folder' if os.path.isdir(path) else 'file'} {path}",
-                "there",
-                "gone",
-                functools.partial(remove, path),
-            )
+    written = (*(f"{UNITS}/{name}" for name in units), NETWORK_COMMAND, SYSCTL_FILE, NETWORK_FOLDER, OURS, FILE)
+    gone = [path for path in (*written, APT, DEBS, *locks) if os.path.exists(path)]
+    for path in gone:
+        kind = "folder" if os.path.isdir(path) else "file"
+        yield Change(f"{kind} {path}", "there", "gone", functools.partial(remove, path))
+    drop_ins = {f"{UNITS}/{name.partition('/')[0]}" for name in units if "/" in name}
+    for folder in (*sorted(drop_ins), os.path.dirname(NETWORK_FOLDER), os.path.dirname(FILE)):
+        if os.path.isdir(folder) and {f"{folder}/{name}" for name in os.listdir(folder)} <= set(gone):
+            yield Change(f"folder {folder}", "empty", "gone", functools.partial(os.rmdir, folder))
     if units:
         yield Change("units", "as they were", "read anew", functools.partial(run, ["systemctl", "daemon-reload"]))
 

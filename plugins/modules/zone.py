@@ -171,7 +171,7 @@ options:
     type: int
     default: 60
   stop_timeout:
-    description: Seconds that a zone has to shut down before it is killed.
+    description: Seconds that a zone has to shut down before it is killed; with V(0) it is killed at once.
     type: int
     default: 90
 """

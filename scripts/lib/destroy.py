@@ -23,6 +23,26 @@ def consequence(zones: list[str], deployment: str) -> str:
     return f"This removes {len(zones)} zones of deployment '{deployment}' AND THEIR DATA: {', '.join(zones)}"
 
 
+def left(everything: bool, purge: bool, keep_images: bool, again: str) -> list[str]:
+    """What stays where it is, and why: a line for each. Pure.
+
+    :param again: the command that deploys anew.
+    """
+    kept = [] if purge else [f"Their data volumes stay: {again} brings the zones back with them."]
+    if everything and (not purge or keep_images):
+        kept.append(
+            f"Images, packages and kernel settings stay on the hosts, as {again} needs them again (--purge removes all but packages)."
+        )
+    elif everything:
+        kept.append(
+            "On the hosts stay: packages, with the users and files that are theirs, as others may use them by now; the hosts' own networks "
+            "(links of topology.yml), by which they are reached; and Ansible's folder ~/.ansible."
+        )
+    if everything:
+        kept.append("Here stay: the folder of the deployment with topology.yml and secrets.yml, the logs, and .venv.")
+    return kept
+
+
 def main() -> int:
     options = destroy().parse_args()
     deployment = Deployment(options.deployment).require()
@@ -37,6 +57,7 @@ def main() -> int:
         return 1
     arguments = ["--extra-vars", f"destroy={'zones' if options.all else ':'.join(zones)}"]
     arguments += ["--extra-vars", f"destroy_purge={str(options.purge).lower()}"]
+    arguments += ["--extra-vars", f"destroy_keep_images={str(options.keep_images).lower()}"]
     if options.check:
         arguments.append("--check")
     with (
@@ -51,8 +72,8 @@ def main() -> int:
         run.report_failures(rc)
         return rc
     run.summary(options.check)
-    if not options.purge:
-        run.say(f"Their data volumes stay: scripts/run-playbooks.sh{run.option()} brings them back with it.")
+    for line in left(options.all, options.purge, options.keep_images, f"scripts/run-playbooks.sh{run.option()}"):
+        run.say(line)
     return 0
 
 

@@ -58,7 +58,9 @@ def holder() -> str:
 
 def program() -> tuple[bytes, bytes]:
     """keeper.py and what it needs, as they go over standard input."""
-    from ansible_collections.zonestack.openstack.plugins.module_utils import ownership  # compute() knows where it lies
+    from ansible_collections.zonestack.openstack.plugins.module_utils.host import (
+        ownership,
+    )  # compute() knows where it lies
 
     return Path(ownership.__file__).read_bytes() + b"\n", PROGRAM.read_bytes() + b"\n"
 
@@ -222,7 +224,7 @@ def keepers_of(computed: Any) -> dict[str, Any]:
 
 def fingerprint_here(deployment: Deployment, name: str) -> str:
     """The fingerprint of the secrets of this checkout, empty where there are none yet."""
-    from ansible_collections.zonestack.openstack.plugins.module_utils.ownership import fingerprint
+    from ansible_collections.zonestack.openstack.plugins.module_utils.host.ownership import fingerprint
     from ansible_collections.zonestack.openstack.plugins.plugin_utils.secrets import SecretsError, SecretsFile
 
     try:

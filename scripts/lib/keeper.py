@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a run leaves to work on a host while it goes on: hold the deployment's lock, and tell whose the deployment is.
 
-hold.py sends this text after that of module_utils/ownership.py to the host's Python, and then a request in one line of JSON. The
+hold.py sends this text after that of module_utils/host/ownership.py to the host's Python, and then a request in one line of JSON. The
 lock is the kernel's (flock(2)), held by this process. It ends when its standard input ends, as that of an SSH session does whose
 client was killed, or when nothing was heard for SILENCE seconds, as when the control machine lost its power. A boot ends it anyway.
 """
@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ansible_collections.zonestack.openstack.plugins.module_utils.ownership import FOLDERS, Path, owners
+    from ansible_collections.zonestack.openstack.plugins.module_utils.host.ownership import FOLDERS, Path, owners
 
 RUN = "/var/run"
 """On Linux a link to /run; SmartOS has no other."""

@@ -113,13 +113,19 @@ examples:
   scripts/destroy.sh aio1-keystone-1      one zone
   scripts/destroy.sh keystone             all zones of a service
   scripts/destroy.sh --all                every zone of the deployment, and its bridges
-  scripts/destroy.sh --all --purge        and all data
-Images stay, because the next run needs them. inventory/<deployment>/ stays as well.
+  scripts/destroy.sh --all --purge        everything: the hosts are left as they were found, but for packages
+With --all, images and the hosts' settings stay for the next run; --purge removes them with the data, --keep-images leaves them.
+inventory/<deployment>/ with the secrets always stays.
 """,
     )
     made.add_argument("names", nargs="*", metavar="ZONE|SERVICE", help="what to remove")
     made.add_argument("--all", action="store_true", help="the whole deployment")
     made.add_argument("--purge", action="store_true", help="remove data volumes as well; asks for confirmation")
+    made.add_argument(
+        "--keep-images",
+        action="store_true",
+        help="with --all --purge: leave images and the hosts' settings for the next run",
+    )
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--check", action="store_true", help="report what would be removed, remove nothing")
     shared(made)

@@ -436,7 +436,7 @@ def test_broken_run(cloud: Deployed, request: pytest.FixtureRequest) -> None:
     kills = 2 if request.config.getoption("--long") is None else 10
     whole = len(progress_of(cloud))
     assert whole > 2 * kills, f"only {whole} lines of progress: not enough to be killed at {kills} of them"
-    cloud.destroy("--all", "--purge", "--yes")
+    cloud.destroy("--all", "--purge", "--keep-images", "--yes")
     assert cloud.zones() == set()
     killed_in: list[str] = []
     for kill in range(1, kills + 1):

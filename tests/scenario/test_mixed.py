@@ -161,7 +161,7 @@ def test_the_cloud_comes_back_with_the_global_zone(site: Site, verb: str) -> Non
 
 def test_runs_that_are_killed_are_followed_by_one_that_ends_well(site: Site) -> None:
     """From no zones at all to a cloud, each killed further on than the one before."""
-    done = site.script("destroy.sh", "--deployment", NAME, "--all", "--purge", "--yes")
+    done = site.script("destroy.sh", "--deployment", NAME, "--all", "--purge", "--keep-images", "--yes")
     assert done.rc == 0, done.out + done.err
     killed: list[str] = []
     for play in (

@@ -224,9 +224,10 @@ class Container:
         return sorted(pid for pid in pids if root.search(read_text(Path(f"/proc/{pid}/mountinfo")).partition("\n")[0]))
 
     def stop(self) -> None:
-        """Ask init to halt (the signal that its kind expects), and kill what is left at the limit."""
+        """Ask init to halt (the signal that its kind expects), and kill what is left at the limit; without a limit, at once."""
+        how = ["-t", str(int(self.stop_timeout))] if self.stop_timeout else ["-k"]
         run(
-            ["lxc-stop", "-P", str(self.lxc_path), "-n", self.zone.name, "-t", str(int(self.stop_timeout))],
+            ["lxc-stop", "-P", str(self.lxc_path), "-n", self.zone.name, *how],
             timeout=self.stop_timeout + 30,
             check=False,  # it also fails when the zone ended by itself meanwhile; what counts is looked at next
         )

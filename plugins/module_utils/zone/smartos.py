@@ -300,7 +300,7 @@ class SmartosBackend:
 
     def stop(self, zone: ZoneSpec) -> None:
         """Stop the zone and wait until it is gone."""
-        Vmadm(self.stop_timeout + 60).do(zone.uuid, Step("stop"))
+        Vmadm(self.stop_timeout + 60).do(zone.uuid, Step("stop", argument="" if self.stop_timeout else "force"))
 
     def _there(self, uuid: str) -> dict[str, t.Any]:
         """The VM as it is now."""

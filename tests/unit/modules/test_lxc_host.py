@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
+from ansible_collections.zonestack.openstack.plugins.module_utils.host import found
 from ansible_collections.zonestack.openstack.plugins.modules import lxc_host
 
 PLACES = {
     "NETWORK_FOLDER": "etc/zonestack/network", "NETWORK_COMMAND": "usr/zonestack-network", "SYSCTL_FILE": "etc/sysctl.conf",
-    "ZONES": "lxc", "OURS": "lxc/zonestack", "UNITS": "units", "LOCKS": "run",
+    "ZONES": "lxc", "OURS": "lxc/zonestack", "UNITS": "units", "LOCKS": "run", "FILE": "state/found.json", "APT": "state/apt", "DEBS": "state/debs",
 }  # fmt: skip
 
 
@@ -24,6 +25,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host of deployments x and y, whose zones have gone. Its program for networks notes what it is asked to do."""
     for name, place in PLACES.items():
         monkeypatch.setattr(lxc_host, name, str(tmp_path / place))
+    monkeypatch.setattr(found, "FILE", str(tmp_path / PLACES["FILE"]))
+    monkeypatch.setattr(lxc_host, "sysctl_path", lambda name: str(tmp_path / "sys" / name))
     for path in (
         "etc/zonestack/network/x",
         "etc/zonestack/network/y",
@@ -41,9 +44,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def take(deployment: str) -> list[str]:
+def take(deployment: str, kept: list[str] | None = None) -> list[str]:
     changes = []
-    plan = lxc_host.removals({"deployment": deployment, "units": {"zonestack-network.service": ""}})
+    given = {
+        "deployment": deployment,
+        "units": {"zonestack-network.service": ""},
+        "kept": [] if kept is None else kept,
+        "check": False,
+    }
+    plan = lxc_host.removals(given)
     for change in plan:
         change.apply()
         changes.append(str(change))
@@ -64,7 +73,7 @@ def test_a_deployment_goes_and_what_others_need_stays(machine: Path) -> None:
 
 def test_with_the_last_one_all_that_is_ours_goes(machine: Path) -> None:
     take("x")
-    assert len(take("y")) == 7
+    assert len(take("y")) == 8
     assert left(machine) == {"lxc/other/config"}
     assert not (machine / "etc/zonestack").exists() and not (machine / "lxc/zonestack").exists()
     assert take("y") == []
@@ -119,6 +128,38 @@ def test_what_cannot_be_raised_and_is_too_little_is_refused(proc: Path) -> None:
     ):
         list(lxc_host.sysctl_changes(WANTED, 31))
     assert not Path(lxc_host.SYSCTL_FILE).exists()
+
+
+def test_data_of_another_deployment_keeps_its_ground(machine: Path) -> None:
+    take("x")
+    (machine / "lxc/zonestack/volumes/x1-galera-1/data").mkdir(parents=True)
+    before, kept = left(machine), []
+    assert len(take("y", kept)) == 2
+    assert left(machine) == before - {"etc/zonestack/network/y"}
+    assert kept == ["This host keeps what zones need, as it still has data of zones x1-galera-1."]
+
+
+def test_what_was_there_before_comes_back(machine: Path) -> None:
+    take("x")
+    (machine / "sys").mkdir()
+    for name, value in (("raised", 128), ("changed-since", 5)):
+        (machine / "sys" / name).write_text(f"{value}\n")
+        lxc_host.raise_sysctl(name, 8192)
+        lxc_host.raise_sysctl(name, 9000)
+    (machine / "sys/raised").write_text("8192\n")
+    (machine / "sys/changed-since").write_text("77777\n")
+    ids, folder = machine / "subuid", machine / "lxc"
+    ids.write_text("someone:200000:65536\n")
+    folder.chmod(0o700)
+    for change in (*lxc_host.id_changes(str(ids)), *lxc_host.directory_changes({str(folder): "0755"})):
+        change.apply()
+    assert "root:100000:65536" in ids.read_text() and folder.stat().st_mode & 0o777 == 0o755
+    take("y")
+    assert (machine / "sys/raised").read_text() == "128\n"
+    assert (machine / "sys/changed-since").read_text() == "77777\n", "what somebody else has set stays"
+    assert ids.read_text() == "someone:200000:65536\n"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert not (machine / "state").exists()
 
 
 def test_nothing_is_done_before_it_is_asked_for(machine: Path, run_module: t.Callable[..., dict[str, t.Any]]) -> None:

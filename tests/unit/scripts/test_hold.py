@@ -117,7 +117,7 @@ def test_the_lock_dies_with_a_run_that_is_killed(run_folder: Path) -> None:
         Path(texts[-1]).write_bytes(text)
     lib = str(ROOT / "scripts/lib")
     code = RUN.format(lib=lib, here=str(Path(__file__).parent), texts=texts, limit=10 * LIMIT)
-    from ansible_collections.zonestack.openstack.plugins.module_utils import ownership
+    from ansible_collections.zonestack.openstack.plugins.module_utils.host import ownership
 
     env = {**os.environ, "PYTHONPATH": str(Path(ownership.__file__).parents[5])}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) as killed:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils import ownership
+from ansible_collections.zonestack.openstack.plugins.module_utils.host import ownership
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.pki import new_authority
 
 MINE, OTHER = new_authority("aio"), new_authority("aio")
