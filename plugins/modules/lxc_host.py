@@ -110,7 +110,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.host.changes i
     result,
     write,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.host.found import FILE, remember, restorations
+from ansible_collections.zonestack.openstack.plugins.module_utils.host.found import FILE, raised, remember, restorations
 from ansible_collections.zonestack.openstack.plugins.module_utils.kernel_settings import least
 
 SYSCTL_FILE = "/etc/sysctl.d/60-zonestack.conf"
@@ -301,7 +301,7 @@ def refuse_too_little(name: str, value: int, wanted: int, zones: int, why: str) 
 
 def raise_sysctl(name: str, value: int) -> None:
     """Set a kernel setting, and note what it was."""
-    remember("sysctl", name, [int((read(sysctl_path(name)) or "0").strip()), value])
+    raised(name, int((read(sysctl_path(name)) or "0").strip()), value)
     Path(sysctl_path(name)).write_text(f"{value}\n")
 
 

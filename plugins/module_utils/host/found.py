@@ -35,6 +35,14 @@ def remember(kind: str, name: str, before: object) -> None:
         write(FILE, json.dumps(noted, indent=1, sort_keys=True) + "\n")
 
 
+def raised(name: str, before: int, ours: int) -> None:
+    """Note a kernel setting that is raised: what it was before the first time, and what it is from now on."""
+    remember("sysctl", name, [before, ours])
+    noted = remembered()
+    noted["sysctl"][name] = [noted["sysctl"][name][0], ours]
+    write(FILE, json.dumps(noted, indent=1, sort_keys=True) + "\n")
+
+
 def _without(path: str, line: str) -> None:
     lines = (read(path) or "").splitlines(keepends=True)
     write(path, "".join(one for one in lines if one.rstrip("\n") != line), stat.S_IMODE(os.stat(path).st_mode))

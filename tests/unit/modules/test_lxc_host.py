@@ -146,7 +146,6 @@ def test_what_was_there_before_comes_back(machine: Path) -> None:
         (machine / "sys" / name).write_text(f"{value}\n")
         lxc_host.raise_sysctl(name, 8192)
         lxc_host.raise_sysctl(name, 9000)
-    (machine / "sys/raised").write_text("8192\n")
     (machine / "sys/changed-since").write_text("77777\n")
     ids, folder = machine / "subuid", machine / "lxc"
     ids.write_text("someone:200000:65536\n")
