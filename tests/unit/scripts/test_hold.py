@@ -119,7 +119,7 @@ def test_the_lock_dies_with_a_run_that_is_killed(run_folder: Path) -> None:
     code = RUN.format(lib=lib, here=str(Path(__file__).parent), texts=texts, limit=10 * LIMIT)
     from ansible_collections.zonestack.openstack.plugins.module_utils.host import ownership
 
-    env = {**os.environ, "PYTHONPATH": str(Path(ownership.__file__).parents[5])}
+    env = {**os.environ, "PYTHONPATH": str(Path(ownership.__file__).parents[6])}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) as killed:
         assert killed.stdout and killed.stdout.readline() == "held\n"
         with pytest.raises(DeploymentError, match="says aio1: killed"):
