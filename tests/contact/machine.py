@@ -124,7 +124,8 @@ class Machine:
         for path in (HOSTS / self.host.name / STORE).glob("*"):
             if not path.name.startswith("base-"):
                 shutil.rmtree(path)
-        self.host.exec(["rm", "-rf", self.checkout])
+        # whose the deployment was is noted on the host: the next checkout has secrets of its own
+        self.host.exec(["rm", "-rf", "/var/lib/zonestack/owners", self.checkout])
         self.checkout = CHECKOUT
 
 

@@ -11,14 +11,10 @@ kernel settings, links, addresses, routes, rules, mounts. Refusals come first, o
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shlex
 import ssl
-import subprocess
 import threading
-import time
 import typing as t
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -252,10 +248,34 @@ def test_debian_13_where_root_cloned_it(plain: Machine, row: Row) -> None:
     plain.deploy()
     again = plain.bootstrap(check=True)
     assert "Nothing to change" in again.out, again.out
-    plain.clear()
     row("Debian 13, checkout in /root", "works")
     if list(Path("/usr/local/share/ca-certificates").glob("*.crt")):
         row("a proxy that needs an extra CA, which the machine trusts", "works")
+
+
+def test_a_second_checkout_of_the_same_deployment(plain: Machine, row: Row) -> None:
+    """Goes on with the machine of the row before. Without the secrets of the first it is refused; with them nothing changes."""
+    first = plain.checkout
+    plain.place("/srv/second")
+    plain.bootstrap(check=True)
+    plain.host.exec(
+        f"cp -r {first}/inventory/{DEPLOYMENT} /srv/second/inventory/ && rm /srv/second/inventory/{DEPLOYMENT}/secrets.yml"
+    )
+    command = f"scripts/run-playbooks.sh --deployment {DEPLOYMENT} --step hosts..zones"
+    before = plain.state()
+    done = plain.run(command)
+    assert (
+        done.rc == 1
+        and f"deployment '{DEPLOYMENT}' lives, and this checkout has no inventory/{DEPLOYMENT}/secrets.yml" in done.err
+    ), done.err
+    assert plain.changed(before) == []
+    plain.host.exec(f"cp -p {first}/inventory/{DEPLOYMENT}/secrets.yml /srv/second/inventory/{DEPLOYMENT}/")
+    assert "Nothing changed." in plain.run(command, check=True).out
+    plain.clear()
+    plain.host.exec(["rm", "-rf", first])
+    row(
+        "a second checkout of the same deployment", "refused: copy secrets.yml from the machine that has it; then works"
+    )
 
 
 @pytest.mark.parametrize(
@@ -309,37 +329,16 @@ def test_a_subnet_in_use(plain: Machine, row: Row) -> None:
 def test_a_terminal_of_80_columns(plain: Machine, row: Row) -> None:
     """All other rows have none. Goes on with the checkout of the row before."""
     plain.deploy()
-    step = f"cd {plain.checkout} && stty cols 80 rows 24 && exec scripts/run-playbooks.sh --deployment {DEPLOYMENT} --step hosts"
-    leader, follower = pty.openpty()
-    with subprocess.Popen(
-        plain.host.argv(["/bin/bash", "-c", step], {"TERM": "xterm"}),
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        cwd="/",
-    ) as process:
-        os.close(follower)
-        said = read_all(leader, process)
-    assert process.returncode == 0, said
-    assert "Nothing changed." in said
+    run = f"cd {plain.checkout} && stty cols 80 rows 24 && scripts/run-playbooks.sh --deployment {DEPLOYMENT} --step hosts"
+    # script(1) is of bsdutils, which each Debian has
+    done = plain.host.exec(
+        ["script", "--quiet", "--return", "--command", run, "/dev/null"], timeout=LIMIT, env={"TERM": "xterm"}
+    )
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.out)
+    assert "Nothing changed." in said, said
+    assert "\x1b[" in done.out, "it was no terminal"
     plain.clear()
     row("a terminal of 80 columns, and none", "works")
-
-
-def read_all(leader: int, process: subprocess.Popen[bytes]) -> str:
-    """What a process prints on its terminal until its end."""
-    said, deadline = b"", time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        if select.select([leader], [], [], 1)[0]:
-            try:
-                said += os.read(leader, 65536)
-            except OSError:
-                break
-        elif process.poll() is not None:
-            break
-    process.wait(timeout=60)
-    os.close(leader)
-    return said.decode(errors="replace")
 
 
 def test_a_firewall_that_lets_the_zones_pass(plain: Machine, row: Row) -> None:
@@ -375,6 +374,30 @@ def test_a_firewall_that_lets_the_zones_pass(plain: Machine, row: Row) -> None:
         plain.nft("delete", "table", "inet", "site")
     plain.clear()
     row("that firewall, with the rules that the refusal names", "works")
+
+
+DOCKER = """\
+table ip filter {
+  chain DOCKER-USER { counter return; }
+  chain FORWARD { type filter hook forward priority 0; policy drop; counter jump DOCKER-USER; iifname "docker0" accept; }
+}
+"""
+
+
+def test_docker_beside_the_zones(plain: Machine, row: Row) -> None:
+    """Docker drops what is forwarded, and has a chain for exceptions; its own rules stay as they are."""
+    plain.place()
+    plain.nft("-f", "-", rules=DOCKER)
+    try:
+        own = plain.nft("list", "chain", "ip", "filter", "FORWARD")
+        plain.bootstrap(check=True)
+        plain.deploy()
+        now = plain.nft("list", "chain", "ip", "filter", "FORWARD")
+        assert re.sub(r"packets \d+ bytes \d+", "", now) == re.sub(r"packets \d+ bytes \d+", "", own)
+    finally:
+        plain.nft("delete", "table", "ip", "filter")
+    plain.clear()
+    row("Docker's forward policy of drop", "works: its chain for exceptions has the bridges")
 
 
 # Machines of their own ----------------------------------------------------------------------------------------------------
