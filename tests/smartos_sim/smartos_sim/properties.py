@@ -218,3 +218,14 @@ def _read(table: str) -> dict[str, Property]:
 
 
 PROPERTIES = _read(_TABLE)
+
+
+def as_boolean(value: t.Any) -> bool | None:
+    """The truth value that ``value`` is or spells; None when it is not one."""
+    known: dict[t.Any, bool] = {"true": True, "false": False, "1": True, "0": False, 1: True, 0: False}
+    return known.get(value) if isinstance(value, (str, bool, int)) else None
+
+
+def as_list(value: t.Any) -> list[t.Any]:
+    """A list as it is, a comma list taken apart."""
+    return list(value) if isinstance(value, list) else [one for one in str(value).split(",") if one]

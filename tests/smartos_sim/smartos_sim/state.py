@@ -330,13 +330,15 @@ class State:
         return found
 
     def images(self) -> list[dict[str, t.Any]]:
-        """All installed images, by UUID and pool."""
+        """All installed images, by UUID and pool; those of a recorded world in its order."""
         found = []
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(self.directory / "images"):
                 if name.endswith(".json") and not name.startswith("."):
                     found.append(read_json(self.directory / "images" / name))
-        return sorted((one for one in found if one), key=lambda one: (one["manifest"]["uuid"], one["zpool"]))
+        return sorted(
+            (one for one in found if one), key=lambda one: (one.get("place", 0), one["manifest"]["uuid"], one["zpool"])
+        )
 
     def write_image(self, image: dict[str, t.Any]) -> None:
         """Store an installed image."""
@@ -390,9 +392,9 @@ def load_world(state: State, world: dict[str, t.Any]) -> None:
         (state.directory / name).unlink(missing_ok=True)
     write_json(state.directory / "node.json", {**DEFAULT_NODE, **world["node"], "machine": "paper", "recorded": True})
     state.write_sources(world["image_sources"])
-    for image in world["images"]:
+    for place, image in enumerate(world["images"]):
         manifest = image["manifest"] if image.get("cached", True) else {"uuid": image["manifest"]["uuid"]}
-        state.write_image({"zpool": image["zpool"], "source": image["source"], "manifest": manifest})
+        state.write_image({"zpool": image["zpool"], "source": image["source"], "manifest": manifest, "place": place})
     paper = Paper(state.directory / "paper", world["node"]["zpools"])
     for vm in world["vms"]:
         zone = {key: vm[key] for key in ("zoneid", "boot_timestamp", "exit_status", "exit_timestamp") if key in vm}

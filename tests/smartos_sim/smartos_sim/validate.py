@@ -5,21 +5,24 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import typing as t
 
+from .addresses import MAC, is_address
+from .disks import slot_of
+from .files import ToolError
+from .javascript import Crash, is_blank, whole
 from .platform import HVM_BRANDS
-from .properties import BRANDS, LISTS, PROPERTIES, Property
+from .properties import BRANDS, LISTS, PROPERTIES, Property, as_list
 
 if t.TYPE_CHECKING:
     from .state import State
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-MAC = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
 
+BOOTROMS = ("bios", "uefi")
 DISK_IMAGE = ("zvol",)
-ROOT_IMAGES = {"lx": ("lx-dataset", "docker")}
+ROOT_IMAGES = {"lx": ("docker", "lx-dataset")}
 ROOT_IMAGE = ("zone-dataset",)
 """Image types for a zone's root; a brand that is not in ROOT_IMAGES wants the last."""
 
@@ -35,76 +38,52 @@ class Problems(t.NamedTuple):
         return any(self)
 
 
-def as_integer(value: t.Any) -> int | None:
-    """The whole number that ``value`` is or spells; None when it is not one."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+\s*", value):
-        return int(value)
-    return None
-
-
-def as_boolean(value: t.Any) -> bool | None:
-    """The truth value that ``value`` is or spells; None when it is not one."""
-    known: dict[t.Any, bool] = {"true": True, "false": False, "1": True, "0": False, 1: True, 0: False}
-    return known.get(value) if isinstance(value, (str, bool, int)) else None
-
-
-def as_list(value: t.Any) -> list[t.Any]:
-    """A list as it is, a comma list taken apart."""
-    return list(value) if isinstance(value, list) else [one for one in str(value).split(",") if one]
-
-
-def is_empty(value: t.Any) -> bool:
-    """Whether a value only says "none": it is not looked at."""
-    return value is None or value == ""
-
-
-def is_address(text: t.Any, network: bool = False) -> bool:
-    """Whether ``text`` is an IP address, or with ``network`` an address with a prefix length."""
-    try:
-        if network:
-            return "/" in text and bool(ipaddress.ip_interface(text))
-        return bool(ipaddress.ip_address(text))
-    except (ValueError, TypeError):
-        return False
-
-
 CHECKS: dict[str, t.Callable[[str], bool]] = {
     "validMacAddress": lambda text: bool(MAC.fullmatch(text)),
     "validResolver": is_address,
-    "validAttrValue": lambda text: bool(re.fullmatch(r"[A-Za-z0-9_.:/-]+", text)),
-    "validCID": lambda text: bool(re.fullmatch(r"0x([0-9a-fA-F]{2})+|\d+\.\S+", text)),
-    "validBhyveSectSize": lambda text: bool(re.fullmatch(r"\d+(/\d+)?", text)),
-}
+    "validAttrValue": lambda text: bool(re.fullmatch(r"[A-Za-z0-9_.-]+", text)),
+    "validCID": lambda text: bool(re.fullmatch(r"0x([0-9a-fA-F]{2})+", text)) and len(text) <= 512,
+    "validBhyveSectSize": lambda text: bool(re.fullmatch(r"\d+(/\d+)?", text)) and all(
+        bin(int(one)).count("1") == 1 for one in text.split("/")
+    ),
+}  # fmt: skip
 
 
 def _good(spec: Property, value: t.Any, pools: list[str]) -> bool:
+    """Whether a value is one of its property's type, or unsets a property whose type can be unset."""
     kind = spec.type
     if kind == "boolean":
-        return as_boolean(value) is not None
+        return isinstance(value, bool) or value in (1, "1", "true", "false")
     if kind == "integer":
-        number = as_integer(value)
-        least, most = spec.least, spec.most
-        return number is not None and (least is None or number >= least) and (most is None or number <= most)
+        return is_blank(value) or _good_number(spec, value)
     if kind == "uuid":
         return isinstance(value, str) and bool(UUID.fullmatch(value))
     if kind == "zpool":
         return value in pools
     if kind == "flat-object":
-        return isinstance(value, (dict, list)) and not any(
-            isinstance(one, (dict, list)) for one in (value.values() if isinstance(value, dict) else value)
-        )
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        shaped = value is None or isinstance(value, (dict, list))
+        return shaped and all(isinstance(one, (str, int, float)) for one in values)
     if kind == "object-array":
-        return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+        return isinstance(value, list) and all(one is None or isinstance(one, (dict, list)) for one in value)
     check = CHECKS.get(spec.check or "")
     if kind == "list":
-        return isinstance(value, (list, str)) and all(not check or check(str(one)) for one in as_list(value))
-    return isinstance(value, str) and (not check or check(value))
+        return isinstance(value, (list, str)) and all(_good_item(one, check) for one in as_list(value))
+    return is_blank(value) or (isinstance(value, str) and (not check or check(value)))
+
+
+def _good_number(spec: Property, value: t.Any) -> bool:
+    number = whole(value)
+    if number is None:
+        return False
+    # The largest number is compared as JavaScript does, which cannot tell it from its neighbours.
+    return (spec.least is None or number >= spec.least) and (spec.most is None or float(number) <= float(spec.most))
+
+
+def _good_item(one: t.Any, check: t.Callable[[str], bool] | None) -> bool:
+    """Whether a value can stand in a list, which is kept as one text with commas."""
+    plain = isinstance(one, (str, int, float)) and not isinstance(one, bool)
+    return plain and (not check or check(str(one))) and "," not in str(one)
 
 
 def _list_of(name: str) -> tuple[str | None, str]:
@@ -122,8 +101,6 @@ class Validation:
         self.state, self.brand, self.action, self.payload = state, brand, action, payload
         self.pools = state.pools()
         self.problems = Problems([], [], [])
-        pool = payload.get("zpool") or payload.get("zfs_storage_pool_name")
-        self.pool = pool if isinstance(pool, str) else self.pools[0]
 
     def run(self) -> Problems:
         """Check everything."""
@@ -135,14 +112,17 @@ class Validation:
                     if isinstance(item, dict):
                         for key, one in item.items():
                             self._property(f"{kind}.*.{key}", one, use)
-        image = self.payload.get("image_uuid")
-        if not is_empty(image) and not self._image(image, ROOT_IMAGES.get(self.brand, ROOT_IMAGE)):
-            self._note(self.problems.bad_values, "image_uuid")
-        self._disks()
+        if self.brand in HVM_BRANDS:
+            for kind in ("disks", "add_disks"):
+                self._disk_sources(kind)
+        if self.brand == "bhyve":
+            for kind in ("pci_devices", "add_pci_devices"):
+                self._devices(kind)
         if self.action == "create":
             for name, spec in PROPERTIES.items():
-                if "!" in spec.allows[self.brand] and "." not in name and self.payload.get(name) is None:
+                if "!" in spec.allows[self.brand] and "." not in name and name not in self.payload:
                     self._note(self.problems.missing_properties, name)
+        self._images()
         return self.problems
 
     @staticmethod
@@ -154,46 +134,86 @@ class Validation:
         spec = PROPERTIES.get(name)
         if spec is None or use is None or not spec.allowed(self.brand, use):
             self._note(self.problems.bad_properties, name)
-        if spec is not None and not is_empty(value) and not _good(spec, value, self.pools):
+        if spec is not None and not _good(spec, value, self.pools):
             self._note(self.problems.bad_values, name)
 
-    def _image(self, uuid: t.Any, types: t.Sequence[str], pool: str | None = None) -> dict[str, t.Any] | None:
-        """The installed image of one of ``types``; None when there is none such."""
-        image = self.state.image(uuid, pool or self.pool) if isinstance(uuid, str) else None
-        return image if image and image["manifest"].get("type") in types else None
+    def _items(self, kind: str) -> list[dict[str, t.Any]]:
+        """The entries of a list; what is no list ends the real program."""
+        found = self.payload.get(kind) if kind in self.payload else []
+        if not isinstance(found, list):
+            raise Crash(f"TypeError: {kind} has no forEach")
+        return [one if isinstance(one, dict) else {} for one in found]
 
-    def _disks(self) -> None:
+    def _disk_sources(self, kind: str) -> None:
         """What one disk's properties mean together. These are named with the disk's number (facts 1.4)."""
-        disks = self.payload.get("disks" if self.action == "create" else "add_disks")
-        if self.brand not in HVM_BRANDS or not isinstance(disks, list):
+        if not isinstance(self.payload.get(kind), list):
             return
-        for number, disk in enumerate(one for one in disks if isinstance(one, dict)):
-            where = f"disks.{number}."
-            if not is_empty(disk.get("image_uuid")):
-                self._image_disk(where, disk)
+        for number, disk in enumerate(self._items(kind)):
+            if disk.get("media", "disk") != "disk":
+                continue
+            if "image_uuid" in disk:
+                missing, bad = ["image_size"], ["block_size"]
+                bad += [] if "flexible_disk_size" in self.payload else ["size"]
             else:
-                for name in ("image_name", "image_size"):
-                    if name in disk:
-                        self._note(self.problems.bad_properties, where + name)
-                if disk.get("media", "disk") == "disk" and disk.get("size") is None:
-                    self._note(self.problems.missing_properties, where + "size")
+                missing, bad = ["size"], ["image_name", "image_size"]
+            for name in missing:
+                if name not in disk:
+                    self._note(self.problems.missing_properties, f"{kind}.{number}.{name}")
+            for name in bad:
+                if name in disk:
+                    self._note(self.problems.bad_properties, f"{kind}.{number}.{name}")
 
-    def _image_disk(self, where: str, disk: dict[str, t.Any]) -> None:
-        image = self._image(disk["image_uuid"], DISK_IMAGE, disk.get("zpool"))
-        size = image["manifest"].get("image_size") if image else None
-        if image is None:
-            self._note(self.problems.bad_values, where + "image_uuid")
-        if disk.get("image_size") is None:
-            if size is None:
-                self._note(self.problems.missing_properties, where + "image_size")
-        elif size is not None and as_integer(disk["image_size"]) != size:
-            self._note(self.problems.bad_values, where + "image_size")
-        if "size" in disk:
-            if is_empty(self.payload.get("flexible_disk_size")):
-                self._note(self.problems.bad_properties, where + "size")
-            wanted = as_integer(disk["size"])
-            if size is not None and wanted is not None and wanted < size:
+    def _devices(self, kind: str) -> None:
+        if not isinstance(self.payload.get(kind), list):
+            return
+        for number, device in enumerate(self._items(kind)):
+            where = f"{kind}.{number}"
+            for name in ("path", "pci_slot"):
+                if name not in device:
+                    self._note(self.problems.missing_properties, f"{where}.{name}")
+            if "path" in device and not str(device["path"]).startswith("/devices"):
+                self._note(self.problems.bad_values, f"{where}.path")
+            try:
+                slot_of(device.get("pci_slot", "0"))
+            except ToolError:
+                self._note(self.problems.bad_values, f"{where}.pci_slot")
+            if device.get("model", "passthru") != "passthru":
+                self._note(self.problems.bad_values, f"{where}.model")
+
+    def _images(self) -> None:
+        """Images must be installed, of the type that their use needs; what they know is added to the payload."""
+        uuid = self.payload.get("image_uuid")
+        if isinstance(uuid, str) and UUID.fullmatch(uuid):
+            self._image(self.payload, "", ROOT_IMAGES.get(self.brand, ROOT_IMAGE))
+        for kind in ("disks", "add_disks"):
+            for number, disk in enumerate(self._items(kind)):
+                if "image_uuid" in disk:
+                    self._image(disk, f"{kind}.{number}.", DISK_IMAGE)
+
+    def _image(self, where: dict[str, t.Any], prefix: str, types: t.Sequence[str]) -> None:
+        """One image that ``where``, the payload or a disk of it, names."""
+        uuid, pool = where["image_uuid"], where.get("zpool", "zones")
+        image = self.state.image(uuid, str(pool)) if isinstance(uuid, str) else None
+        if image is None or image["manifest"].get("type") not in types:
+            self._note(self.problems.bad_values, f"{prefix}image_uuid")
+            return
+        size = image["manifest"].get("image_size")
+        if "image_size" in where and size is not None and whole(where["image_size"]) != size:
+            self._note(self.problems.bad_values, f"{prefix}image_size")
+            return
+        rom = image["manifest"].get("requirements", {}).get("bootrom")
+        asked = self.payload.get("bootrom") if where.get("boot") else None
+        if asked and (asked != rom if rom else asked not in BOOTROMS):
+            self._note(self.problems.bad_values, "bootrom")
+            return
+        if size is not None and "image_size" not in where:
+            where["image_size"] = size
+            if f"{prefix}image_size" in self.problems.missing_properties:
+                self.problems.missing_properties.remove(f"{prefix}image_size")
+            if whole(where.get("size", size)) is not None and (whole(where.get("size", size)) or 0) < size:
                 self._note(self.problems.bad_values, "size")
+        if rom and not self.payload.get("bootrom"):
+            self.payload["bootrom"] = rom
 
 
 def validate(state: State, brand: str, action: str, payload: dict[str, t.Any]) -> Problems:

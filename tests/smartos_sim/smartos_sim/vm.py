@@ -13,9 +13,12 @@ import re
 import time
 import typing as t
 
+from . import description
+from . import nics as vnics
 from . import payload as payloads
 from .faults import step
 from .files import ToolError, timestamp
+from .javascript import dumps
 from .platform import HVM_BRANDS, VM, Platform, PlatformError
 from .validate import ROOT_IMAGE, ROOT_IMAGES, UUID
 
@@ -60,15 +63,17 @@ def create(state: State, given: dict[str, t.Any]) -> str:
     A failure on the way leaves a VM that is provisioning, and fails when its time is over; only a guest that does not
     provision itself in time is called failed at once.
     """
+    if "uuid" in given and state.record(str(given["uuid"])) is not None:
+        raise ToolError(f"VM with UUID {given['uuid']} already exists")
     effective = payloads.for_create(state, given).payload
-    vm = payloads.created(state, effective)
+    vm = description.created(effective)
     uuid = vm["uuid"]
     timeout = _provision_timeout(state, vm)
     with state.lock_vm(uuid):
         with state.lock_config():
             if state.record(uuid) is not None:
                 raise ToolError(f"VM with UUID {uuid} already exists")
-            payloads.check_conflicts(vm, state.views())
+            payloads.check_host(state, effective)
             record: Record = {
                 "vm": vm,
                 "zone": {"installed": False},
@@ -96,7 +101,7 @@ def _provision_timeout(state: State, vm: VM) -> float:
 def _boot(state: State, record: Record) -> None:
     """Start the zone. Its number and time are written first: who reads a running zone finds them."""
     vm = record["vm"]
-    payloads.check_tags(state, vm["nics"])
+    vnics.check_tags(state, vm["nics"])
     record["zone"] = {"installed": True, "zoneid": state.next_zone_id(), "boot_timestamp": timestamp()}
     state.write(record)
     try:
@@ -148,9 +153,8 @@ def update(state: State, uuid: str, given: dict[str, t.Any]) -> str:
         effective = payloads.for_update(state, {**shown, **before}, given).payload
         unknown = _unknown_nics(before, effective)
         with state.lock_config():
-            after = payloads.updated(before, effective)
-            if any(name in effective for name in ("add_nics", "update_nics", "vnc_port")):
-                payloads.check_conflicts(only_changed(after, effective), state.views())
+            after = description.updated(before, effective)
+            payloads.check_host(state, effective)
             if unknown:
                 raise PlatformError(
                     f"Command failed: /usr/sbin/zonecfg -u {uuid}\n"
@@ -169,13 +173,6 @@ def _unknown_nics(vm: VM, effective: dict[str, t.Any]) -> list[str]:
     return [mac for mac in effective.get("remove_nics", ()) if str(mac).lower() not in have]
 
 
-def only_changed(vm: VM, effective: dict[str, t.Any]) -> VM:
-    """``vm`` with only the NICs that the payload adds or changes: the others are no news."""
-    macs = {nic["mac"] for verb in ("add", "update") for nic in effective.get(f"{verb}_nics", ())}
-    port = {"vnc_port": effective["vnc_port"]} if "vnc_port" in effective else {"vnc_port": None}
-    return {**vm, **port, "nics": [nic for nic in vm["nics"] if nic["mac"] in macs]}
-
-
 def delete(state: State, uuid: str) -> str:
     """Halt and remove a VM with everything that is its own."""
     state.existing(uuid)
@@ -187,9 +184,7 @@ def delete(state: State, uuid: str) -> str:
                 raise ToolError(f"{flag} is set, cannot delete")
         users = _volume_users(state, vm)
         if users:
-            raise ToolError(
-                f"Unable to delete VM {uuid} the following VMs are sharing its volumes: {payloads.dumps(users)}"
-            )
+            raise ToolError(f"Unable to delete VM {uuid} the following VMs are sharing its volumes: {dumps(users)}")
         vm["autoboot"] = False
         state.write(record)
         platform = state.platform(vm["brand"])
@@ -269,8 +264,9 @@ def reboot(state: State, uuid: str, *, force: bool) -> str:
         record = _http(state, uuid)
         shown = state.view(record)
         if shown["state"] != "running":
-            raise ToolError(f'Cannot reboot vm from state "{shown["state"]}", must be "running"')
-        payloads.check_tags(state, shown["nics"])
+            verb, end = ("reset", ".") if force else ("reboot", "")
+            raise ToolError(f'Cannot {verb} vm from state "{shown["state"]}", must be "running"{end}')
+        vnics.check_tags(state, shown["nics"])
         _halt(state.platform(shown["brand"]), record, force=force)
         _boot(state, record)
     _settle()
@@ -312,9 +308,7 @@ def reprovision(state: State, uuid: str, given: dict[str, t.Any]) -> str:
             raise ToolError("indestructible_zoneroot is set, cannot reprovision")
         _check_datasets(vm)
         types = ("zvol",) if vm["hvm"] else ROOT_IMAGES.get(vm["brand"], ROOT_IMAGE)
-        image = state.image(image_uuid, vm["zpool"]) if UUID.fullmatch(str(image_uuid)) else None
-        if image is None or image["manifest"].get("type") not in types:
-            raise ToolError("Invalid value(s) for: image_uuid")
+        image = _image(state, str(image_uuid), vm["zpool"], types)
         platform = state.platform(vm["brand"])
         timeout = _provision_timeout(state, vm)
         record["transition"] = _transition("provisioning", "running", timeout)
@@ -336,6 +330,28 @@ def reprovision(state: State, uuid: str, given: dict[str, t.Any]) -> str:
             raise
     _settle()
     return f"Successfully reprovisioned VM {uuid}"
+
+
+def _image(state: State, uuid: str, pool: str, types: t.Sequence[str]) -> dict[str, t.Any]:
+    """The installed image that is to be a VM's root, which must be of one of ``types``."""
+    image = state.image(uuid, pool) if UUID.fullmatch(uuid) else None
+    if image is None:
+        reason = f'(ImageNotInstalled): image "{uuid}" was not found on zpool "{pool}"'
+        if not UUID.fullmatch(uuid):
+            reason = f'(InvalidUUID): invalid uuid: "{uuid}"'
+        raise ToolError(f"Command failed: /usr/sbin/imgadm get -P {pool} {uuid}\nimgadm get: error {reason}")
+    kind = image["manifest"].get("type", "undefined")
+    if kind not in types:
+        raise ToolError(f"image {uuid} is type {kind}, but must be one of: {dumps(list(types))}")
+    return image
+
+
+def console(state: State, uuid: str) -> t.NoReturn:
+    """Refuse: what is on the other end of a console is not simulated."""
+    vm = state.view(_http(state, uuid))
+    if vm["state"] != "running":
+        raise ToolError(f'cannot connect to console when state is "{vm["state"]}" must be "running".')
+    raise ToolError("smartos-sim does not simulate vmadm console")
 
 
 def _check_datasets(vm: VM) -> None:
@@ -415,7 +431,7 @@ def info(state: State, uuid: str, types: list[str]) -> dict[str, t.Any]:
         raise ToolError(f'Unable to get info for vm from state "{vm["state"]}", must be "running" or "stopping".')
     known = INFO_TYPES.get(vm["brand"])
     if known is None:
-        raise ToolError(f'the info command is only supported for VMs with brand "bhyve" or "kvm", not "{vm["brand"]}"')
+        raise ToolError(f"no info types supported for brand {vm['brand']}")
     for one in types:
         if one not in known:
             raise ToolError(f"unknown info type {one}")

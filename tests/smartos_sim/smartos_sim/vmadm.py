@@ -12,6 +12,7 @@ import typing as t
 
 from . import vm as vms
 from .files import ToolError
+from .javascript import Crash
 from .state import State
 
 ALIASES = {"boot": "start", "destroy": "delete", "halt": "stop", "json": "get", "recv": "receive"}
@@ -95,8 +96,11 @@ def take_uuid(command: str, rest: list[str]) -> str:
     raise UsageError(f"Invalid or missing UUID for {command}")
 
 
-def read_payload(options: dict[str, t.Any], refusal: str) -> dict[str, t.Any]:
-    """The JSON object in ``-f FILE`` or stdin; a value of another kind has no properties and is taken as {}."""
+def read_payload(options: dict[str, t.Any], refusal: str, needs_properties: bool = False) -> dict[str, t.Any]:
+    """The JSON object in ``-f FILE`` or stdin. A list has its places for properties, any other value has none.
+
+    :param needs_properties: whether properties are set at once; those of a number or a text cannot be.
+    """
     name = options.get("file")
     if name in (None, "-"):
         if name is None and sys.stdin.isatty():
@@ -114,6 +118,10 @@ def read_payload(options: dict[str, t.Any], refusal: str) -> dict[str, t.Any]:
         found = json.loads(text)
     except ValueError as bad:
         raise ToolError(f"Invalid JSON payload: {bad}") from None
+    if isinstance(found, list):
+        return {str(place): one for place, one in enumerate(found)}
+    if needs_properties and not isinstance(found, dict):
+        raise ToolError("Invalid JSON payload: properties cannot be set on it")
     return found if isinstance(found, dict) else {}
 
 
@@ -131,18 +139,8 @@ def complain(text: str) -> None:
 
 
 def _create(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
-    from .payload import UnknownBrand
-
-    try:
-        return vms.create(state, read_payload(options, "Will not create from stdin when stdin is a tty."))
-    except UnknownBrand as unknown:
-        import resource
-
-        # Node runs with --abort-on-uncaught-exception, and the defaults need the brand's table.
-        complain(f"TypeError: Cannot read properties of undefined (reading 'features') [brand {unknown}]")
-        sys.stderr.flush()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.abort()
+    payload = read_payload(options, "Will not create from stdin when stdin is a tty.", True)
+    return vms.create(state, payload)
 
 
 def _update(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> str:
@@ -293,10 +291,14 @@ def _unsimulated(command: str) -> Run:
         if command != "receive":
             uuid = take_uuid(word, rest)
             if state.record(uuid) is None:
-                raise ToolError("bad statusCode: 404" if command == "console" else f"VM {uuid} not found")
+                raise ToolError(f"VM {uuid} not found")
         raise ToolError(f"smartos-sim does not simulate vmadm {command}")
 
     return run
+
+
+def _console(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> None:
+    vms.console(state, take_uuid(word, rest))
 
 
 def _list(state: State, options: dict[str, t.Any], rest: list[str], word: str) -> None:
@@ -329,6 +331,7 @@ RUN: dict[str, Run] = {
     "reboot": _reboot,
     "reprovision": _reprovision,
     "info": _info,
+    "console": _console,
     "sysrq": _sysrq,
     "validate": _validate,
     "events": _events,
@@ -337,7 +340,7 @@ RUN: dict[str, Run] = {
     "list": _list,
     "lookup": _lookup,
     **{command: _snapshot(command) for command in ("create-snapshot", "delete-snapshot", "rollback-snapshot")},
-    **{command: _unsimulated(command) for command in ("console", "install", "receive", "send")},
+    **{command: _unsimulated(command) for command in ("install", "receive", "send")},
 }
 
 
@@ -351,6 +354,16 @@ def _dispatch(state: State, word: str, words: list[str]) -> str | None:
     return RUN[command](state, options, rest, word)
 
 
+def _abort(crash: Crash) -> t.NoReturn:
+    """End as node does with --abort-on-uncaught-exception, but for the core file."""
+    import resource
+
+    complain(str(crash))
+    sys.stderr.flush()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.abort()
+
+
 def main(argv: list[str]) -> int:
     """Run vmadm; the exit status."""
     try:
@@ -361,6 +374,8 @@ def main(argv: list[str]) -> int:
     except vms.NothingToDo as already:
         complain(str(already))
         return 0
+    except Crash as crash:
+        return _abort(crash)
     except ToolError as error:
         complain(str(error))
         return error.code

@@ -10,7 +10,9 @@ import json
 import re
 import typing as t
 
+from .addresses import MAC, normal_mac
 from .files import ToolError
+from .javascript import Crash
 from .platform import HVM_BRANDS, VM
 
 if t.TYPE_CHECKING:
@@ -80,7 +82,7 @@ def _column(name: str) -> tuple[str, int] | None:
     if name in COLUMNS:
         return COLUMNS[name]
     first, *rest = name.split(".")
-    listed = first in ("nics", "disks", "filesystems") and len(rest) == 2
+    listed = first in ("nics", "disks") and len(rest) == 2
     keyed = first in ("tags", "customer_metadata", "internal_metadata", "routes") and len(rest) == 1
     return (name.upper(), DOTTED_WIDTH) if listed or keyed else None
 
@@ -119,15 +121,28 @@ def _listed(state: State, filters: dict[str, str], what: str) -> list[VM]:
         vm["type"] = TYPES.get(vm["brand"], "OS")
         if vm["brand"] not in HVM_BRANDS:
             vm["ram"] = vm["max_physical_memory"]
-        if all(any(_matches(wanted, one) for one in values(vm, key)) for key, wanted in filters.items()):
+        if all(_has(vm, key, wanted) for key, wanted in filters.items()):
             found.append(vm)
     return found
 
 
-def _matches(wanted: str, value: t.Any) -> bool:
+def _has(vm: VM, key: str, wanted: str) -> bool:
+    """Whether one of the values of ``key`` is as wanted; what begins with ~ is a pattern. The real one stumbles over null."""
+    pattern = None
     if wanted.startswith("~"):
-        return bool(re.search(wanted[1:], _text(value), re.IGNORECASE))
-    return _text(value) == wanted
+        try:
+            pattern = re.compile(wanted[1:], re.IGNORECASE)
+        except re.error as bad:
+            raise Crash(f"SyntaxError: Invalid regular expression: {bad}") from None
+    elif re.fullmatch(r"nics\..*\.mac", key) and MAC.fullmatch(wanted):
+        wanted = normal_mac(wanted)
+    found = False
+    for value in values(vm, key):
+        if value is None:
+            raise Crash("TypeError: Cannot read properties of null (reading 'toString')")
+        text = _text(value)
+        found = found or bool(pattern.search(text) if pattern else text == wanted)
+    return found
 
 
 def _first(vm: VM, name: str) -> t.Any:

@@ -45,7 +45,7 @@ def test_install_makes_an_image_that_vms_can_use(sim: t.Any, tmp_path: Path) -> 
 def test_install_checks_the_digest(sim: t.Any, tmp_path: Path) -> None:
     said = sim.run("imgadm", "install", *written(tmp_path, b"strea!"))
     assert said.rc == 1
-    assert said.err.startswith("imgadm install: error (DownloadError): image file sha1 error: ")
+    assert said.err.startswith("imgadm install: error (DownloadError): image file checksum (sha1) error: ")
     assert sim.run("imgadm", "get", NEW).rc == 3
 
 

@@ -349,7 +349,7 @@ def test_reprovision_replaces_the_image_and_ends_running(sim: t.Any) -> None:
     [
         ({"indestructible_zoneroot": True}, LX_IMAGE_2, "indestructible_zoneroot is set, cannot reprovision"),
         ({}, None, "payload is missing image_uuid"),
-        ({}, ZONE_IMAGE, "Invalid value(s) for: image_uuid"),
+        ({}, ZONE_IMAGE, f'image {ZONE_IMAGE} is type zone-dataset, but must be one of: ["docker","lx-dataset"]'),
     ],
 )
 def test_reprovision_refuses_before_it_stops_anything(
