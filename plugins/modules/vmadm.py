@@ -651,10 +651,10 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm 
     converge,
     redact,
 )
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_checks import PlanError
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_want import (
     SNAPSHOT_STATES,
     STATES,
-    PlanError,
     Want,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import argument_spec

@@ -21,16 +21,14 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cli import (
     Result,
     run,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_changes import HIDDEN, unlike, view
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_checks import check_tags, new_nics
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
-    HIDDEN,
     TRANSIENT,
     Plan,
     Step,
-    Want,
     find,
     plan,
-    unlike,
-    view,
 )
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import (
     PROPERTIES,
@@ -39,6 +37,7 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_
     normal,
     same,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_want import Want
 
 READ_TIMEOUT = 60  # seconds; vmadm itself waits that long for vminfod
 POLL = 1.0  # seconds between two looks at a VM that is in transition
@@ -86,6 +85,12 @@ class Vmadm:
         """One VM, or None. Not ``vmadm get``, which tells a missing VM from other failures only by its text."""
         found = self.lookup(uuid)
         return found[0] if found else None
+
+    def nic_tags(self) -> dict[str, str]:
+        """The node's NIC tags with their types; lines of it are name, MAC, link and type."""
+        listed = run(["nictagadm", "list", "-p", "-d", ","], timeout=READ_TIMEOUT).out
+        rows = [line.split(",") for line in listed.splitlines() if line]
+        return {row[0]: row[3] if len(row) > 3 else "" for row in rows}
 
     def validate(self, action: str, brand: str, payload: Payload) -> None:
         """Have vmadm check a payload; raise :class:`InvalidPayload` with the names of what it would refuse or drop."""
@@ -161,23 +166,68 @@ def converge(
     elif want.uuid is None and want.state != "absent" and not check_mode:
         want = replace(want, uuid=str(uuid_lib.uuid4()))  # so that the VM can be found whatever becomes of create
     todo = plan(vm, want, [other for other in vms if other["uuid"] != want.uuid])
-    for step in todo.steps:
-        if step.verb in ("create", "update") and step.payload is not None:
-            client.validate(step.verb, t.cast(State, step.after)["brand"], step.payload)
-    after, warnings = vm, []
+    _check(client, todo, want)
+    after = vm
+    warnings: list[str] = []
     if not check_mode:
-        state = todo.before
-        for step in todo.steps:
-            after, warning = _run(client, t.cast(str, want.uuid), step, state, want)
-            state = None if after is None else normal(after)
-            warnings += warning
+        after, warnings = _run_all(client, todo, want, vm)
     shown = after if todo.steps and not check_mode else None
     return _result(todo, want, vm, shown, warnings, check_mode)
 
 
-def _run(
-    client: Vmadm, uuid: str, step: Step, before: State | None, want: Want
+def _check(client: Vmadm, todo: Plan, want: Want) -> None:
+    """Have the host refuse what it would refuse, before anything is stopped or changed."""
+    changes = [step for step in todo.steps if step.payload is not None and new_nics(step.payload)]
+    boots = [
+        step
+        for step in todo.steps
+        if step.verb in ("start", "reboot", "reprovision", "rollback-snapshot") and t.cast(State, step.after)["nics"]
+    ]
+    # The tags of all nics are looked at again when a VM boots, which must not be found out when it is down.
+    if changes or boots:
+        tags = client.nic_tags()
+        for step in (*changes, *boots):
+            check_tags(want.who, t.cast(State, step.after)["nics"], tags)
+    for step in todo.steps:
+        if step.verb in ("create", "update") and step.payload is not None:
+            client.validate(step.verb, t.cast(State, step.after)["brand"], step.payload)
+
+
+def _run_all(
+    client: Vmadm, todo: Plan, want: Want, vm: dict[str, t.Any] | None
 ) -> tuple[dict[str, t.Any] | None, list[str]]:
+    """Run all steps of a plan. Where one fails, a VM that was stopped on the way runs again, or the message says otherwise."""
+    after = vm
+    warnings: list[str] = []
+    stopped = False
+    for place, step in enumerate(todo.steps):
+        try:
+            after, warning = _run(client, t.cast(str, want.uuid), step, want)
+        except (CommandError, VmError) as bad:
+            if stopped and any(later.verb == "start" for later in todo.steps[place:]):
+                _start_again(client, t.cast(str, want.uuid), todo, bad)
+            raise
+        stopped = (stopped or step.verb == "stop") and step.verb != "start"
+        warnings += warning
+    return after, warnings
+
+
+def _start_again(client: Vmadm, uuid: str, todo: Plan, failure: CommandError | VmError) -> None:
+    """Undo a stop that served a change which failed; the failure tells how that ended."""
+    try:
+        now = client.get(uuid)
+        if now is not None and now.get("state") == "stopped":
+            client.do(uuid, Step("start"))
+        autoboot = todo.before is None or todo.before["autoboot"]
+        if not autoboot:
+            client.do(uuid, Step("update", {"autoboot": False}))
+        said = "the VM, which was stopped for it, runs again"
+    except CommandError as bad:
+        said = f"the VM, which was stopped for it, could not be started again: {bad}"
+    failure.args = (f"{failure}; {said}", *failure.args[1:])
+
+
+def _run(client: Vmadm, uuid: str, step: Step, want: Want) -> tuple[dict[str, t.Any] | None, list[str]]:
     """Run one step, read the VM again, and compare. A command can fail after it has done its work."""
     failure: CommandError | None = None
     try:
@@ -225,7 +275,11 @@ def _result(
     if not todo.steps:
         final = vm
     elif check_mode:
-        final = None if state is None else {name: value for name, value in state.items() if value not in (None, [], {})}
+        final = (
+            None
+            if state is None
+            else {name: value for name, value in state.items() if value not in (None, [], {}) and name != "nic_order"}
+        )
     return {
         "changed": bool(todo.steps),
         "uuid": want.uuid,

@@ -30,13 +30,10 @@ from ansible_collections.zonestack.openstack.plugins.module_utils.cli import run
 from ansible_collections.zonestack.openstack.plugins.module_utils.files import read_text
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.imgadm import POOL, ImageError, Imgadm
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm import VmError, Vmadm
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
-    BROKEN,
-    PlanError,
-    Step,
-    Want,
-    update_payload,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_changes import update_payload
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_checks import PlanError
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import BROKEN, Step
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_want import Want
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import normal
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.backend import Current, fails_as_zone_error
 from ansible_collections.zonestack.openstack.plugins.module_utils.zone.description import ZoneError, ZoneSpec
@@ -259,10 +256,11 @@ class SmartosBackend:
         wanted = properties(zone, resolvers())
         if running:
             wanted["autoboot"] = zone.autostart
-        payload = update_payload(normal(self._there(zone.uuid)), Want(uuid=zone.uuid, properties=wanted))
-        if payload:
-            self.client.validate("update", BRAND, payload)
-            self.client.do(zone.uuid, Step("update", payload=payload))
+        for _pass in range(2):  # what must fit into new memory, such as /tmp, takes an update of its own
+            payload = update_payload(normal(self._there(zone.uuid)), Want(uuid=zone.uuid, properties=wanted))
+            if payload:
+                self.client.validate("update", BRAND, payload)
+                self.client.do(zone.uuid, Step("update", payload=payload))
 
     def destroy(self, zone: ZoneSpec, purge: bool) -> None:
         """Delete the VM; with ``purge`` its volumes too."""

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import vmadm_changes as changes
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import vmadm_plan as plan
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import vmadm_predict as predict
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import vmadm_properties as vp
 
 CHECKOUT = Path(__file__).resolve().parents[4]
@@ -53,7 +55,7 @@ def given(payload: dict) -> dict:
 
 @pytest.mark.parametrize("item", recorded("shapes.jsonl"), ids=lambda item: item["id"])
 def test_a_created_vm_is_predicted(item):
-    predicted = vp.created(given(item["payload"]))
+    predicted = predict.created(given(item["payload"]))
     shown = {
         **item["get"],
         "nics": without_masked(item["get"]["nics"]),
@@ -74,7 +76,7 @@ def test_a_created_vm_is_predicted(item):
         names.remove("autoboot")  # these were stopped after they were made, as vmadm stop does it
     else:
         assert predicted["state"] == "running" or item["payload"]["autoboot"] is False
-    assert {name: (predicted[name], actual[name]) for name in plan.unlike(predicted, actual, names)} == {}
+    assert {name: (predicted[name], actual[name]) for name in changes.unlike(predicted, actual, names)} == {}
 
 
 def _numbers(payload: dict) -> dict:
@@ -95,14 +97,14 @@ def test_what_vmadm_makes_of_a_payload_is_predicted(item):
             payload[kind] = [{key: value for key, value in one.items() if key not in gone} for one in payload[kind]]
     if item["action"] == "update":
         have = vp.normal(world_vms(item["world"])[item["existing_vm"]])
-        predicted = vp.memory(item["brand"], {k: v for k, v in payload.items() if k in vp.PROPERTIES}, have)
+        predicted = predict.memory(item["brand"], {k: v for k, v in payload.items() if k in vp.PROPERTIES}, have)
         assert _numbers(predicted) == _numbers(item["effective"])
         if item["payload"].get("docker") and "docker" not in dropped:
-            assert item["effective"].items() >= vp._docker(item["brand"], payload, have).items()
+            assert item["effective"].items() >= predict._docker(item["brand"], payload, have).items()
         return
     if payload.get("cpu_shares") == 0 or item["payload"].get("autoboot") == "false":
         pytest.skip("a value that the module does not send in this form")
-    state = vp.created(payload)
+    state = predict.created(payload)
     expected = _numbers(item["effective"])
     if item["brand"] in vp.ZONES:
         expected.pop("ram", None)
@@ -138,7 +140,7 @@ def test_a_vm_described_as_it_is_needs_nothing(world):
         }
         todo = plan.plan(vm, plan.Want(uuid=vm["uuid"], properties=properties))
         assert [str(step) for step in todo.steps] == []
-        assert plan.update_payload(state, plan.Want(properties=properties)) == {}
+        assert changes.update_payload(state, plan.Want(properties=properties)) == {}
 
 
 def matrix() -> dict[str, dict[str, str]]:

@@ -7,23 +7,18 @@ import typing as t
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import (
-    PlanError,
-    Want,
-    find,
-    plan,
-    update_payload,
-    view,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_changes import update_payload, view
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_checks import PlanError
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_plan import find, plan
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_predict import created, updated
 from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_properties import (
     BRANDS,
     HVM,
     PROPERTIES,
     ZONES,
-    created,
     normal,
-    updated,
 )
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.vmadm_want import Want
 
 UUID = "6b1b7f0e-5d0e-5f4e-9d2e-0a6a3c1f8b11"
 OTHER = "0d8d4c1a-3c55-5d29-8a3f-6b1f0c9d7e22"
