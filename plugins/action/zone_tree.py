@@ -315,7 +315,8 @@ class ActionModule(ActionBase):
         self.file("/etc/hosts", self.from_template("hosts.j2"))
         if self.has_nftables:
             self.file("/etc/nftables.conf", self.from_template("nftables.conf.j2"), comments=True)
-        if self.value("stack", evaluate=False)["members"].get("log"):
+        stack = self.value("stack", evaluate=False)
+        if any(stack["components"][component].get("function") == "logs" for component in stack["members"]):
             self.file("/etc/systemd/journal-upload.conf", self.from_template("journal-upload.conf.j2"))
         if self.service.get("steps"):
             guard = COLLECTION / "roles" / "openstack_service" / "files" / "schema.py"

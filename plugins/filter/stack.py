@@ -9,12 +9,46 @@ import ipaddress
 import re
 import typing as t
 
+from ansible_collections.zonestack.openstack.plugins.plugin_utils import retirement
+
 
 def front_ends(stack: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any]]:
     """The front ends of ``stack``, each with its members."""
     return {
         name: {**front, "members": stack["members"][front["component"]]} for name, front in stack["front_ends"].items()
     }
+
+
+def members(stack: t.Mapping[str, t.Any], function: str) -> list[dict[str, t.Any]]:
+    """The zones of who does something for all others, by what it does."""
+    return [
+        one
+        for component, every in stack["members"].items()
+        if stack["components"][component].get("function") == function
+        for one in every
+    ]
+
+
+def surplus(found: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What to do about the zones that topology.yml has no more, see plugin_utils/retirement.py."""
+    return retirement.surplus(found, stack).variable()
+
+
+def leaving(
+    found: t.Mapping[str, t.Any], stack: t.Mapping[str, t.Any], host: str, lose: t.Collection[str] = ()
+) -> dict[str, t.Any]:
+    """What to do about the zones of a host that leaves, see plugin_utils/retirement.py."""
+    return retirement.leaving(found, stack, host, lose).variable()
+
+
+def surplus_here(zones: t.Mapping[str, t.Any], wanted: t.Collection[str]) -> list[t.Mapping[str, t.Any]]:
+    """Descriptions of the zones of one host that topology.yml has no more."""
+    return retirement.surplus_here(zones, wanted)
+
+
+def hooks(stack: t.Mapping[str, t.Any], name: str, running: t.Collection[str]) -> list[dict[str, t.Any]]:
+    """The task files of a hook, and a running member of each service that has it."""
+    return retirement.hooks(stack, name, running)
 
 
 def source_match(names: t.Sequence[str], stack: t.Mapping[str, t.Any]) -> str | None:
@@ -96,7 +130,7 @@ def database_accounts(stack: t.Mapping[str, t.Any], secrets: t.Mapping[str, t.An
     A user may log in from HAProxy alone, the only way to the database: its password is of no use to whoever reaches a
     database port in another way.
     """
-    hosts = [member["address"] for member in stack["members"]["haproxy"]]
+    hosts = [member["address"] for member in members(stack, "load_balancer")]
     return [
         {"database": name, "user": name, "password": secrets["database"][name], "hosts": hosts}
         for service in stack["services"].values()
@@ -196,7 +230,12 @@ class FilterModule:
         """Names of the filters."""
         functions = (
             front_ends,
+            hooks,
+            leaving,
+            members,
             source_match,
+            surplus,
+            surplus_here,
             zone_networks,
             builder_network,
             database_accounts,

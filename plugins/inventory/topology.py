@@ -55,7 +55,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, file_reference
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import read_services
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import FUNCTIONS, read_services
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import Cloud, compute
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.hosts import REPO
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.regions import Sibling, named
@@ -297,10 +297,16 @@ class InventoryModule(BaseInventoryPlugin):
                 if cloud.hosts[zone.host].get("origins") == []:
                     groups["image_servers"].add_host(hosts[zone.name])
         # Components that bring a task file for what comes once their daemons run; see HOOKS in plugin_utils/services.py.
-        self._group("prepared", parent="zones")
+        self._group("hook_prepare", parent="zones")
         for component, service in cloud.services.items():
             if "prepare" in service["hooks"]:
-                self.inventory.add_child("prepared", component)
+                self.inventory.add_child("hook_prepare", component)
+        # Who does something for all others is found by what it does, not by its name.
+        for function in FUNCTIONS:
+            self._group(f"function_{function}")
+        for component, service in cloud.services.items():
+            if service.get("function"):
+                self.inventory.add_child(f"function_{service['function']}", component)
         # The run itself fills these: one zone of each host, and the zones that must stop for a change.
         for group in ("zones_first", "zones_stale"):
             self._group(group, parent="zones")

@@ -34,7 +34,7 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import 
 EVERYBODY = ("any", "hosts", "zones")
 
 #: What a service may do in Ansible's words, by the name of the file in its folder ``tasks``; docs/adding-a-service.md says when.
-HOOKS = ("prepare", "whole")
+HOOKS = ("prepare", "whole", "quiet", "leave", "forget")
 
 COLLECTION = Path(__file__).resolve().parents[2]
 
@@ -207,7 +207,12 @@ class Step:
 
 
 #: What one service does for all others.
-_Function = t.Literal["load_balancer"]
+_Function = t.Literal["load_balancer", "identity", "clients", "logs"]
+FUNCTIONS: tuple[str, ...] = t.get_args(_Function)
+
+#: Where the data of a zone that goes is besides: nowhere (such a zone is not retired), on all other members, wherever a run makes it
+#: anew, or nowhere while the host stays (a host that leaves is asked for it by the hook ``quiet``).
+_Data = t.Literal["unique", "copied", "renewed", "moved"]
 
 #: As soon as they are configured; once Keystone knows all services; or last.
 _Phase = t.Literal["infrastructure", "control", "compute"]
@@ -221,6 +226,9 @@ class Component:
     count: t.Annotated[int, "Zones in a deployment that does not say otherwise", at_least(1)] = 1
     quorum: t.Annotated[bool, "Whether members vote, so that their number must be odd"] = False
     function: t.Annotated[_Function | None, "What it does for all other zones, which then know it by this word and not by its name"] = None
+    shrinks: t.Annotated[bool, "Whether a member that stops in order is no longer counted by those that vote"] = False
+    data: t.Annotated[_Data, "Where the data on its volumes is besides: `unique`, `copied`, `renewed` or `moved`"] = "unique"
+    drain: t.Annotated[int | None, "Seconds for its connections to end before it stops; default 20 of HTTP, 0 of TCP", at_least(0, "s")] = None
     phase: t.Annotated[_Phase | None, "When its daemons start in a run; default `control` for what has an API, steps or a queue, or `infrastructure`"] = None
     networks: t.Annotated[tuple[Label, ...], "Networks beside `zone`"] = ()
     provider: t.Annotated[bool, "Whether the zone has an interface, without an address, in each of the cloud's provider networks"] = False
@@ -268,12 +276,27 @@ class Declared:
     folders: tuple[str, ...] = ()
     hooks: t.Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def drain(self) -> int:
+        """Seconds that its connections get to end by themselves before a zone stops."""
+        one = self.merged
+        if one.drain is not None:
+            return one.drain
+        return 20 if one.api or any(listen.mode == "http" for listen in one.listen.values()) else 0
+
+    def facts(self) -> dict[str, t.Any]:
+        """What others have to know of it, deployed or not: its zones may be there although topology.yml has them no more."""
+        one = self.merged
+        keys = {"service": self.service, "function": one.function, "quorum": one.quorum, "shrinks": one.shrinks}
+        return {**keys, "data": one.data, "drain": self.drain, "hooks": dict(self.hooks)}
+
     def variable(self) -> dict[str, t.Any]:
         """The noun ``service`` without what the topology adds: every key of the schema at the first level."""
         data: dict[str, t.Any] = {"api": None, "identity": None}
         data.update(encode(self.merged))
         one = self.merged
         serves = one.api or one.steps or one.queue
+        data["drain"] = self.drain
         data.setdefault("phase", "control" if serves else "infrastructure")
         del data["components"]
         return data

@@ -10,6 +10,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import FUNCTIONS
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addresses import (
     HOST_OFFSET,
     SLOT_SIZE,
@@ -107,7 +108,8 @@ def check_groups(placed: list[Placed], groups: dict[str, list[str]], topology: T
         (
             *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts", "leaving_hosts"),
             *("linked_hosts", "image_fetchers", "image_servers"),
-            *("zones", "zones_first", "zones_stale", "prepared", "openstack_services", "hypervisors"),
+            *(f"function_{function}" for function in FUNCTIONS),
+            *("zones", "zones_first", "zones_stale", "hook_prepare", "openstack_services", "hypervisors"),
         ),
         "Ansible or this plugin",
     )

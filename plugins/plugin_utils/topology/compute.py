@@ -147,6 +147,7 @@ def compute(
         members={
             name: [nouns.Member(zone.name, zone.address, zone.host) for zone in every] for name, every in zones.items()
         },
+        components={name: nouns.KnownComponent(**one.facts()) for name, one in known.components.items()},
         services=services_of(placed, known),
         front_ends=fronts,
         images=images,

@@ -280,6 +280,19 @@ class StackImage:
 
 
 @dataclass(frozen=True)
+class KnownComponent:
+    """What is declared of a component, deployed or not: zones of it may be there although topology.yml has them no more."""
+
+    service: t.Annotated[str, "Name of its service"]
+    function: t.Annotated[str | None, "What it does for all other zones; null: nothing"]
+    quorum: t.Annotated[bool, "Whether members vote"]
+    shrinks: t.Annotated[bool, "Whether a member that stops in order is no longer counted by those that vote"]
+    data: t.Annotated[str, "Where the data on its volumes is besides: `unique`, `copied`, `renewed` or `moved`"]
+    drain: t.Annotated[int, "Seconds for its connections to end before it stops"]
+    hooks: t.Annotated[dict[str, str], "Paths of the service's task files, by name of the hook"]
+
+
+@dataclass(frozen=True)
 class Stack:
     """`stack`, of all zones and machines: who the others are."""
 
@@ -293,6 +306,7 @@ class Stack:
     identity: t.Annotated[SharedIdentity, "Whose Keystone it is"]
     hosts: t.Annotated[dict[str, Machine], "Machines by name"]
     members: t.Annotated[dict[str, list[Member]], "Zones by component, in the order of their ordinals"]
+    components: t.Annotated[dict[str, KnownComponent], "Every known component by name, deployed or not"]
     services: t.Annotated[dict[str, DeployedService], "Services by name"]
     front_ends: t.Annotated[dict[str, FrontEnd], "What the load balancer listens on, by name: an API's is its component"]
     images: t.Annotated[dict[str, StackImage], "Images by id"]

@@ -126,7 +126,7 @@ def test_groups_and_hosts(tree):
         "galera",
         "keystone",
         "image_servers",
-        "prepared",
+        "hook_prepare",
         "zones_first",
         "zones_stale",
         "openstack_services",

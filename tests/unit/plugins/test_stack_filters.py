@@ -28,6 +28,12 @@ STACK = {
         "nova_api": [{"name": "h1-nova-api-1", "address": "10.0.2.80"}],
         "nova_novncproxy": [{"name": "h1-nova-novncproxy-1", "address": "10.0.2.88"}],
     },
+    "components": {
+        "haproxy": {"function": "load_balancer"},
+        "galera": {"function": None},
+        "nova_api": {"function": None},
+        "nova_novncproxy": {"function": None},
+    },
     "front_ends": {
         "nova_api": {"component": "nova_api", "port": 8774},
         "console": {"component": "nova_novncproxy", "port": 6080},
