@@ -502,7 +502,7 @@ def test_zone_tree_writes_and_then_finds_nothing_to_do(connection: t.Any) -> Non
 
 
 def test_zone_tree_without_systemd_says_so(connection: t.Any) -> None:
-    daemon = {"unit": "a.service", "digest": "0", "clustered": False, "ready": {}}
+    daemon = {"unit": "a.service", "digest": "0", "reads": [], "clustered": False, "ready": {}}
     result = tree(connection).apply({**files(), "daemons": [daemon]})
     assert result["failed"] and "`systemctl show" in result["msg"]
 
