@@ -230,7 +230,7 @@ def test_command_rotate(deployment: Path) -> None:
     assert {**after["keystone"], "fernet_keys": 0} == {**before["keystone"], "fernet_keys": 0}
     assert after["pki"] == before["pki"]
     wrong = command("rotate", "fernet", "keystone.admin_password", "--deployment", deployment, rc=1)
-    assert "no repository of keys at secrets.keystone.admin_password (known: keystone.fernet_keys" in wrong
+    assert "secrets.keystone.admin_password is not a repository of keys (known: keystone.fernet_keys" in wrong
 
 
 def test_command_refuses_what_is_no_deployment(tmp_path: Path) -> None:
