@@ -212,7 +212,8 @@ def test_zone_has_three_nouns_and_little_else(tree):
     }
     assert found.keys() == own
     assert found["stack"].keys() == {
-        "cloud", "deployment", "region", "release", "networks", "vip", "endpoint", "identity", "hosts", "members", "services", "images",
+        "cloud", "deployment", "region", "release", "networks", "vip", "endpoint", "identity", "hosts", "members", "services", "components",
+        "front_ends", "images",
     }  # fmt: skip
 
 
