@@ -40,6 +40,7 @@ from checks import (
 )
 from facts import gather, read
 from kernel_settings import SETTINGS
+from probes import shared_memory_error
 
 ZONES = 30
 ALL_IN_ONE = Needs(
@@ -142,6 +143,11 @@ def main(arguments: list[str] | None = None) -> int:
         fix = "omit --network; or run scripts/destroy.sh --all, remove that file, and start again"
         found.append(Finding("network", f"--network {options.network}, but {options.topology} has {kept}", fix))
     found += judge_drops(facts, [bridge, f"{bridge}-public"])
+    if why := shared_memory_error():
+        fix = "mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm, and the same after a boot"
+        found.append(
+            Finding("kernel", f"no shared memory ({why}), and Ansible's processes wait for one another through it", fix)
+        )
     if lack := package_index.finding(Path(__file__).resolve().parents[2]):
         found.append(lack)
     found += judge_resolvers(facts)

@@ -11,6 +11,7 @@ Standard library alone: facts.py sends this file before itself to whatever Pytho
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -264,6 +265,15 @@ def device_error(folder: Path) -> str | None:
     try:
         os.mknod(path, 0o020666, os.makedev(1, 3))
         path.write_text("x")
+    except OSError as why:
+        return why.strerror
+    return None
+
+
+def shared_memory_error() -> str | None:
+    """Why processes of this machine cannot share a lock (sem_overview(7)); it is in /dev/shm, and goes with this call."""
+    try:
+        multiprocessing.get_context().Lock()
     except OSError as why:
         return why.strerror
     return None

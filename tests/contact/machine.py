@@ -54,7 +54,9 @@ class Machine:
         if others:
             target = HOSTS / self.host.name / STORE / others[0].name
             target.parent.mkdir(parents=True)
-            subprocess.run(["cp", "--archive", others[0], target], check=True)
+            draft = target.with_name(f".{target.name}")
+            subprocess.run(["cp", "--archive", others[0], draft], check=True)
+            draft.rename(target)  # another machine may look for one just now
         return self
 
     def nft(self, *arguments: str, rules: str | None = None) -> str:

@@ -133,6 +133,12 @@ REFUSALS = {
         r"problem: kernel: no control groups \(none can be made below /sys/fs/cgroup.*: Read-only file system\)",
         r"lxc.mount.auto = cgroup:rw:force",
     ),
+    "no /dev/shm": Refusal(
+        "umount /dev/shm; rmdir /dev/shm",
+        "mkdir /dev/shm; mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
+        r"problem: kernel: no shared memory \(No such file or directory\), and Ansible's processes wait for one another through it",
+        r"mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm",
+    ),
     "no /dev/net/tun": Refusal(
         "umount /dev/net/tun; rm -f /dev/net/tun",
         "mknod /dev/net/tun c 10 200",
@@ -412,7 +418,7 @@ MACHINES: dict[str, tuple[str, dict[str, t.Any], str, str]] = {
     ),
     "process 1 is no systemd": (
         "bare",
-        {"init": "/bin/sleep infinity"},
+        {"init": "/bin/sleep infinity", "further": ["lxc.mount.entry = tmpfs dev/shm tmpfs mode=1777,create=dir 0 0"]},
         "true",
         "works",
     ),
