@@ -175,7 +175,7 @@ checks() {
 }
 
 # Pass lines on, the last one not: that goes into the file $1.
-hold_last_line() { awk -v file="$1" 'NR > 1 { print line; fflush() } { line = $0 } END { if (NR) print line >file }'; }
+hold_last_line() { sed --unbuffered --quiet -e '$!p' -e "\$w $1"; }
 
 scratch=$(mktemp -d) || exit 1
 beside=""
