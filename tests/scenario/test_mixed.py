@@ -165,10 +165,10 @@ def test_runs_that_are_killed_are_followed_by_one_that_ends_well(site: Site) -> 
     assert done.rc == 0, done.out + done.err
     killed: list[str] = []
     for play in (
-        "Make the zones",
+        "Create the zones",
         "Configure the zones",
         "Prepare the clusters",
-        "Set up the first identity",
+        "Create the first identity",
         "Start the services",
     ):
         finished = site.latest_log()
