@@ -91,6 +91,11 @@ def check_values(where: str, properties: t.Mapping[str, t.Any]) -> None:
     check_choice(f"{where}: vga", properties.get("vga"), VGAS)
     if len(properties.get("vnc_password") or "") > MOST_VNC_PASSWORD:
         raise PlanError(f"{where}: vnc_password: it is too long: at most {MOST_VNC_PASSWORD} characters")
+    for name in ("ram", "max_physical_memory"):
+        if properties.get(name) == 0:
+            raise PlanError(
+                f"{where}: {name}: 0 is not right: at least 1 MiB; vmadm keeps no ram of 0, and no ratio to it"
+            )
     for name, value in properties.items():
         if isinstance(value, dict):
             for key, each in value.items():
@@ -306,7 +311,7 @@ def check_tags(where: str, nics: t.Iterable[State], tags: Tags) -> None:
 def _check_gateways(where: str, have: State | None, after: State) -> None:
     """Routes by a nic need one that has an address of its own. They count nics as vmadm lists them, new ones last."""
     order = [] if have is None else have["nic_order"]
-    nics = sorted(after["nics"], key=lambda nic: order.index(nic["mac"]) if nic.get("mac") in order else len(order))
+    nics = sorted(after["nics"], key=lambda nic: order.index(nic.get("mac")) if nic.get("mac") in order else len(order))
     for destination, gateway in after["routes"].items():
         found = re.fullmatch(r"nics\[(\d+)\]|macs\[(.+)\]", str(gateway))
         if not found:

@@ -152,10 +152,6 @@ def _check_brand(brand: str, want: Want) -> None:
         raise PlanError(
             f"{want.who}: ram is {ram} and max_physical_memory {physical}: for brand {brand} both are the same limit"
         )
-    if brand in HVM and ram == 0:
-        raise PlanError(
-            f"{want.who}: ram: 0 is not right: a guest of brand {brand} needs memory; vmadm would not keep it"
-        )
 
 
 def _check_conflicts(have: list[State], want: Want, others: t.Sequence[t.Mapping[str, t.Any]]) -> None:

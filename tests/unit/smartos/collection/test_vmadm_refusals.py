@@ -196,6 +196,7 @@ def test_what_vmadm_refuses_late_is_refused_first(want: Want, brand: str, given:
     [
         ("bhyve", {"ram": 0}, "ram: 0 is not right"),
         ("kvm", {"ram": 0}, "ram: 0 is not right"),
+        ("joyent", {"max_physical_memory": 0}, "max_physical_memory: 0 is not right: at least 1 MiB"),
         ("joyent", {"filesystems": [{"type": "lofs", "source": "create-volume", "target": "/a"}]}, "name a directory"),
         ("joyent", {"zlog_max_size": 2**63 - 1}, "whole numbers up to 9007199254740991"),
         ("joyent", {"tags": {"n": 2**60}}, "tags.n: .* whole numbers up to"),
@@ -224,3 +225,13 @@ def test_a_docker_container_keeps_its_autoboot_when_it_starts(want: Want) -> Non
     want("lx", docker=True, autoboot=False)
     assert want(docker=True, autoboot=True, state="running")["vm"]["autoboot"] is True
     assert not want(docker=True, autoboot=True, state="running")["changed"]
+
+
+def test_a_nic_with_an_address_of_chance_may_come_before_another_update(want: Want) -> None:
+    want("bhyve", autoboot=False, state="running")
+    path = get()["disks"][0]["path"]
+    nic = {"nic_tag": "admin", "ips": ["10.1.0.5/24"], "model": "virtio"}
+    made = want(
+        nics=[nic], disks=[{"path": path, "model": "nvme"}], routes={"10.9.0.0/16": "nics[0]"}, allow_reboot=True
+    )
+    assert (made["vm"]["state"], made["vm"]["autoboot"], len(made["vm"]["nics"])) == ("running", False, 1)
