@@ -374,7 +374,7 @@ def play(tmp_path: pathlib.Path, zone: str, variables: Options, tasks: str, host
     }
     done = subprocess.run(
         [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "inventory.json", tmp_path / "play.yml"],
-        capture_output=True, text=True, env=environment, timeout=120, check=False,
+        capture_output=True, text=True, env=environment, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import FUNCTIONS
 
 pytestmark = pytest.mark.xdist_group("collection")  # built and installed once
