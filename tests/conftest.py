@@ -97,7 +97,7 @@ def run_process() -> t.Callable[..., dict[str, t.Any]]:
             given = json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": scratch, **options}})
             variables = {**os.environ, "PYTHONPATH": _link_root.name, **(env or {})}
             done = subprocess.run(
-                argv, input=given, env=variables, capture_output=True, text=True, timeout=120, check=False
+                argv, input=given, env=variables, capture_output=True, text=True, timeout=600, check=False
             )
         assert done.stdout, done.stderr
         return json.loads(done.stdout)

@@ -49,7 +49,7 @@ def machine() -> dict[str, t.Any]:
         ["nft", "list", "tables"],
         ["sysctl", "fs.inotify", "net.ipv4.ip_forward"],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         # Host containers of scenarios come and go beside this, and with them their interfaces and the address of their bridge.
         found[" ".join(command)] = [
             line for line in done.stdout.splitlines() if "veth" not in line and "zstest" not in line

@@ -47,7 +47,7 @@ pytestmark = [
 
 
 def run(*argv, check=True):
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False, timeout=600)
     assert not check or done.returncode == 0, f"{argv}: {done.returncode}: {done.stderr}{done.stdout}"
     return done.stdout
 

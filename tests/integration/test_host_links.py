@@ -135,7 +135,7 @@ class Machine:
         """Run a shell script on the machine; its output."""
         done = subprocess.run(
             ["nsenter", "-t", str(self.host.pid), "-n", "-m", "bash", "-c", script],
-            env=self.environment, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+            env=self.environment, capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -61,7 +61,7 @@ class Machines:
 
     def run(self, name: str, script: str) -> None:
         subprocess.run(
-            ["nsenter", f"--net=/proc/{self.held[name].pid}/ns/net", "sh", "-ec", script], check=True, timeout=120
+            ["nsenter", f"--net=/proc/{self.held[name].pid}/ns/net", "sh", "-ec", script], check=True, timeout=600
         )
 
     def plug(self, name: str, device: str) -> None:

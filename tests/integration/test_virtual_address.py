@@ -63,7 +63,7 @@ BRIDGES = {"vipztest0": ("198.18.66.1/21", "198.18.68.1/21"), "vipztest1": ("198
 
 def sh(*argv: object, check: bool = True, **options: t.Any) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [str(word) for word in argv], capture_output=True, text=True, timeout=120, check=False, **options
+        [str(word) for word in argv], capture_output=True, text=True, timeout=600, check=False, **options
     )
     assert not check or done.returncode == 0, f"{argv}: {done.returncode}: {done.stderr}{done.stdout}"
     return done

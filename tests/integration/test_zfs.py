@@ -46,7 +46,7 @@ class Machine:
 
     def sh(self, command, check=True, given=None):
         argv = ["sh", "-c", command] if self.host is None else self.host.argv(command)
-        done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=600, check=False)
         assert not check or done.returncode == 0, f"{command}: {done.stderr}"
         return done
 

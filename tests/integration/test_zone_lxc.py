@@ -40,7 +40,7 @@ INIT = "#!/bin/sh\ntrap 'exit 0' PWR TERM\nwhile :; do sleep 1000 & wait $!; don
 
 
 def sh(*argv, check=True):
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
     assert not check or done.returncode == 0, f"{argv}: {done.stderr}"
     return done
 

@@ -56,7 +56,7 @@ def test_a_change_asks_for_what_it_touches() -> None:
 def test_the_command_prints_both(tmp_path: Path) -> None:
     def said(*words: str, rc: int = 0) -> str:
         argv = [str(ROOT / "scripts/run-tests.sh"), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == rc, done.stderr
         return done.stdout + done.stderr
 

@@ -80,7 +80,7 @@ class Tree:
         source = [] if command == "ansible-doc" else ["-i", str(self.deployment / "topology.yml")]
         argv = [str(BIN / command), *source, *arguments]
         return subprocess.run(
-            argv, cwd=cwd or self.collection, env=keep, capture_output=True, text=True, timeout=60, check=False
+            argv, cwd=cwd or self.collection, env=keep, capture_output=True, text=True, timeout=600, check=False
         )
 
     def inventory(self, **environment: str) -> dict[str, t.Any]:

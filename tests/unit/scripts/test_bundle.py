@@ -13,7 +13,7 @@ from deployment import ROOT
 
 def bundle(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [ROOT / "scripts/bundle.sh", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [ROOT / "scripts/bundle.sh", *arguments], capture_output=True, text=True, timeout=600, check=False
     )
 
 

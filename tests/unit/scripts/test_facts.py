@@ -106,7 +106,7 @@ def test_program_runs_from_standard_input_alone(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         ["/usr/bin/python3", "-I", "-c", program], input=given,
-        capture_output=True, cwd=tmp_path, timeout=60, check=True,
+        capture_output=True, cwd=tmp_path, timeout=600, check=True,
     )  # fmt: skip
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["now"] > 1.7e9

@@ -35,7 +35,7 @@ def asked(folder: Path, happens: str, status: int = 0) -> list[str]:
     (folder / "ip").chmod(0o755)
     command = [str(HOOK), "instance-00000004", happens, "begin", "-"]
     subprocess.run(
-        command, input=DOMAIN, text=True, check=True, timeout=60, env={"PATH": f"{folder}:{os.environ['PATH']}"}
+        command, input=DOMAIN, text=True, check=True, timeout=600, env={"PATH": f"{folder}:{os.environ['PATH']}"}
     )
     found = folder / "asked"
     return found.read_text().splitlines() if found.exists() else []

@@ -41,7 +41,7 @@ def call(checkout: Path, tmp_path: Path) -> Call:
 
     def run(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            argv, cwd=checkout, env=variables, input=stdin, capture_output=True, text=True, timeout=60, check=False
+            argv, cwd=checkout, env=variables, input=stdin, capture_output=True, text=True, timeout=600, check=False
         )
 
     return run

@@ -114,7 +114,7 @@ class Node:
 
     def tool(self, *argv, stdin=None):
         env = {**os.environ, **self.env}
-        done = subprocess.run(argv, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, env=env, input=stdin, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, f"{argv}: {done.stderr}"
         return done.stdout
 

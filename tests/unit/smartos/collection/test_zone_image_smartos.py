@@ -61,7 +61,7 @@ def store(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> subje
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     monkeypatch.setattr(subject, "resolvers", lambda: ["192.0.2.53"])
     subprocess.run(
-        [sys.executable, str(BIN / "smartos-sim"), "load-world", str(world / "world.json")], check=True, timeout=60
+        [sys.executable, str(BIN / "smartos-sim"), "load-world", str(world / "world.json")], check=True, timeout=600
     )
     return opened(tmp_path)
 
@@ -170,7 +170,7 @@ def test_halves_and_builders_are_removed_and_whole_drafts_stay(store: subject.Sm
         "alias": "builder",
     }
     subprocess.run(
-        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True
+        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=600, capture_output=True
     )
     gone = [f"{BASE}.imgmanifest", f"{BASE}.zfs", "builder of ovn-0123456789ab", "galera-0123456789ab.zfs",
             "haproxy-0123456789ab.imgmanifest", "haproxy-0123456789ab.zfs"]  # fmt: skip

@@ -79,7 +79,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     monkeypatch.setattr(zone_smartos, "resolvers", lambda: ["192.0.2.53"])
     subprocess.run(
-        [sys.executable, str(BIN / "smartos-sim"), "load-world", str(tmp_path / "world.json")], check=True, timeout=60
+        [sys.executable, str(BIN / "smartos-sim"), "load-world", str(tmp_path / "world.json")], check=True, timeout=600
     )
     zone_smartos._vms_at_start.cache_clear()
     yield tmp_path
@@ -151,7 +151,7 @@ def test_a_change_is_made_once(
 def test_what_was_changed_by_hand_is_found(command: str, drift: str) -> None:
     """A property that somebody else set is drift, and the next update puts it back."""
     made()
-    subprocess.run(["vmadm", "update", UUID, command], check=True, timeout=60, capture_output=True)
+    subprocess.run(["vmadm", "update", UUID, command], check=True, timeout=600, capture_output=True)
     backend = again()
     assert backend.read(SPEC).drift == (drift,)
     backend.update(backend.effective(SPEC), (drift,), running=False)
@@ -170,7 +170,7 @@ def test_foreign_vms_are_left_alone() -> None:
         "alias": "x",
     }
     subprocess.run(
-        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True
+        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=600, capture_output=True
     )
     with pytest.raises(ZoneError, match=RECORD):
         again().read(SPEC)
@@ -226,7 +226,7 @@ def test_zones_of_ours_are_told_and_no_other_vms(run_module: t.Callable[..., dic
         "alias": "foreign",
     }
     subprocess.run(
-        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=60, capture_output=True
+        ["vmadm", "create"], input=json.dumps(payload), text=True, check=True, timeout=600, capture_output=True
     )
     told = run_module("zone_info", {"backend": "smartos"})
     assert told["zones"] == {SPEC.name: {"uuid": UUID, "image": IMAGE, "running": False}}

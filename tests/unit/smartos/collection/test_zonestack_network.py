@@ -41,7 +41,7 @@ def net(node: Path) -> t.Iterator[Net]:
     def run(line: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         script = f'net() {{ bash {PROGRAM} "$@"; }}\n{line}'
         done = subprocess.run(
-            ["bash", "-ec", script], env=variables, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-ec", script], env=variables, capture_output=True, text=True, timeout=600, check=False
         )
         assert not check or done.returncode == 0, done.stderr
         return done
