@@ -110,7 +110,7 @@ def said(computed: t.Any, machines: Machines) -> list[str]:
 def test_hosts_that_reach_one_another_are_silent(computed: t.Any, machines: Machines) -> None:
     assert said(computed, machines) == []
     found = [str(one) for one in preflight.look(computed, machines.way) if one.check in ("machine-id", "network")]
-    assert found[0].startswith("problem: machine-id: a, b, c have the same one"), (
+    assert found[0].startswith("problem: machine-id: a, b, c have the same /etc/machine-id"), (
         "clones are told from one machine under several names"
     )
     assert found[1].startswith(
@@ -238,7 +238,7 @@ def test_one_machine_under_two_names_is_named_once(computed: t.Any, machines: Ma
     finally:
         machines.held["c"] = kept
     assert found[0].what == "b and c are the same machine"
-    assert found[1].check == "machine-id" and found[1].what.startswith("a, b have the same one")
+    assert found[1].check == "machine-id" and found[1].what.startswith("a, b have the same /etc/machine-id")
 
 
 # Over SSH ----------------------------------------------------------------------------------------------------------------
