@@ -476,7 +476,8 @@ def updated(imgadm: Imgadm, given: Given, check: bool) -> Result:
     """Renew what imgadm knows about installed images."""
     uuids = [check_uuid(given["uuid"])] if subject(given) else []
     said = imgadm.refresh(uuids, dry_run=check)
-    done = [line.replace("[dry-run] ", "") for line in said if line.strip()]
+    # An image that no source has is no update: imgadm says so on stdout, among what it did.
+    done = [line.replace("[dry-run] ", "") for line in said if line.strip() and not line.startswith("warning: ")]
     return {
         "changed": bool(done),
         "updated": done,
