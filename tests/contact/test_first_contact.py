@@ -91,14 +91,14 @@ REFUSALS = {
     "a disk that is too small": Refusal(
         "mount -t tmpfs -o size=6g tmpfs /var/lib/lxc",
         "umount /var/lib/lxc",
-        r"problem: disk: 6\d\d\d MiB are free below /var/lib/lxc, and 16096 MiB are needed",
-        r"free some, or mount a larger disk at /var/lib/lxc",
+        r"problem: disk: /var/lib/lxc has 6\d\d\d MiB free and needs \d{5} MiB",
+        r"free space, or mount a larger disk at /var/lib/lxc",
     ),
     "a subnet in use, asked for": Refusal(
         "ip address add 10.77.3.1/24 dev eth1",
         "ip address delete 10.77.3.1/24 dev eth1",
-        r"problem: network: 10.77.0.0/21 \(or 10.77.8.0/24 beside it\) overlaps address 10.77.3.1/24 of eth1",
-        r"give a free one with --network, for example --network 10.99.0.0/21",
+        r"problem: network: 10.77.0.0/21 \(or 10.77.8.0/24 next to it\) overlaps address 10.77.3.1/24 of eth1",
+        r"set a free network, for example --network 10.99.0.0/21",
         ("--network", "10.77.0.0/21"),
     ),
     "somebody's firewall with a forward policy of drop": Refusal(

@@ -78,7 +78,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory, free_port: t.Callable[[], int
         f"""ListenAddress 127.0.0.1
 Port {port}
 HostKey {folder}/host
-PidFile {folder}/pid
+PidFile none
 AuthorizedKeysFile {folder}/client.pub
 StrictModes no
 UsePAM no

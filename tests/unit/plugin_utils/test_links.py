@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 import typing as t
 
 import pytest
@@ -91,11 +90,9 @@ def test_a_thousand_hosts_share_a_declaration_of_four_lines():
         f"  h{number}: {{id: {number}, address: h{number}.example.net, groups: [many]}}" for number in range(8, 1008)
     )
     links = {"many": {"eno1": {"cidr": "10.9.0.0/16"}, "eno2": {"cidr": "10.10.0.0/16"}}}
-    began = time.process_time()
     cloud = computed(links, hosts=hosts, networks=", block: 64")
     assert links_of(cloud, "h1007")["eno2"]["address"] == "10.10.3.239/16"
     assert len({link["address"] for name in cloud.hosts if name != "a" for link in cloud.hosts[name]["links"]}) == 2000
-    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(
