@@ -15,6 +15,7 @@ from typing import Any
 from facts import LXC
 from kernel_settings import SETTINGS, least
 from probes import FIRST_ID, IDS, PROBES
+from site_bridges import contradictions, is_the_sites
 
 SYSTEMS = {"debian": ("12", "13")}
 """Supported systems (os-release(5)): ID, and each VERSION_ID. bootstrap-aio.sh asks the same before there is a Python."""
@@ -444,6 +445,11 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
                 f"{bridge.name}, the bridge of network {bridge.network}, has the name of {kind or 'another device'}",
                 f"rename that device, or set another name in networks.{bridge.network}.bridge",
             )
+        if there and kind == "bridge" and is_the_sites(there):
+            for what, fix in contradictions(there, links.get(bridge.interface or ""), bridge):
+                yield Finding(
+                    "network", f"{bridge.name} was there before zonestack and stays as it is, but {what}", fix
+                )
         use = next((use for use in uses_of(facts, own) if use.network.overlaps(Network(bridge.cidr))), None)
         if use and bridge.made:
             yield Finding(
@@ -451,7 +457,7 @@ def judge_networks(facts: Facts, needs: Needs) -> Iterator[Finding]:
                 f"network {bridge.network} ({bridge.cidr}) overlaps {use.what}",
                 "before the first run, set another cidr for the network in topology.yml; or remove the other use",
             )
-        if bridge.interface not in needs.links:
+        if bridge.interface not in needs.links and not (there and is_the_sites(there)):
             yield from judge_ports(bridge, links, facts["routes"])
     yield from judge_links(links, needs.links)
     yield from judge_resolvers(facts)
@@ -851,6 +857,8 @@ def judge_silence(rc: int, said: str, at: str, to: str) -> Finding:
         return Finding(
             "python", "there is no /usr/bin/python3, so nothing else could be checked", "apt-get install python3"
         )
+    if last.startswith("ModuleNotFoundError"):
+        return Finding("python", f"/usr/bin/python3 lacks modules of its own ({last})", "apt-get install python3")
     if rc == NO_SUDO:
         return Finding(
             "sudo",

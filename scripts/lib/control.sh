@@ -32,6 +32,14 @@ missing_packages() {
   done
 }
 
+# Whether this machine's Python has its standard library: python3-minimal has only a part of it.
+has_whole_python() { [[ -x $python ]] && "$python" -IBc 'import ctypes, shutil' 2>/dev/null; }
+
+# The packages of a Python without its library.
+minimal_python() {
+  dpkg-query --show --showformat='${db:Status-Status} ${Package}\n' 'python3*-minimal' 'libpython3*-minimal' 2>/dev/null | sed -n 's/^installed //p'
+}
+
 # apt-get with lists and downloads of this checkout's own, so that it changes nothing outside. Of a bundle, with its packages alone: the
 # bundle's digest vouches for them, and this machine's sources are not asked.
 own_apt() {
@@ -59,13 +67,17 @@ try_apt() {
 # Sets `python`, and finds the tools in them.
 borrow_packages() {
   local tree=$ROOT/.cache/apt/root deb
+  local -a wanted=("$@")
+  if ! has_whole_python; then
+    mapfile -t -O $# wanted < <(minimal_python)
+    python=$tree$python
+  fi
   say "Fetching $*, to look at this machine before anything is changed"
   mkdir -p "$ROOT/.cache"
   rm -rf "$tree" "$ROOT/.cache/apt.log"
   try_apt "read its package lists" own_apt update
-  try_apt "download $*" own_apt --option Debug::NoLocking=1 install --yes --no-install-recommends --download-only "$@"
+  try_apt "download $*" own_apt --option Debug::NoLocking=1 install --yes --no-install-recommends --reinstall --download-only "${wanted[@]}"
   for deb in "$ROOT/.cache/apt/archives/"*.deb; do dpkg-deb --extract "$deb" "$tree"; done
-  [[ -x $python ]] || python=$tree$python
   borrowed=("PATH=$PATH:$tree/usr/bin:$tree/usr/sbin:$tree/bin:$tree/sbin"
             "LD_LIBRARY_PATH=$(printf '%s:' "$tree"/usr/lib/*-linux-gnu "$tree"/lib/*-linux-gnu)")
 }
@@ -120,7 +132,8 @@ install_python_packages() {
   [[ ! -d $BUNDLE/wheels ]] || from=(--no-index --find-links "$BUNDLE/wheels")
   "$PYTHON" -m pip install "${from[@]}" --quiet --quiet --disable-pip-version-check --require-hashes --no-deps --requirement "$VENV/uv.txt"
   use_pip_settings
-  (cd "$ROOT" && uv pip install "${from[@]}" --quiet --python "$PYTHON" --require-hashes --requirements "$CONTROL_LOCK")
+  # its cache in the checkout: nothing is left in the user's home
+  (cd "$ROOT" && UV_CACHE_DIR=${UV_CACHE_DIR:-$ROOT/.cache/uv} uv pip install "${from[@]}" --quiet --python "$PYTHON" --require-hashes --requirements "$CONTROL_LOCK")
   cp "$CONTROL_LOCK" "$VENV_STAMP.new" && mv "$VENV_STAMP.new" "$VENV_STAMP"
   changed+=("Python packages: .venv, as locks/control.txt")
 }

@@ -8,10 +8,12 @@ from __future__ import annotations
 import fnmatch
 import json
 import shlex
+import subprocess
 import typing as t
 
 import pytest
 
+from deployed import until
 from host import CHECKOUT, Done, Host
 from snapshot import differences
 
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.long("leaving")
 
 SECOND = "/opt/second"
 """Another checkout: what another control machine has."""
+LOCK = "/var/run/zonestack-run.aio"
+"""The deployment's lock on its host."""
 LIMIT = 900.0
 """Seconds that tell a hang from an end."""
 TOPOLOGY = """\
@@ -32,14 +36,15 @@ services: {memcached: {count: 2}, log: }
 """
 BRIDGE = """\
 ip link add br0 type bridge
-ip link set br0 address 02:51:7e:00:00:01 mtu 1400 up
-ip link set eth1 mtu 1400 master br0 up
+ip link set br0 address 02:51:7e:00:00:01 up
+ip link set eth1 master br0 up
 ip address add 10.198.2.9/21 dev br0
 """
 EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ("package", "*", "packages stay: others may use them by now"),
     ("user", "dnsmasq", "of a package"),
     ("unit", "lxc*", "of the package lxc"),
+    ("unit", "nftables.service", "of the package nftables"),
     ("active unit", "lxc*", "of the package lxc"),
     ("active unit", "*", "units of the system itself that come and go: timers, sessions, mounts of units"),
     ("process", "*lxc-monitord*", "of the package lxc"),
@@ -68,7 +73,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ("file", "/tmp*", "the system's own, private folders of units"),
     ("file", "/var/tmp*", "the system's own, private folders of units"),
     ("file", "/etc/default/lxc-net*", "keeps the package lxc from making a bridge of its own at the next boot"),
-    *(("file", f"/etc/{name}*", "of packages") for name in ("apparmor.d", "default/lxc", "init.d/", "lxc", "perl", "rc?.d", "ld.so")),
+    *(("file", f"/etc/{name}*", "of packages") for name in ("apparmor.d", "default/lxc", "init.d/", "lxc", "perl", "rc?.d", "ld.so", "inputrc", "mime.types", "nftables.conf", "python3")),
     ("file", "/etc/sysctl.d/30-lxc-inotify.conf", "of the package lxc"),
     ("file", "/etc/systemd/system/multi-user.target.wants/lxc*", "of the package lxc"),
     *(("file", f"/etc/{name}", "the user of a package") for name in ("passwd", "passwd-", "shadow", "shadow-", "group", "group-", "gshadow", "gshadow-")),
@@ -83,9 +88,13 @@ class Site:
     def __init__(self) -> None:
         self.host = Host("leaving").create("trixie")
         self.host.copy_project(worktree=True)
-        self.script("bootstrap-aio.sh", "--network", "10.198.0.0/21")
-        self.host.exec(BRIDGE)
-        self.host.exec(f"printf %s {shlex.quote(TOPOLOGY)} >{CHECKOUT}/inventory/aio/topology.yml")
+        apt = "apt-get -qq update && apt-get -qq install -y --no-install-recommends python3-minimal"
+        self.host.exec(f"set -e\n{BRIDGE}{apt}", timeout=LIMIT)
+        self.found = self.look()
+        self.host.exec(
+            f"mkdir {CHECKOUT}/inventory/aio && printf %s {shlex.quote(TOPOLOGY)} >{CHECKOUT}/inventory/aio/topology.yml"
+        )
+        self.script("bootstrap-aio.sh")
 
     def script(self, name: str, *arguments: str, rc: int = 0, checkout: str = CHECKOUT) -> Done:
         """Run a command, and insist on its exit code."""
@@ -119,16 +128,15 @@ def test_what_is_the_sites_stays_and_nothing_of_ours(site: Site) -> None:
     assert "its MTU 1300 is smaller than the network's 1500" in " ".join(refused.out.split())
     assert [one for one in differences(before, site.look()) if one[0] in ("package", "nft")] == []
     site.host.exec("ip link set br0 mtu 1500; ip link set eth1 mtu 1500")
-    bridge, before = site.bridge(), site.look()
+    assert site.bridge() == bridge
 
-    site.script("run-playbooks.sh", "--no-verify", "--step", "hosts..infrastructure")
-    assert "Nothing changed." in site.script("run-playbooks.sh", "--no-verify", "--step", "hosts..infrastructure").out
+    two_at_once(site)
     strangers(site)
     gone = site.script("destroy.sh", "--all", "--purge", "--yes")
     assert "On the hosts stay: packages" in gone.out
 
     assert site.bridge() == bridge
-    left = differences(before, site.look())
+    left = differences(site.found, site.look())
     unexplained = []
     for kind, name, what in left:
         why = next((why for of, pattern, why in EXPLAINED if of == kind and fnmatch.fnmatchcase(name, pattern)), "")
@@ -137,6 +145,27 @@ def test_what_is_the_sites_stays_and_nothing_of_ours(site: Site) -> None:
             unexplained.append(f"{kind}: {name}: {what}")
     assert unexplained == []
     assert {kind for kind, _name, _what in left} & {"nft", "network", "mount"} == set()
+
+
+def two_at_once(site: Site) -> None:
+    """Two checkouts with the same secrets run at once: the second one is refused, or waits and finds nothing to do."""
+    run = ("run-playbooks.sh", "--no-verify", "--step", "hosts..infrastructure")
+    site.host.exec(f"cp -a {CHECKOUT} {SECOND}")
+    first = site.host.argv([f"{CHECKOUT}/scripts/{run[0]}", *run[1:]])
+    with subprocess.Popen(first, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
+        locked = [f"grep -s process {LOCK}"]
+        until(
+            lambda: running.poll() is not None or site.host.exec(*locked, check=False).rc == 0,
+            "the first run's lock",
+            LIMIT,
+        )
+        refused = site.script(*run, "--wait", "0", rc=1, checkout=SECOND)
+        assert "another run of deployment 'aio' goes on" in refused.err and "Nothing was changed." in refused.err
+        waited = site.script(*run, "--wait", f"{LIMIT:.0f}", checkout=SECOND)
+        said, _ = running.communicate(timeout=LIMIT)
+    assert running.returncode == 0, said.decode()
+    assert "Waiting for it" in waited.err and "Nothing changed." in waited.out
+    site.host.exec(f"rm -r {SECOND}")
 
 
 def strangers(site: Site) -> None:

@@ -453,6 +453,11 @@ def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
             "sudo: sudo asks for a password, or is not installed (sudo: a password is required)",
         ),
         (judge.NO_PYTHON, "", "python: there is no /usr/bin/python3"),
+        (
+            1,
+            "ModuleNotFoundError: No module named 'shutil'\n",
+            "python: /usr/bin/python3 lacks modules of its own (ModuleNotFoundError: No module named 'shutil'). Fix: apt-get install python3",
+        ),
         (-9, "", "ssh: SSH logged in, and then the host did not answer in time"),
         (1, "Traceback\nValueError: x", "facts: the program that checks the host failed (ValueError: x)"),
     ],
