@@ -76,7 +76,9 @@ class Machine:
     ) -> Done:
         """Run a command of the checkout. ``before``: shell commands before it; ``check``: whether it must succeed."""
         line = f"{before}\ncd {shlex.quote(self.checkout)} && exec {script}"
-        return self.host.exec(["/bin/bash", "-c", line], timeout=LIMIT, check=check, env=env)
+        # One cache for all checkouts of the machine, so that each does not fetch the same again.
+        given = {"UV_CACHE_DIR": "/var/cache/uv", **(env or {})}
+        return self.host.exec(["/bin/bash", "-c", line], timeout=LIMIT, check=check, env=given)
 
     def state(self) -> dict[str, set[str]]:
         """What somebody would see changed: files outside of the checkout, packages, settings, links, rules, mounts."""
