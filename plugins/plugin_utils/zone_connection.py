@@ -83,7 +83,8 @@ adopt() {
 }
 
 # Send a signal to all that this supervisor has started, except the calling branch. What has left for init is spared, unless
-# it was there at an earlier call: a process deaf to SIGTERM whose parent was not.
+# it was there at an earlier call: a process deaf to SIGTERM whose parent was not. Each is stopped where it is found, so that it
+# starts no other one after it was looked at.
 end() {
     family="$family " found= signal=$1
     while [ "$family" != "$found" ]; do
@@ -102,8 +103,10 @@ end() {
                 adopt
             done
         fi
+        [ "$family" = ' ' ] || kill -s STOP $family 2>/dev/null
     done
     [ "$family" = ' ' ] || kill -s "$signal" $family 2>/dev/null
+    [ "$family" = ' ' ] || kill -s CONT $family 2>/dev/null
 }
 
 alive() {

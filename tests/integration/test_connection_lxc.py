@@ -402,7 +402,7 @@ TASKS = """
     that: lookup('ansible.builtin.file', playbook_dir ~ '/fetched') == "geheim ä€"
 - name: An asynchronous task outlives the command that starts it
   ansible.builtin.command: sh -c 'sleep 1; echo late'
-  async: 30
+  async: 600
   poll: 1
   register: late
   failed_when: late.stdout != 'late'

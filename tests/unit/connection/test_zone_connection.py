@@ -96,6 +96,38 @@ def test_supervisor_ends_the_command_when_the_client_has_gone() -> None:
         until_gone(command)
 
 
+@pytest.mark.parametrize("turn", range(3))
+def test_supervisor_ends_also_what_starts_meanwhile(turn: int) -> None:
+    """A command that starts processes without a pause has none that lives on when its client has gone."""
+    mark = f"1000.{os.getpid():07d}{turn}"
+    command = f"echo; i=0; while [ $i -lt 200 ]; do sleep {mark} & i=$((i + 1)); done; wait"
+    with subprocess.Popen(
+        supervised(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"0\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.stdin.close()
+        process.stdin = None
+        process.wait(timeout=600)
+    running = [
+        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in _content(path)
+    ]
+    try:
+        until_gone(*running)
+    finally:
+        for pid in filter(alive, running):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def test_supervisor_leaves_no_process_behind() -> None:
     limit = 1_000_000 + os.getpid()  # marks the processes that watch over this command
     watching = f"grep -lz '^{limit}$' /proc/[0-9]*/cmdline 2>/dev/null | grep -v self"
