@@ -53,7 +53,7 @@ first_problems() {
     read -r id version name < <(source /etc/os-release && echo "${ID-} ${VERSION_ID:-0} ${PRETTY_NAME-}")
   fi
   ((EUID == 0)) || echo "problem: not root: this is user $(id -un). Fix: sudo $0"
-  case $id:$version in    # as SYSTEMS in lib/checks.py
+  case $id:$version in    # as SYSTEMS in lib/checks/machine.py
     debian:12 | debian:13) ;;
     *) echo "problem: system: this is $name. Fix: use Debian 12 or 13 (other distributions are not supported yet)." ;;
   esac

@@ -2,7 +2,7 @@
 """Can this machine be an all-in-one host? Print one line per problem, each with its fix, and the network to use.
 
 Runs before anything is installed, so it needs nothing but Python's standard library, and it changes nothing. What is looked at is in
-facts.py, what is right in checks.py, as for every host of a deployment (preflight.py); here is what only a first host needs: the
+facts.py, what is right in checks/, as for every host of a deployment (preflight.py); here is what only a first host needs: the
 choice of a network. A check whose tool is not installed yet is left out; bootstrap-aio.sh runs this again after it has installed the tools.
 
 Exit code 0: standard output is one line of JSON, ``{"network": "10.77.0.0/21", "store": "overlay"}``. Exit code 1: the
@@ -20,24 +20,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import package_index
-from checks import (
-    CPUS,
-    DISK_MIB,
-    DISK_MIB_ZONE,
-    Facts,
-    Finding,
-    Needs,
-    Network,
-    Use,
-    judge_drops,
-    judge_probes,
-    judge_resolvers,
-    judge_rights,
-    judge_settings,
-    judge_size,
-    no_overlay,
-    uses_of,
-)
+from checks.finding import Facts, Finding
+from checks.machine import judge_probes, judge_rights, judge_settings, judge_size, no_overlay
+from checks.needs import CPUS, DISK_MIB, DISK_MIB_ZONE, Needs
+from checks.networks import judge_drops, judge_resolvers
+from checks.uses import Network, Use, uses_of
 from facts import gather, read
 from kernel_settings import SETTINGS
 from probes import shared_memory_error

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a machine says of itself: the program that preflight.sh runs on every host, and bootstrap-aio.sh on the one it is on.
 
-It only tells; what that means for a deployment is judged where the topology is, in checks.py. Standard library alone,
+It only tells; what that means for a deployment is judged where the topology is, in checks/. Standard library alone,
 because it is sent over standard input, after probes.py, to whatever Python a host has. It installs, writes and leaves nothing: what must
 be tried for real is tried by probes.py. What a tool tells that is not installed is None.
 """
@@ -350,7 +350,7 @@ def system() -> dict[str, str]:
 
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:
-    """Everything that checks.py asks for.
+    """Everything that checks/ asks for.
 
     :param request: ``names`` to be resolved, ``pings`` as :func:`ping` takes them, ``probes`` as :func:`answers` does, ``devices`` that
         may be there or not, ``settings`` of the kernel by name. All may be left out.

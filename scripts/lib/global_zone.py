@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a SmartOS host says of itself, and what that means for a deployment: facts.py and checks.py of such hosts.
+"""What a SmartOS host says of itself, and what that means for a deployment: facts.py and checks/ of such hosts.
 
 A global zone that no run has prepared has no Python, so it is asked by a script for its shell, and only by tools that every SmartOS
 has. The script tells and changes nothing; what its answers mean is judged here, in pure functions.
@@ -13,7 +13,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from checks import DISK_MIB_DEPLOYED, PYTHON, Facts, Finding, Needs, as_network, gib, judge_memory, names
+from checks.finding import Facts, Finding, gib, names
+from checks.machine import PYTHON, judge_memory
+from checks.needs import DISK_MIB_DEPLOYED, Needs
+from checks.uses import as_network
 
 POOL = "zones"
 """Where vmadm(8) and imgadm(8) keep everything, and a run too."""

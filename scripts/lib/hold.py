@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import keeper
-from checks import NO_PYTHON, NO_SUDO
+from checks.unreachable import NO_PYTHON, NO_SUDO
 from cloud import compute
 from deployment import ROOT, Deployment, DeploymentError
 from preflight import CONNECT_SECONDS, Way, way_to

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from checks import Finding
+from checks.finding import Finding
 
 INDEX = "https://pypi.org/simple"
 """pip's default."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ask every host of a deployment whether it can be what topology.yml says, and print a line for each thing that is not so.
 
-facts.py runs on all hosts at once, and checks.py says what the answers mean. Here is what lies between: what the topology wants of
+facts.py runs on all hosts at once, and checks/ says what the answers mean. Here is what lies between: what the topology wants of
 each host, and the way to it.
 """
 
@@ -25,11 +25,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-import checks as judge
 import facts
 import global_zone
 import probes
-from checks import Bridge, Finding, Needs, Place
+from checks import between, machine, networks
+from checks.finding import Finding, names
+from checks.needs import CPUS, DISK_MIB, DISK_MIB_ZONE, LEAST_SHARE, Bridge, Needs, Place
+from checks.unreachable import NO_PYTHON, NO_SUDO, judge_silence
+from checks.uses import as_network
 from cloud import compute
 from deployment import Deployment, command
 from kernel_settings import SETTINGS
@@ -97,7 +100,7 @@ def ask_global_zone(host: Any, way: Way) -> Answer:
         found = global_zone.read_answer(out)
     except (ValueError, KeyError):
         at = host.address or "localhost"
-        return Answer(silence=judge.judge_silence(rc, said, at, f"{host.user}@{at}" if host.user else at))
+        return Answer(silence=judge_silence(rc, said, at, f"{host.user}@{at}" if host.user else at))
     return Answer(
         found, found["now"] + 0.5 - arrived
     )  # it tells whole seconds: of the last one half is over, on average
@@ -121,8 +124,8 @@ def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
     given, program = program_of(request)
     start = START.format(
         program=shlex.join(["/usr/bin/python3", "-I", "-c", program]),
-        no_python=judge.NO_PYTHON,
-        no_sudo=judge.NO_SUDO,
+        no_python=NO_PYTHON,
+        no_sudo=NO_SUDO,
     )
     environment = {**os.environ, "LC_ALL": "C"}  # what ssh and sudo say is read
     first, out, arrived = b"", b"", 0.0
@@ -146,9 +149,7 @@ def ask(host: Any, request: Mapping[str, Any], way: Way) -> Answer:
         return Answer(json.loads(out), json.loads(first)["now"] - arrived)
     except ValueError:
         at = host.address or "localhost"
-        return Answer(
-            silence=judge.judge_silence(process.returncode, said, at, f"{host.user}@{at}" if host.user else at)
-        )
+        return Answer(silence=judge_silence(process.returncode, said, at, f"{host.user}@{at}" if host.user else at))
 
 
 # What the topology wants -------------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ class Addresses:
 
 def is_name(text: str | None) -> bool:
     """Whether this is a name for which an address has to be looked up."""
-    return bool(text) and judge.as_network(str(text)) is None
+    return bool(text) and as_network(str(text)) is None
 
 
 def addresses_of(computed: Any) -> Addresses:
@@ -199,7 +200,7 @@ def addresses_of(computed: Any) -> Addresses:
             given.give(address, f"the address of host {name} in network {network}")
     for name, network in stack["cloud"]["networks"].items():
         for address in pool(network):
-            given.give(address, f"of the pool of network {name}", [judge.NEUTRON_MACS])
+            given.give(address, f"of the pool of network {name}", [between.NEUTRON_MACS])
         if network["gateway_host"]:
             given.give(network["gateway"], f"the gateway of network {name}")
     return given
@@ -284,9 +285,9 @@ def wanted(computed: Any, given: Addresses) -> dict[str, Wanted]:
         devices = tuple(sorted({device for _zone, service in zones for device in service["zone"]["devices"]}))
         needs = Needs(
             f"what topology.yml places there ({len(zones)} zones)",
-            memory=int(sum(zone.memory for zone in sizes) * judge.LEAST_SHARE),
-            disk=judge.DISK_MIB + len(zones) * judge.DISK_MIB_ZONE,
-            cpus=min(judge.CPUS, max((zone.vcpus for zone in sizes), default=1)),
+            memory=int(sum(zone.memory for zone in sizes) * LEAST_SHARE),
+            disk=DISK_MIB + len(zones) * DISK_MIB_ZONE,
+            cpus=min(CPUS, max((zone.vcpus for zone in sizes), default=1)),
             store=computed.hosts[name]["store"],
             zones=sizes,
             count=len(zones),
@@ -323,30 +324,30 @@ def judged(
                 yield from (of_host(name, finding) for finding in global_zone.judge_global_zone(answer.facts, needs))
                 continue
             for judgement in (
-                judge.judge_system,
-                judge.judge_size,
-                judge.judge_probes,
-                judge.judge_settings,
-                judge.judge_kernel,
-                judge.judge_networks,
+                machine.judge_system,
+                machine.judge_size,
+                machine.judge_probes,
+                machine.judge_settings,
+                machine.judge_kernel,
+                networks.judge_networks,
             ):
                 for finding in judgement(answer.facts, needs):
                     yield of_host(name, finding)
-            for finding in judge.judge_rights(answer.facts):
+            for finding in machine.judge_rights(answer.facts):
                 yield of_host(name, finding)
     stack, hosts = computed.stack, computed.topology.hosts
-    yield from judge.judge_identities(told)
-    yield from judge.judge_clocks(
+    yield from between.judge_identities(told)
+    yield from between.judge_clocks(
         {name: answers[name].ahead for name in told}, {name: one["synchronised"] for name, one in told.items()}
     )
     external = stack["vip"]["external"]
     names = {name: host.address for name, host in hosts.items() if is_name(host.address)}
-    yield from judge.judge_names(told, names, [external] if is_name(external) else [])
+    yield from between.judge_names(told, names, [external] if is_name(external) else [])
     own = {
         network: {name: host["addresses"][network] for name, host in computed.hosts.items()}
         for network in stack["networks"]
     }
-    yield from judge.judge_reach(told, own, {network: one["bridge"] for network, one in stack["networks"].items()})
+    yield from between.judge_reach(told, own, {network: one["bridge"] for network, one in stack["networks"].items()})
     for name, one in told.items():
         macs = [link["address"] for link in one["links"] if link.get("address")]
         for address in computed.hosts[name]["addresses"].values():
@@ -357,13 +358,13 @@ def judged(
         if not one["zones"]:  # later they may be at work
             for address in computed.hosts[name]["builders"]:
                 given.give(address, "kept for image builders")
-    yield from judge.judge_answers(told, given.owners, given.macs)
+    yield from between.judge_answers(told, given.owners, given.macs)
     gateways = {
         network["gateway"]: (name, network["interface"])
         for name, network in stack["cloud"]["networks"].items()
         if network["interface"] and not network["gateway_host"]
     }
-    yield from judge.judge_gateways(told, gateways)
+    yield from between.judge_gateways(told, gateways)
 
 
 def of_host(name: str, finding: Finding) -> Finding:
@@ -406,7 +407,7 @@ def main() -> int:
         for finding in found:
             console.print(Text(str(finding), style="red" if finding.fatal else "yellow"))
         count = f"{len(problems)} problem{'s' * (len(problems) != 1)}, {len(found) - len(problems)} warning{'s' * (len(found) - len(problems) != 1)}"
-        console.print(f"{count}: {judge.names(hosts)} checked in {time.monotonic() - began:.1f} s; nothing was changed")
+        console.print(f"{count}: {names(hosts)} checked in {time.monotonic() - began:.1f} s; nothing was changed")
     return 1 if problems else 0
 
 

@@ -7,7 +7,8 @@ import json
 import subprocess
 from typing import Any
 
-from checks import NO_PYTHON, names
+from checks.finding import names
+from checks.unreachable import NO_PYTHON
 from cloud import compute, load
 from deployment import ROOT, Deployment, DeploymentError, command, confirmed
 from hold import claim, held

@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from checks import names
+from checks.finding import names
 from cloud import Cloud, compute, load, require_secrets_of_siblings
 from deployment import ROOT, Deployment, DeploymentError, command, write_whole
 from forecast import Foreseen, assemble, foresee, missing_secrets, show

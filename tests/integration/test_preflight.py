@@ -189,8 +189,8 @@ def test_address_that_a_stranger_has_is_found(computed: t.Any, machines: Machine
 
 def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines: Machines, tmp_path: Path) -> None:
     """Hosts without hypervisors do not look, so this asks the program itself; also that Neutron's own MAC address is no stranger."""
-    import checks as judge
     import facts
+    from checks.between import judge_answers
 
     machines.run("stranger", "ip address add 203.0.113.65/24 dev eth0")
     request = {
@@ -202,11 +202,11 @@ def test_floating_address_that_a_stranger_has_is_found(computed: t.Any, machines
     answer = preflight.ask(computed.topology.hosts["a"], request, machines.way)
     assert answer.facts and answer.facts["answers"] == {"203.0.113.65": STRANGER}
     given = preflight.addresses_of(computed)
-    assert [one.what for one in judge.judge_answers({"a": answer.facts}, given.owners, given.macs)] == [
+    assert [one.what for one in judge_answers({"a": answer.facts}, given.owners, given.macs)] == [
         f"203.0.113.65, which is of the pool of network public, is in use: {STRANGER} answers"
     ]
     neutron = {"answers": {"203.0.113.65": "fa:16:3e:12:34:56"}}
-    assert list(judge.judge_answers({"a": neutron}, given.owners, given.macs)) == []
+    assert list(judge_answers({"a": neutron}, given.owners, given.macs)) == []
     assert facts.answers([]) == {}
 
 

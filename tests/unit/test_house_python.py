@@ -37,7 +37,6 @@ LEFT: dict[str, set[str]] = {
     "plugins/plugin_utils/daemon.py": {"render_systemd"},
     "plugins/plugin_utils/services.py": {"module"},
     "plugins/plugin_utils/topology/compute.py": {"compute"},
-    "scripts/lib/checks.py": {"module"},
     "scripts/lib/facts.py": {"gather"},
     "scripts/lib/layout.py": {"Drawing.columns", "module"},
     "scripts/lib/model.py": {"plan_of"},

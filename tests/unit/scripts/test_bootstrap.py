@@ -10,7 +10,9 @@ import re
 import pytest
 
 import bootstrap
-from checks import SYSTEMS, Finding, Use
+from checks.finding import Finding
+from checks.machine import SYSTEMS
+from checks.uses import Use
 from deployment import ROOT
 
 

@@ -14,7 +14,8 @@ import pytest
 
 import global_zone
 import preflight
-from checks import Bridge, Finding, Needs, Place
+from checks.finding import Finding
+from checks.needs import Bridge, Needs, Place
 from cloud import compute
 from global_zone import SCRIPT, judge_global_zone, read_answer
 from preflight import Answer, look

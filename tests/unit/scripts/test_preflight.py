@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-import checks as judge
 import preflight
+from checks.between import judge_names
+from checks.finding import Finding
+from checks.unreachable import NO_PYTHON, NO_SUDO, judge_silence
 from cloud import compute
 from deployment import ROOT
 from facts import CAPABILITIES
@@ -114,9 +116,7 @@ def healthy(computed: Any) -> dict[str, Told]:
     return told
 
 
-def lines(
-    computed: Any, told: dict[str, Told], ahead: dict[str, float] | None = None, **silent: judge.Finding
-) -> list[str]:
+def lines(computed: Any, told: dict[str, Told], ahead: dict[str, float] | None = None, **silent: Finding) -> list[str]:
     """What the operator reads."""
     given = preflight.addresses_of(computed)
     answers = {
@@ -416,9 +416,9 @@ def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
         for host in ("a", "b", "c")
     }
     told["c"]["names"]["c.example.net"] = ["127.0.1.1"]  # of itself, as Debian has it
-    assert list(judge.judge_names(told, {"c": "c.example.net"}, [])) == []
+    assert list(judge_names(told, {"c": "c.example.net"}, [])) == []
     told["d"] = {**told["a"], "names": {"c.example.net": ["198.51.100.3"]}}
-    (found,) = judge.judge_names(told, {"c": "c.example.net"}, [])
+    (found,) = judge_names(told, {"c": "c.example.net"}, [])
     assert (
         str(found)
         == "problem: d: dns: it resolves c.example.net to 198.51.100.3, other hosts to 192.0.2.3. Fix: correct /etc/hosts there."
@@ -448,11 +448,11 @@ def test_name_that_leads_elsewhere_on_one_host_is_found() -> None:
             "ssh: it accepts none of the SSH keys of this machine. Fix: ssh-copy-id ops@h",
         ),
         (
-            judge.NO_SUDO,
+            NO_SUDO,
             "sudo: a password is required",
             "sudo: sudo asks for a password, or is not installed (sudo: a password is required)",
         ),
-        (judge.NO_PYTHON, "", "python: there is no /usr/bin/python3"),
+        (NO_PYTHON, "", "python: there is no /usr/bin/python3"),
         (
             1,
             "ModuleNotFoundError: No module named 'shutil'\n",
@@ -467,7 +467,7 @@ def test_host_that_tells_nothing_is_a_problem_and_the_others_are_judged(
 ) -> None:
     told = healthy(computed)
     told["one"]["cpus"] = 1
-    found = lines(computed, told, two=judge.judge_silence(rc, words, "h", "ops@h"))
+    found = lines(computed, told, two=judge_silence(rc, words, "h", "ops@h"))
     assert [line.split(":")[1] for line in found] == [" one", " two"]
     assert found[1].startswith(f"problem: two: {said}")
 
@@ -544,7 +544,7 @@ def test_least_share_is_what_the_all_in_one_was_measured_with() -> None:
 def test_json_has_what_the_lines_have(
     computed: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    found = [judge.Finding("cpus", "1", "more", "one"), judge.Finding("dns", "no name", "say it", fatal=False)]
+    found = [Finding("cpus", "1", "more", "one"), Finding("dns", "no name", "say it", fatal=False)]
     monkeypatch.setattr(preflight, "look", lambda _computed: found)
     monkeypatch.setattr("sys.argv", ["preflight.sh", "examples/two-hosts", "--json"])
     assert preflight.main() == 1

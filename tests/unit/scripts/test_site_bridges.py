@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from checks import Bridge, Needs, judge_networks
+from checks.needs import Bridge, Needs
+from checks.networks import judge_networks
 from site_bridges import contradictions, is_the_sites
 
 NEEDED = Bridge("br0", "zone", "10.98.0.0/21", 1500, "eth1", "10.98.2.9")
@@ -42,7 +43,9 @@ def test_a_bridge_of_the_site_is_used_only_where_it_fits(
     assert [what for what, _fix in contradictions(bridge, port, NEEDED)] == said
     links = [bridge, *([port] if port else [])]
     facts = {"links": links, "routes": [], "resolvers": {}, "proxies": [], "drops": [], "listening": []}
-    found = [one.what for one in judge_networks(facts, Needs("this test", 1, 1, bridges=(NEEDED,))) if "br0" in one.what]
+    found = [
+        one.what for one in judge_networks(facts, Needs("this test", 1, 1, bridges=(NEEDED,))) if "br0" in one.what
+    ]
     assert found == [f"br0 was there before zonestack and stays as it is, but {what}" for what in said]
 
 
