@@ -15,9 +15,11 @@ import os
 import shutil
 import typing as t
 
-from host import BASE, CHECKOUT, PROJECT, Host
+from host import BASE, PROJECT, Host
 
 SIM = PROJECT / "tests" / "smartos_sim"
+CHECKOUT = "/opt/zonestack"
+"""Where the project lies on a node: on its pool, for /root is a part of its ramdisk and as new after each boot."""
 PACKAGES = ("zfs-fuse", "lxc", "python3", "mmdebstrap", "nftables", "xz-utils")
 IMAGES = "/var/tmp/images"  # noqa: S108 - of the host container, which is ours alone
 CACHE = BASE / "smartos-images"
@@ -32,7 +34,7 @@ cat ~/.ssh/id_ed25519.pub >>~/.ssh/authorized_keys; ssh-keyscan -t ed25519 {ADDR
 def make_node(name: str, *options: str) -> Host:
     """A fresh host container of Debian 12, the last one with zfs-fuse, that is a node; ``options`` are those of smartos-sim init."""
     host = Host(name).create("bookworm")
-    host.copy_project(worktree=True)
+    host.copy_project(worktree=True, target=CHECKOUT)
     host.exec("apt-get update -q", timeout=300)
     # The package lxc would lower the limits of the one kernel, below what a deployment in another host container has set.
     install = "apt-get install -qy --no-install-recommends -o 'DPkg::Options::=--path-exclude=/etc/sysctl.d/*'"
@@ -53,7 +55,7 @@ def a_node(name: str, *options: str) -> t.Iterator[Host]:
             host.destroy()
         return
     host = Host(given)
-    host.copy_project(worktree=True)
+    host.copy_project(worktree=True, target=CHECKOUT)
     init_node(host, *options)
     yield host
 

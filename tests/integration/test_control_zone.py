@@ -17,8 +17,8 @@ import typing as t
 
 import pytest
 
-from host import CHECKOUT, Done, Host
-from smartos import a_node, base_image
+from host import Done, Host
+from smartos import CHECKOUT, a_node, base_image
 
 pytestmark = [
     pytest.mark.lxc,

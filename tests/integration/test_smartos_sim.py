@@ -44,7 +44,7 @@ class Node:
         self.images: dict[str, str] = {}
 
     def run(
-        self, command: t.Sequence[str] | str, *, check: bool = True, stdin: str | None = None, timeout: float = 300
+        self, command: t.Sequence[str] | str, *, check: bool = True, stdin: str | None = None, timeout: float = 600
     ) -> Done:
         return self.host.exec(command, check=check, input=stdin, timeout=timeout)
 
@@ -78,7 +78,7 @@ class Node:
     def update(self, uuid: str, **payload: t.Any) -> None:
         self.run(["vmadm", "update", uuid], stdin=json.dumps(payload))
 
-    def until(self, uuid: str, line: str, seconds: float = 180) -> str:
+    def until(self, uuid: str, line: str, seconds: float = 600) -> str:
         """Repeat a line in a zone until it succeeds; what it then said."""
         end = time.monotonic() + seconds
         while True:
@@ -149,9 +149,9 @@ def test_datasets_that_are_made_at_one_time_are_all_mounted(node: Node) -> None:
     """Several mounts at one time once made zfs-fuse wait for good, and everybody with it who opened a file."""
     node.run(
         "zfs create zones/t; for round in 1 2 3; do for n in 1 2 3 4 5 6; do zfs create -p zones/t/$round/$n/data & done; wait; done",
-        timeout=120,
+        timeout=600,
     )
-    assert len(node.run("ls -d /zones/t/?/?/data", timeout=120).out.split()) == 18
+    assert len(node.run("ls -d /zones/t/?/?/data", timeout=600).out.split()) == 18
     assert set(node.out("zfs list -H -o mounted -r zones/t").split()) == {"yes"}
     node.run("zfs destroy -r zones/t")
 
@@ -188,7 +188,7 @@ def test_an_lx_zone_lives(node: Node) -> None:
     assert node.get(uuid)["pid"] != before
     node.until(uuid, LISTENING)
     node.zone(uuid, "shutdown -h now", check=False)
-    end = time.monotonic() + 180
+    end = time.monotonic() + 600
     while node.get(uuid)["state"] != "stopped":
         assert time.monotonic() < end
         time.sleep(0.2)
@@ -298,7 +298,7 @@ def test_routes_and_a_guest_that_reboots_itself(node: Node) -> None:
     pid = node.get(uuid)["pid"]
     node.until(uuid, LISTENING)
     node.zone(uuid, "reboot", check=False)
-    end = time.monotonic() + 180
+    end = time.monotonic() + 600
     while node.get(uuid).get("pid") in (pid, None):
         assert time.monotonic() < end
         time.sleep(0.2)

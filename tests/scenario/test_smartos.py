@@ -17,8 +17,8 @@ import typing as t
 import pytest
 
 from deployed import RUN_LIMIT, Run, kill_tree, until
-from host import CHECKOUT, Host
-from smartos import ADDRESS, a_node, make_control
+from host import Host
+from smartos import ADDRESS, CHECKOUT, a_node, make_control
 
 # With nothing in common with the others, it goes beside them.
 pytestmark = pytest.mark.xdist_group("smartos")
