@@ -161,6 +161,7 @@ class LxcImages(ImageStore):
             run(["lxc-stop", "-P", str(self.builders), "-n", path.name, "-k"], check=False)
             shutil.rmtree(path)
         for path in self.images.glob(".*"):
+            unmount_below(path)
             shutil.rmtree(path)
         return names
 
@@ -205,6 +206,7 @@ class LxcImages(ImageStore):
             write_atomically(manifest, json.dumps(made, indent=1, sort_keys=True))
             draft.rename(self.images / recipe.id)
         except Exception:
+            unmount_below(draft)
             shutil.rmtree(draft, ignore_errors=True)
             raise
 
@@ -361,6 +363,15 @@ class Builder(Furnisher):
         """Run a shell script as root in the builder."""
         argv = ["lxc-attach", *self._lxc, "--keep-env", "--", "/bin/sh", "-euc", f"cd /\numask 022\n{script}"]
         self.log.step(name, argv, self.env, stdin)
+
+
+def unmount_below(folder: pathlib.Path) -> None:
+    """Take away what a killed mmdebstrap has mounted in ``folder``: /proc and /sys of this host, which are none of the image's files."""
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    points = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in mounts]
+    # From the last one on: it may lie on one before it.
+    for point in reversed([one for one in points if one.startswith(f"{folder.resolve()}/")]):
+        run(["umount", "--lazy", "--", point])
 
 
 def debootstrap(store: LxcImages, recipe: Recipe, settings: Settings, rootfs: pathlib.Path, log: Log) -> None:

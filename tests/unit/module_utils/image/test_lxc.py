@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -159,3 +161,19 @@ def test_remains_are_work_in_progress_while_the_store_is_held(tmp_path):
         assert store.remains() == []
         with pytest.raises(ImageError, match=r"held by process \d+.*for more than 0 s"), store.lock(0):
             pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+def test_trap_killed_build_left_mounts_in_its_draft(tmp_path):
+    """What is mounted there is not the image's: a host's /sys can not be deleted, and its /dev must not be."""
+    draft = tmp_path / "images/.base-0123456789ab.7"
+    outside, inside = tmp_path / "the host's", draft / "rootfs/of dev"
+    inside.mkdir(parents=True)
+    outside.mkdir()
+    (outside / "kept").touch()
+    subprocess.run(["mount", "--bind", outside, inside], check=True)
+    try:
+        assert subject.LxcImages(str(tmp_path)).clean() == [draft.name]
+    finally:
+        subprocess.run(["umount", "--quiet", inside], stderr=subprocess.DEVNULL, check=False)
+    assert (outside / "kept").exists() and not draft.exists()
