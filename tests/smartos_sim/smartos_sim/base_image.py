@@ -14,7 +14,7 @@ import typing as t
 import uuid as uuids
 from pathlib import Path
 
-from . import linux
+from . import linux, lxc_config
 from .files import ToolError, timestamp, write_json
 from .state import State
 
@@ -130,4 +130,4 @@ def _joyent_root(root: Path) -> None:
     link = root / "opt/local/bin" / python.name
     link.parent.mkdir(parents=True)
     link.symlink_to(f"/usr/bin/{python.name}")
-    linux.run(str(linux.CODE / "bin" / "svc.startd"), "--root", str(root), "--seed")
+    linux.run(str(lxc_config.CODE / "bin" / "svc.startd"), "--root", str(root), "--seed")

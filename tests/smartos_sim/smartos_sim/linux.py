@@ -11,8 +11,6 @@ on SmartOS, how that is known, and what does not.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import ipaddress
 import json
 import os
 import shlex
@@ -23,28 +21,23 @@ import time
 import typing as t
 from pathlib import Path
 
-from . import metadata
+from . import lxc_config, metadata
 from .files import locked, timestamp
+from .lxc_config import CODE, JOYENT, MIB, NATIVE, bridge
 from .platform import VM, PlatformError, Snapshot
-
-CODE = Path(__file__).resolve().parents[1]
-"""This simulator, which zones see below /native as real ones see the platform."""
-NATIVE = "/native/usr/lib/smartos-sim"
 
 SNAPSHOT = "vmsnap-"
 PACKERS = {"gzip": "gzip", "bzip2": "bzip2", "xz": "xz"}
-JOYENT = ("joyent", "joyent-minimal", "builder")
-CGROUP = "cgroup" if os.path.exists("/sys/fs/cgroup/memory") else "cgroup2"
-MIB = 1024 * 1024
-CPU_PERIOD = 100_000  # microseconds
-START_LIMIT = 60.0  # seconds that LXC may take until the zone's init runs
+START_LIMIT = (
+    600.0  # seconds after which a start or an end hangs; a busy machine may need minutes for what takes a second
+)
 ZFS, ZPOOL = (f"/usr/lib/smartos-sim/{name}" for name in ("zfs", "zpool"))
 """zfs-fuse's own, which ``smartos-sim init`` moves there: translators stand in their places."""
 MOUNTING = Path("/run/smartos-sim-mounting.lock")
 """Held by each zfs that mounts: zfs-fuse hears of a new mount through a pipe of its own, into which each is written in parts. With several at a
 time it was seen to wait for the rest of one for good, and with it everybody who opened a file."""
 MOUNTS = ("create", "clone", "mount", "receive", "recv", "rename", "rollback", "set", "inherit")
-BUSY_LIMIT = 15.0  # seconds for which a dataset may stay busy after its last user
+BUSY_LIMIT = 120.0  # seconds for which a dataset may stay busy after its last user
 STALE_MOUNT = ("busy", "Device or resource")
 
 PLATFORM_LINKS = {
@@ -89,12 +82,6 @@ def turn(*argv: str) -> contextlib.AbstractContextManager[object]:
 def zfs(*argv: str) -> str:
     """Run zfs; see :func:`run`."""
     return run(ZFS, *argv, shown=shlex.join(["/usr/sbin/zfs", *argv]))
-
-
-def bridge(tag: str, vlan: int = 0) -> str:
-    """The bridge of a NIC tag and VLAN: there are no 802.1Q devices here, so each VLAN is a wire of its own."""
-    name = f"nt-{tag}" + (f".{vlan}" if vlan else "")
-    return name if len(name) <= 15 else f"nt-{hashlib.sha1(name.encode()).hexdigest()[:12]}"
 
 
 def make_bridge(name: str, mtu: int | None = None, port: str | None = None) -> None:
@@ -334,7 +321,11 @@ class Linux:
         for nic in vm["nics"]:
             make_bridge(bridge(nic["nic_tag"], nic.get("vlan_id", 0)))
         self._boot_files(vm)
-        put(home / "config", self._lxc_config(vm), 0o600)
+        put(
+            home / "config",
+            lxc_config.config(vm, self._root(vm), self.containers / vm["uuid"], self._hostname(vm)),
+            0o600,
+        )
         metadata.start(self.state, vm["uuid"])
         log = home / "lxc.log"
         log.write_bytes(b"")
@@ -363,82 +354,6 @@ class Linux:
         elif vm.get("maintain_resolvers"):
             self._write_resolvers(vm)
 
-    def _lxc_config(self, vm: VM) -> str:
-        """The LXC configuration, see lxc.container.conf(5)."""
-        joyent = vm["brand"] in JOYENT
-        name = (self._root(vm) / "etc/nodename").read_text().strip() if joyent else self._hostname(vm)
-        lines: list[tuple[str, t.Any]] = [
-            ("include", "/usr/share/lxc/config/common.conf"),
-            ("tty.dir", ""),
-            ("apparmor.profile", "unconfined"),
-            ("uts.name", name),
-            ("rootfs.path", f"dir:{self._root(vm)}"),
-            ("signal.halt", "SIGTERM" if joyent else "SIGRTMIN+3"),
-            ("console.logfile", self.containers / vm["uuid"] / "console.log"),
-            ("console.rotate", 1),
-        ]
-        if joyent:
-            lines.append(("init.cmd", f"{NATIVE}/bin/svc.startd --zone {vm['zonename']}"))
-        elif vm.get("init_name"):
-            lines.append(("init.cmd", vm["init_name"]))
-        lines += [(f"{CGROUP}.{key}", value) for key, value in self._limits(vm)]
-        for index, nic in enumerate(vm["nics"]):
-            lines += [(f"net.{index}.{key}", value) for key, value in self._lxc_nic(vm, nic, index)]
-        control = "" if joyent else "native/"
-        mounts = [
-            f"{CODE} {NATIVE[1:]} none bind,ro,create=dir 0 0",
-            f"{metadata.directory(vm['uuid'])} {control}.zonecontrol none bind,create=dir 0 0",
-        ]
-        if vm.get("tmpfs"):
-            mounts.append(f"tmpfs tmp tmpfs size={vm['tmpfs']}m,mode=1777,create=dir 0 0")
-        # A delegated dataset appears in the zone below the path that it has as a dataset.
-        mounts += [f"/{dataset} {dataset} none bind,create=dir 0 0" for dataset in vm.get("datasets", ())]
-        for entry in vm.get("filesystems", ()):
-            if entry["type"] == "lofs":
-                kind = "dir" if os.path.isdir(entry["source"]) else "file"
-                options = ",".join(
-                    ["bind", *(one for one in entry.get("options", ()) if one == "ro"), f"create={kind}"]
-                )
-                mounts.append(f"{entry['source']} {entry['target'].lstrip('/')} none {options} 0 0")
-        lines += [("mount.entry", mount) for mount in mounts]
-        return "".join(f"lxc.{key} = {value}\n" for key, value in lines)
-
-    @staticmethod
-    def _lxc_nic(vm: VM, nic: dict[str, t.Any], index: int) -> t.Iterator[tuple[str, t.Any]]:
-        yield "type", "veth"
-        yield "link", bridge(nic["nic_tag"], nic.get("vlan_id", 0))
-        # At most 15 characters; UUIDs that people make up differ in their last digits only.
-        yield "veth.pair", f"z{hashlib.sha1(vm['uuid'].encode()).hexdigest()[:10]}n{index}"
-        yield "name", nic["interface"]
-        yield "hwaddr", nic["mac"]
-        yield "flags", "up"
-        if nic.get("mtu"):
-            yield "mtu", nic["mtu"]
-        for text in nic.get("ips", ()):
-            if "/" in text:
-                yield f"ipv{ipaddress.ip_interface(text).version}.address", text
-        if nic.get("primary"):
-            for gateway in nic.get("gateways", ())[:1]:
-                yield "ipv4.gateway", gateway
-
-    @staticmethod
-    def _limits(vm: VM) -> list[tuple[str, t.Any]]:
-        """Limits as control files of the version of cgroups that this system has, with their values."""
-        memory = vm["max_physical_memory"] * MIB
-        lwps = ("pids.max", vm.get("max_lwps", "max"))
-        cap = vm.get("cpu_cap", 0) * CPU_PERIOD // 100
-        shares = vm.get("cpu_shares", 100)
-        # Linux's even share is 1024 (of the second version: weight 100), where zones have 100.
-        if CGROUP == "cgroup2":
-            weight = min(10000, max(1, shares))
-            return [("memory.max", memory), ("cpu.max", f"{cap or 'max'} {CPU_PERIOD}"), ("cpu.weight", weight), lwps]
-        return [
-            ("memory.limit_in_bytes", memory),
-            ("cpu.cfs_quota_us", cap or -1),
-            ("cpu.shares", max(2, shares * 1024 // 100)),
-            lwps,
-        ]
-
     def _routes(self, vm: VM, pid: int) -> None:
         """Static routes; a gateway is an address, nics[N] or macs[M] (facts 3)."""
         for destination, gateway in vm.get("routes", {}).items():
@@ -454,7 +369,7 @@ class Linux:
         known = self.containers / uuid / "init"
         out = subprocess.run(
             ["lxc-info", "-P", str(self.containers), "-n", uuid, "-pH"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_LIMIT, check=False,
         ).stdout.strip()  # fmt: skip
         begun = started_at(int(out)) if out.isdigit() else None
         if begun is None:
@@ -479,8 +394,10 @@ class Linux:
         stop = ["lxc-stop", "-P", str(self.containers), "-n", vm["uuid"]]
         stop += ["-k"] if force or timeout <= 0 else ["-t", str(int(timeout))]
         if self._ask_lxc(vm["uuid"]):
-            subprocess.run(stop, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout + 60, check=False)
-        until = time.monotonic() + BUSY_LIMIT
+            subprocess.run(
+                stop, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout + START_LIMIT, check=False
+            )
+        until = time.monotonic() + START_LIMIT
         while self._ask_lxc(vm["uuid"]):
             if time.monotonic() > until:
                 raise PlatformError(
@@ -505,8 +422,8 @@ class Linux:
         metadata.write_changed(vm, before)
         if not self.zone_running(vm):
             return
-        for limit in self._limits(vm):
-            if limit not in self._limits(before):  # one that fails is only logged on SmartOS (facts 1.5)
+        for limit in lxc_config.limits(vm):
+            if limit not in lxc_config.limits(before):  # one that fails is only logged on SmartOS (facts 1.5)
                 quiet("lxc-cgroup", "-P", str(self.containers), "-n", vm["uuid"], limit[0], str(limit[1]))
         if vm["brand"] in JOYENT:
             self._refetch(vm, before)

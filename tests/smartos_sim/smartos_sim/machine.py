@@ -23,7 +23,7 @@ import typing as t
 import uuid as uuids
 from pathlib import Path
 
-from . import gz_network, linux, metadata
+from . import gz_network, linux, lxc_config, metadata
 from .files import ToolError, read_json, timestamp
 from .platform import HVM_BRANDS
 from .state import State
@@ -99,7 +99,7 @@ def init(state: State, *, pool_size: int, address: str, hostname: str | None) ->
     _files(state, own, mac)
     if not (state.directory / ARCHIVE).exists():
         unit = Path("/etc/systemd/system/smartos-sim.service")
-        linux.put(unit, UNIT.format(state=state.directory, code=linux.CODE))
+        linux.put(unit, UNIT.format(state=state.directory, code=lxc_config.CODE))
         linux.quiet("systemctl", "enable", "smartos-sim.service")
         with tarfile.open(state.directory / ARCHIVE, "w") as archive:
             for folder in RAMDISK:
@@ -137,7 +137,7 @@ def _files(state: State, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface,
 
 def _tools() -> None:
     """Put the commands where SmartOS has them, and the translators before zfs-fuse's own zfs and zpool."""
-    for tool in sorted((linux.CODE / "bin").iterdir()):
+    for tool in sorted((lxc_config.CODE / "bin").iterdir()):
         if tool.name in ("smartos-sim", "svc.startd", "shutdown", *metadata.TOOLS):
             continue
         folder = "/usr/bin" if tool.name in ("svcs", "svcprop") else "/usr/sbin"
@@ -148,7 +148,7 @@ def _tools() -> None:
                 f"/sbin/{tool.name}",
             )  # fmt: skip
         _link(Path(folder, tool.name), tool)
-    _link(Path("/usr/sbin/smartos-sim"), linux.CODE / "bin" / "smartos-sim")
+    _link(Path("/usr/sbin/smartos-sim"), lxc_config.CODE / "bin" / "smartos-sim")
 
 
 def _link(link: Path, target: Path) -> None:
@@ -166,7 +166,7 @@ def _start_zfs() -> None:
     linux.quiet("systemctl", "mask", "zfs-fuse.service")
     ZFS_PID.unlink(missing_ok=True)  # of one that was killed: the next would not start
     linux.run("zfs-fuse", "--pidfile", str(ZFS_PID))
-    until = time.monotonic() + 30
+    until = time.monotonic() + linux.START_LIMIT
     while not linux.quiet(linux.ZPOOL, "list"):
         if time.monotonic() > until:
             raise ToolError("zfs-fuse does not answer; is /dev/fuse there?")
@@ -186,9 +186,9 @@ def boot(state: State) -> None:
 
 def _network(state: State) -> None:
     own = ipaddress.ip_interface(state.node["admin_address"])
-    admin = linux.bridge("admin")
+    admin = lxc_config.bridge("admin")
     for tag in state.node["nic_tags"]:
-        linux.make_bridge(linux.bridge(tag["name"]), tag.get("mtu"), tag.get("link"))
+        linux.make_bridge(lxc_config.bridge(tag["name"]), tag.get("mtu"), tag.get("link"))
     linux.run("ip", "address", "replace", str(own), "dev", admin)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
     # Frames on a wire between VMs are none of ipf's business; seen by netfilter there, they would never be translated afterwards.
@@ -245,7 +245,7 @@ def _smf_pid(state: State) -> int | None:
 
 def _start_smf(state: State) -> None:
     """Start the global zone's svc.startd with a fresh repository; it imports /opt/custom/smf."""
-    startd = linux.CODE / "bin" / "svc.startd"
+    startd = lxc_config.CODE / "bin" / "svc.startd"
     if not startd.exists() or _smf_pid(state):
         return
     with open(state.directory / "smf.log", "ab") as log:
@@ -256,8 +256,10 @@ def _start_smf(state: State) -> None:
         )  # fmt: skip
     begun = linux.started_at(done.pid)
     linux.put(state.directory / "smf.pid", f"{done.pid} {begun}")
-    until = time.monotonic() + 10
-    while not Path("/etc/svc/volatile/startd.fifo").exists() and time.monotonic() < until and done.poll() is None:
+    until = time.monotonic() + linux.START_LIMIT
+    while not Path("/etc/svc/volatile/startd.fifo").exists():
+        if time.monotonic() > until or done.poll() is not None:
+            raise ToolError(f"svc.startd of the global zone does not serve; {log.name} says why")
         time.sleep(0.05)
 
 
@@ -286,7 +288,7 @@ def shut_down(state: State, timeout: float = 20) -> None:
     pid = _smf_pid(state)
     if pid:
         os.kill(pid, signal.SIGTERM)
-        _await_end(pid, 30)
+        _await_end(pid, linux.START_LIMIT)  # its services have times of their own to stop in
     _forget(state)
 
 
@@ -369,7 +371,7 @@ def power_off(state: State) -> None:
     with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
         zfs_fuse = int(ZFS_PID.read_text())
         os.kill(zfs_fuse, signal.SIGTERM)
-        _await_end(zfs_fuse, 10)
+        _await_end(zfs_fuse, linux.START_LIMIT)  # killed before its time it would lose what is written
     _forget(state)
 
 

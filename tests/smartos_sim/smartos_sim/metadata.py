@@ -25,12 +25,14 @@ import typing as t
 from pathlib import Path
 
 from .files import locked, read_json, write_json
+from .platform import PlatformError
 
 TOOLS = ("mdata-get", "mdata-put", "mdata-list", "mdata-delete")
 CONTROL = Path("/var/zonecontrol")
 SOCKETS = ("/.zonecontrol/metadata.sock", "/native/.zonecontrol/metadata.sock")
 KINDS = ("customer_metadata", "internal_metadata")
 CHECK = 5.0  # seconds between two looks whether the zone is still there
+LIMIT = 600.0  # seconds that a zone may take to start, on the busiest machine
 OK, NOT_FOUND, FAILED = 0, 1, 2
 
 VM = dict[str, t.Any]
@@ -93,13 +95,15 @@ def start(state: Path, uuid: str) -> None:
     stop(uuid)
     code = str(Path(__file__).resolve().parents[1] / "bin" / "smartos-sim")
     with open(home / "log", "ab") as log:
-        subprocess.Popen(
+        server = subprocess.Popen(
             [code, "serve-metadata", uuid],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
             env={**os.environ, "SMARTOS_SIM_STATE": str(state)},
         )  # fmt: skip
-    until = time.monotonic() + 10
-    while not (home / "metadata.sock").exists() and time.monotonic() < until:
+    until = time.monotonic() + LIMIT
+    while not (home / "metadata.sock").exists():
+        if time.monotonic() > until or server.poll() is not None:
+            raise PlatformError(f"the metadata server of zone {uuid} does not serve; {home / 'log'} says why")
         time.sleep(0.01)
 
 
@@ -137,14 +141,14 @@ def serve(uuid: str) -> int:
         listener.listen(64)
         part.rename(place)
         listener.settimeout(CHECK)
-        missed = 0
-        while missed < 3:
+        missed, begun = 0, False
+        while missed < (3 if begun else LIMIT / CHECK):
             try:
                 peer, _address = listener.accept()
             except TimeoutError:
                 record = state.record(uuid)
                 up = record is not None and state.platform(record["vm"]["brand"]).zone_running(record["vm"])
-                missed = 0 if up else missed + 1
+                missed, begun = 0 if up else missed + 1, begun or bool(up)
                 continue
             with peer, contextlib.suppress(OSError, ValueError):
                 peer.settimeout(CHECK)

@@ -11,18 +11,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import heapq
-import itertools
 import os
-import selectors
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from . import graph, method
 from .contract import Contract, become_subreaper
 from .fmri import Fmri
+from .instance import Instance, read_configuration, take_actions, write_state
+from .loop import Loop
 from .place import Place
 from .repository import Groups, Repository
 
@@ -34,35 +32,6 @@ CRITICAL_COUNT, CRITICAL_PERIOD = 10, 600
 CHILD_FAILURES = 5
 
 
-@dataclass
-class Instance:
-    """What svc.startd knows of one instance."""
-
-    fmri: Fmri
-    state: str = "uninitialized"
-    next_state: str = "none"
-    auxiliary: str = "none"
-    enabled: bool = False
-    style: str = "contract"
-    dependencies: tuple[graph.Dependency, ...] = ()
-    contract: Contract | None = None  # of a service that runs
-    starting: Contract | None = None  # of a start method that runs
-    events: list[Callable[[], None]] = field(default_factory=list)
-    on_empty: Callable[[], None] | None = None
-    starts: list[float] = field(default_factory=list)
-    failures: list[float] = field(default_factory=list)
-    faults: int = 0
-    not_before: float = 0.0
-
-    @property
-    def started(self) -> bool:
-        return self.state in graph.STARTED
-
-    @property
-    def in_transition(self) -> bool:
-        return self.next_state != "none"
-
-
 class Startd:
     """The master restarter of one zone."""
 
@@ -71,13 +40,11 @@ class Startd:
         self.zonename = zonename
         self.instances: dict[Fmri, Instance] = {}
         self.stopping = False
-        self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = itertools.count(1)
+        self.loop = Loop()
         self._abandoned: list[Contract] = []
         self._moved = False
 
-    # The loop
+    # Its life
 
     def run(self) -> None:
         """Boot, serve until a signal asks to stop, and stop all services in order."""
@@ -95,47 +62,16 @@ class Startd:
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(self.place.pipe, 0o600)
             pipe = os.open(self.place.pipe, os.O_RDWR | os.O_NONBLOCK)
-            wake, woken = os.pipe()
-            for fd in (wake, woken):
-                os.set_blocking(fd, False)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPWR, signal.SIGRTMIN + 3):
-                signal.signal(number, lambda *_event: self._stop())
-            signal.signal(signal.SIGCHLD, lambda *_event: None)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-            self._selector.register(pipe, selectors.EVENT_READ, self.sync)
-            self._selector.register(wake, selectors.EVENT_READ, self._reap)
+            self.loop.watch(pipe, self.sync)
+            self.loop.catch(self._stop, self._reap)
             self.say("started")
             self.sync()
             while not (self.stopping and self._quiet()):
-                self._turn()
+                self.loop.turn()
+                self.settle()
             self.place.pipe.unlink()
             os.close(pipe)
             self.say("stopped")
-
-    def _turn(self) -> None:
-        """Wait for one thing to happen, and act."""
-        limit = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
-        for key, _mask in self._selector.select(limit):
-            if isinstance(key.fileobj, int):
-                with contextlib.suppress(BlockingIOError):
-                    os.read(key.fileobj, 65536)
-            key.data()
-        while self._timers and self._timers[0][0] <= time.monotonic():
-            heapq.heappop(self._timers)[2]()
-        self.settle()
-
-    def after(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Call ``action`` in so many seconds; returns what calls that off."""
-        entry = (time.monotonic() + seconds, next(self._count), action)
-        heapq.heappush(self._timers, entry)
-
-        def call_off() -> None:
-            if entry in self._timers:
-                self._timers.remove(entry)
-                heapq.heapify(self._timers)
-
-        return call_off
 
     def _reap(self) -> None:
         """Reap keepers, and as init of a zone the orphans of others."""
@@ -178,10 +114,10 @@ class Startd:
                 if not repository.has_snapshot(fmri, "running"):
                     repository.take_snapshot(fmri, "running")
                 if new:
-                    self._read_configuration(repository, one)
-                    self._write(repository, one)
+                    read_configuration(repository, one)
+                    write_state(repository, one)
                 self._read_enabled(repository, one)
-                one.events += [functools.partial(self._asked, one, name) for name in _take_actions(repository, fmri)]
+                one.events += [functools.partial(self._asked, one, name) for name in take_actions(repository, fmri)]
         for fmri in set(self.instances) - set(present):
             gone = self.instances.pop(fmri)
             if gone.contract:  # its processes are nobody's from now on, as on illumos
@@ -195,13 +131,6 @@ class Startd:
         if one.enabled and not wanted:
             one.events.append(functools.partial(self._disabled, one))
         one.enabled = wanted
-
-    def _read_configuration(self, repository: Repository, one: Instance) -> None:
-        """What takes effect at a refresh: dependencies and style."""
-        groups = repository.composed(one.fmri, "running")
-        one.dependencies = graph.dependencies(groups)
-        style = (groups["startd"].first("duration") if "startd" in groups else None) or "contract"
-        one.style = "child" if style == "wait" else style
 
     # States
 
@@ -290,7 +219,7 @@ class Startd:
         one.state, one.next_state, one.auxiliary = state, next_state, auxiliary
         self._moved = True
         with self.repository() as repository, repository.change():
-            self._write(repository, one, keep_time=same)
+            write_state(repository, one, keep_time=same)
         if was_started and not one.started:
             self._propagate(one, error, ("exclude_all",))
         elif one.started and not was_started:
@@ -305,18 +234,6 @@ class Startd:
                 if error in graph.STOPPED_BY[dependency.restart_on]:
                     other.events.append(functools.partial(self._dependency_moved, other))
                     break
-
-    def _write(self, repository: Repository, one: Instance, keep_time: bool = False) -> None:
-        def put(name: str, kind: str, *values: str) -> None:
-            repository.set(one.fmri, f"restarter/{name}", kind, *values, persistent=False)
-
-        put("state", "astring", one.state)
-        put("next_state", "astring", one.next_state)
-        put("auxiliary_state", "astring", one.auxiliary)
-        put("logfile", "astring", f"/var/svc/log/{one.fmri.log_name}")
-        if not keep_time or one.next_state == "none":
-            put("state_timestamp", "time", f"{time.time():.9f}")
-        put("contract", "count", *([str(one.contract.id)] if one.contract and not one.contract.empty else []))
 
     # Methods
 
@@ -348,7 +265,7 @@ class Startd:
         self.log(one, "Rereading configuration.")
         with self.repository() as repository, repository.change():
             repository.take_snapshot(one.fmri, "running")
-            self._read_configuration(repository, one)
+            read_configuration(repository, one)
         if one.started:
             self._propagate(one, "refresh", ("exclude_all",))
             state = one.state
@@ -410,16 +327,8 @@ class Startd:
         def ended(status: int) -> None:
             call_off()
             one.starting = None
-            code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-            if code is None:
-                self.log(
-                    one, f'Method "{found.name}" failed due to signal {signal.Signals(os.WTERMSIG(status)).name[3:]}.'
-                )
-            else:
-                self.log(one, f'Method "{found.name}" exited with status {code}.')
-            if code in (method.OK, method.NODAEMON):
-                one.faults = 0
-                if code == method.NODAEMON and primary:
+            if self._succeeds(one, found, status):
+                if primary and os.WEXITSTATUS(status) == method.NODAEMON:
                     self._abandon(one)
                 if found.name == "stop" and one.style != "transient":
                     left = None if found.timeout is None else max(0.0, found.timeout - (time.monotonic() - begun))
@@ -429,15 +338,7 @@ class Startd:
                 return
             if primary:
                 self._abandon(one)
-            one.faults += 1
-            if self.stopping and found.name == "start":
-                self.become(one, "offline")
-            elif code in method.HOPELESS:
-                self._fail(one, "method_failed")
-            elif one.faults >= FAULT_THRESHOLD:
-                self._fail(one, "fault_threshold_reached")
-            else:
-                self._try(one, found.name, succeeded)
+            self._after_failure(one, found.name, status, succeeded)
 
         if primary and one.style == "child":
             self._watch(
@@ -447,10 +348,35 @@ class Startd:
             return
         if found.name == "start":
             one.starting = contract
-        call_off = self.after(found.timeout, expired) if found.timeout is not None else lambda: None
+        call_off = self.loop.after(found.timeout, expired) if found.timeout is not None else lambda: None
         self._watch(one, contract, ended)
         if not primary:
             self._abandoned.append(contract)
+
+    def _succeeds(self, one: Instance, found: method.Method, status: int) -> bool:
+        """Log how a method ended; whether that is a success."""
+        if not os.WIFEXITED(status):
+            name = signal.Signals(os.WTERMSIG(status)).name[3:]
+            self.log(one, f'Method "{found.name}" failed due to signal {name}.')
+            return False
+        self.log(one, f'Method "{found.name}" exited with status {os.WEXITSTATUS(status)}.')
+        if os.WEXITSTATUS(status) not in (method.OK, method.NODAEMON):
+            return False
+        one.faults = 0
+        return True
+
+    def _after_failure(self, one: Instance, name: str, status: int, succeeded: Callable[[], None]) -> None:
+        """Try a method again that has failed, or put the instance into maintenance."""
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        one.faults += 1
+        if self.stopping and name == "start":
+            self.become(one, "offline")
+        elif code in method.HOPELESS:
+            self._fail(one, "method_failed")
+        elif one.faults >= FAULT_THRESHOLD:
+            self._fail(one, "fault_threshold_reached")
+        else:
+            self._try(one, name, succeeded)
 
     def _watch(self, one: Instance, contract: Contract, ended: Callable[[int], None]) -> None:
         """Hear of a contract's events."""
@@ -462,7 +388,7 @@ class Startd:
                 elif "fault" in event and contract is one.contract and one.style == "contract":
                     one.events.append(functools.partial(self._contract_failed, one, contract, event["fault"]))
             if contract.empty:
-                self._selector.unregister(contract.socket)
+                self.loop.forget(contract.socket)
                 contract.socket.close()
                 if contract in self._abandoned:
                     self._abandoned.remove(contract)
@@ -472,7 +398,7 @@ class Startd:
                     elif one.style == "contract":
                         one.events.append(lambda: self._contract_failed(one, contract, "exit"))
 
-        self._selector.register(contract.socket, selectors.EVENT_READ, heard)
+        self.loop.watch(contract.socket, heard)
 
     def _until_empty(self, one: Instance, seconds: float | None, succeeded: Callable[[], None]) -> None:
         """Wait until the last process of a service has gone; what is left after its time is killed, and that is a failure."""
@@ -497,7 +423,7 @@ class Startd:
                 succeeded()
 
         one.on_empty = emptied
-        call_off = self.after(seconds, expired) if seconds is not None else lambda: None
+        call_off = self.loop.after(seconds, expired) if seconds is not None else lambda: None
 
     def _contract_failed(self, one: Instance, contract: Contract, kind: str) -> None:
         """Processes of a contract service have ended as they should not."""
@@ -529,7 +455,7 @@ class Startd:
             one.failures = [*(when for when in one.failures if now - when < 1), now]
             if len(one.failures) >= CHILD_FAILURES:
                 one.not_before = now + 1
-                self.after(1, lambda: None)
+                self.loop.after(1, lambda: None)
         self.become(one, "offline")
 
     def _dependency_moved(self, one: Instance) -> None:
@@ -547,12 +473,3 @@ class Startd:
         one.faults = 0
         self._abandon(one)
         self.become(one, "maintenance", auxiliary=reason, error="error")
-
-
-def _take_actions(repository: Repository, fmri: Fmri) -> list[str]:
-    """What svcadm has asked for since the last look, in order."""
-    group = repository.groups(fmri).get("restarter_actions")
-    if group is None:
-        return []
-    repository.drop(fmri, "restarter_actions")
-    return sorted(group.properties, key=lambda name: int(group.first(name) or 0))

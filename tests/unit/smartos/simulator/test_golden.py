@@ -120,7 +120,7 @@ def test_transcript(item: Item, world: t.Any, tmp_path: Path, monkeypatch: pytes
         (here / name).write_text(text)
     if item["rc"] < 0:  # it ends by a signal, which must not be this process'
         process = sim.start(item["tool"], *item["argv"], stdin=item["stdin"] or "")
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         assert not CHECK.compare(item, process.returncode, out, err, 40)
         return
     said = sim.run(item["tool"], *item["argv"], stdin=item["stdin"] or "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smartos_sim import control, linux, metadata, zfs_cli, zlogin
+from smartos_sim import control, lxc_config, metadata, zfs_cli, zlogin
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,9 @@ def test_zlogin_joins_as_the_real_one(words: list[str], line: str) -> None:
 
 
 def test_bridges_have_names_that_linux_takes() -> None:
-    names = [linux.bridge(tag, vlan) for tag in ("admin", "external", "a_very_long_tag_0") for vlan in (0, 7, 4094)]
+    names = [
+        lxc_config.bridge(tag, vlan) for tag in ("admin", "external", "a_very_long_tag_0") for vlan in (0, 7, 4094)
+    ]
     assert len(set(names)) == len(names) and all(len(name) <= 15 for name in names)
 
 

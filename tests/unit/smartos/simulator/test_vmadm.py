@@ -78,7 +78,7 @@ def test_nowait_returns_while_the_vm_is_provisioning_and_it_fails_in_time(
 
 def test_an_unknown_brand_ends_create_by_a_signal(sim: t.Any) -> None:
     done = sim.start("vmadm", "create", stdin={"brand": "lxd"})
-    _out, err = done.communicate(timeout=120)
+    _out, err = done.communicate(timeout=600)
     assert done.returncode == -signal.SIGABRT
     assert "TypeError" in err
 

@@ -100,14 +100,14 @@ class Zone:
         """Ask svc.startd to stop, as a zone's or the machine's shutdown does, and wait until it has."""
         if self.process:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(timeout=120) == 0
+            assert self.process.wait(timeout=600) == 0
             self.process = None
 
     def crash(self) -> None:
         """Kill svc.startd."""
         assert self.process
         self.process.kill()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=600)
         self.process = None
 
     def states(self) -> str:
@@ -115,7 +115,7 @@ class Zone:
         with self.place.repository() as repository:
             return "".join(f"{one} {repository.value(one, 'restarter/state')}\n" for one in repository.instances())
 
-    def run(self, *argv: str, stdin: str | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, stdin: str | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             argv, env=self.environment, input=stdin, text=True, capture_output=True, timeout=timeout, check=False
         )
@@ -145,7 +145,7 @@ class Zone:
     def log(self, fmri: str = "svc:/site/web:default") -> str:
         return self.path(f"/var/svc/log/{fmri.removeprefix('svc:/').replace('/', '-')}.log").read_text()
 
-    def until(self, what: Callable[[], bool], name: str, seconds: float = 120) -> None:
+    def until(self, what: Callable[[], bool], name: str, seconds: float = 600) -> None:
         """Wait until something is so, with an upper limit."""
         end = time.monotonic() + seconds
         while not what():

@@ -359,7 +359,7 @@ def test_as_init_it_reaps_what_is_not_its_own_and_stops_in_order(zone, number):
             zone.until(lambda: not [one for one in family(init) if one not in (init,)], "the orphan's end")
             zone.until(lambda: "Z" not in states(init), "its reaping")
             os.kill(init, number)
-            assert outer.wait(timeout=120) == 0
+            assert outer.wait(timeout=600) == 0
         finally:
             if outer.poll() is None:
                 outer.kill()
