@@ -299,7 +299,7 @@ def subject(given: Given) -> tuple[str, ...]:
             return one
     right = ", or ".join(" and ".join(one) or "nothing of these" for one in choices)
     raise ImageError(
-        f"state {given['state']}: given are {', '.join(sorted(there)) or 'none'} of the options that say what it is about; right is {right}"
+        f"state {given['state']}: the options that name the image are {', '.join(sorted(there)) or 'missing'}: give {right}"
     )
 
 
@@ -315,7 +315,9 @@ def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
         uuid = check_uuid(given["uuid"])
     else:
         if given["source"] or given["channel"]:
-            raise ImageError("source and channel: only with uuid, as imgadm finds names in its configured sources only")
+            raise ImageError(
+                "source and channel: give them only with uuid, because imgadm looks for names in its configured sources"
+            )
         there = choose(
             (one.manifest for one in imgadm.installed() if one.pool == pool), given["name"], given["version"]
         )
@@ -330,7 +332,7 @@ def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
         origin = manifest.get("origin")
         if origin and imgadm.get(origin, pool) is None:
             raise ImageError(
-                f"image {uuid}: the image {origin}, on which it stands, is not installed on {pool}: install that one first"
+                f"image {uuid}: the image {origin}, from which it is cloned, is not installed on {pool}: install that image first"
             )
         if not check:
             imgadm.install(manifest, given["file"], pool)
@@ -342,7 +344,9 @@ def present(imgadm: Imgadm, given: Given, check: bool) -> Result:
     if have is None and not check:
         now = imgadm.get(uuid, pool)
         if now is None:
-            raise ImageError(f"image {uuid}: is not on {pool} although imgadm ended well: something else removed it")
+            raise ImageError(
+                f"image {uuid}: imgadm succeeded, but the image is not on {pool}: look for what removes it"
+            )
     return _about_one(
         uuid, pool, have, {"state": "present", "uuid": uuid, "pool": pool}, now.manifest if now else manifest
     )
@@ -354,8 +358,8 @@ def _offered(imgadm: Imgadm, name: str, version: str) -> str:
     uuid = choose(offers, name, version)
     if uuid is None:
         others = sorted({str(one.get("version")) for one in offers if one.get("name") == name})
-        what = f"{name} only in the versions {', '.join(others)}" if others else f"no {name}"
-        raise ImageError(f"image {name} {version}: neither installed nor offered; the sources offer {what}")
+        what = f"only these versions of {name}: {', '.join(others)}" if others else f"no {name}"
+        raise ImageError(f"image {name} {version}: it is neither installed nor offered: the sources offer {what}")
     return uuid
 
 
@@ -370,13 +374,13 @@ def absent(imgadm: Imgadm, given: Given, check: bool) -> Result:
     have = imgadm.get(uuid, pool) if uuid else None
     if have is not None:
         if have.clones:
-            raise ImageError(
-                f"image {have.uuid} on {pool} is used: {', '.join(have.clones)} are clones of it; remove them first"
-            )
+            raise ImageError(f"image {have.uuid} on {pool} has clones: remove these first: {', '.join(have.clones)}")
         if not check:
             imgadm.delete(have.uuid, pool)
             if imgadm.get(have.uuid, pool) is not None:
-                raise ImageError(f"image {have.uuid}: is still on {pool} although imgadm ended well")
+                raise ImageError(
+                    f"image {have.uuid}: imgadm succeeded, but the image is still on {pool}: look for what installs it"
+                )
     return _about_one(uuid, pool, have, {"state": "absent"}, have.manifest if have else None)
 
 
@@ -395,7 +399,7 @@ def created(imgadm: Imgadm, given: Given, check: bool) -> Result:
     wanted = {**given["fields"], "name": given["name"], "version": given["version"]}
     path = f"{prefix}.imgmanifest"
     if os.path.isdir(prefix) or not os.path.isdir(os.path.dirname(os.path.abspath(prefix))):
-        raise ImageError(f"output: {prefix!r} is not right: a path without ending, in a directory that exists")
+        raise ImageError(f"output: {prefix!r} is not valid: use a path without ending, in a directory that exists")
     manifest = read_manifest(path) if os.path.exists(path) else None
     complete = False
     if manifest is not None:
@@ -409,7 +413,7 @@ def created(imgadm: Imgadm, given: Given, check: bool) -> Result:
         if state is None:
             raise ImageError(f"vm: there is no VM {vm} on this host")
         if state != "stopped" and not given["prepare_script"]:
-            raise ImageError(f"vm: {vm} is {state}: stop it first, or give a prepare_script that makes it ready")
+            raise ImageError(f"vm: {vm} is {state}: stop it first, or give a prepare_script that prepares it")
         if given["prepare_script"] and not os.path.isfile(given["prepare_script"]):
             raise ImageError(f"prepare_script: there is no file {given['prepare_script']} on this host")
         manifest = None
@@ -443,7 +447,7 @@ def vacuumed(imgadm: Imgadm, given: Given, check: bool) -> Result:
             f"{one.uuid} ({one.manifest.get('name')} {one.manifest.get('version')}, {one.pool})" for one in doomed
         )
         raise ImageError(
-            f"state vacuumed would remove {len(doomed)} images for good ({names or 'none'}): say confirm: true if that is meant"
+            f"state vacuumed would remove {len(doomed)} images for good ({names or 'none'}): set confirm: true to remove them"
         )
     after = [one for one in before if one not in doomed]
     if not check:
@@ -456,7 +460,7 @@ def vacuumed(imgadm: Imgadm, given: Given, check: bool) -> Result:
             after = imgadm.installed()
         if unused(after):
             raise ImageError(
-                f"imgadm vacuum ended well and left these: {', '.join(one.dataset for one in unused(after))}"
+                f"imgadm vacuum succeeded, but left these: {', '.join(one.dataset for one in unused(after))}"
             )
     left = {one.dataset for one in after}
     gone = [one for one in before if one.dataset not in left]
@@ -496,7 +500,7 @@ def configured(imgadm: Imgadm, given: Given, check: bool) -> Result:
         now = imgadm.sources()
         if now != after:
             raise ImageError(
-                f"sources: imgadm ended well, and has {[one.plain() for one in now]} instead of {[one.plain() for one in after]}"
+                f"sources: imgadm succeeded, but has {[one.plain() for one in now]} instead of {[one.plain() for one in after]}"
             )
     sides = [[one.plain() for one in side] for side in (have, after)]
     return {

@@ -151,7 +151,9 @@ def canonical_mac(text: str) -> str:
     """A MAC address in lower case with two digits for each byte, as nictagadm stores it."""
     parts = text.strip().lower().split(":")
     if len(parts) != 6 or not all(re.fullmatch("[0-9a-f]{1,2}", part) for part in parts):
-        raise TagError(f"mac: {text!r} is not right: six hexadecimal numbers with colons, such as 00:0c:29:11:22:34")
+        raise TagError(
+            f"mac: {text!r} is not valid: use six hexadecimal numbers with colons, such as 00:0c:29:11:22:34"
+        )
     return ":".join(part.zfill(2) for part in parts)
 
 
@@ -185,20 +187,22 @@ def wanted(given: t.Mapping[str, t.Any], have: Tag | None) -> Tag:
     name, stub = given["name"], given["type"] == "etherstub"
     if have is not None and ((have.type == "etherstub") != stub or have.type == "overlay rule"):
         raise TagError(
-            f"there is {have.type} {name} already, which cannot become {given['type']}: remove it or choose another name"
+            f"there is {have.type} {name} already, and its type cannot change to {given['type']}: remove it or choose another name"
         )
     if not re.fullmatch(r"\w{1,30}\d" if stub else r"\w{1,30}", name, re.ASCII):
         right = "letters, digits and _, a digit at the end, at most 31" if stub else "letters, digits and _, at most 30"
-        raise TagError(f"name: {name!r} is not right: {right}")
+        raise TagError(f"name: {name!r} is not valid: use {right}")
     for key in ("mac", "aggr", "mtu"):
         if stub and given[key] is not None:
-            raise TagError(f"{key}: {given[key]!r} is not right: an etherstub has none")
+            raise TagError(f"{key}: {given[key]!r} is not valid: an etherstub has none: leave it out")
     if given["mac"] is not None and given["aggr"] is not None:
-        raise TagError("mac and aggr: a tag stands either on a physical NIC or on an aggregation")
+        raise TagError("mac and aggr: both are given: give mac for a physical NIC or aggr for an aggregation")
     if given["mtu"] is not None and not 1500 <= given["mtu"] <= 9000:
-        raise TagError(f"mtu: {given['mtu']} is not right: 1500 to 9000 bytes")
+        raise TagError(f"mtu: {given['mtu']} is not valid: use 1500 to 9000 bytes")
     if given["aggr"] is not None and not re.fullmatch(r"\w{0,30}\d", given["aggr"], re.ASCII):
-        raise TagError(f"aggr: {given['aggr']!r} is not right: letters, digits and _, a digit at the end, at most 31")
+        raise TagError(
+            f"aggr: {given['aggr']!r} is not valid: use letters, digits and _, a digit at the end, at most 31"
+        )
     if stub:
         return Tag(name, "etherstub")
     mtu = given["mtu"] or (have.mtu if have else DEFAULT_MTU)
@@ -207,7 +211,7 @@ def wanted(given: t.Mapping[str, t.Any], have: Tag | None) -> Tag:
     if given["mac"] is not None:
         return Tag(name, "normal", mac=canonical_mac(given["mac"]), mtu=mtu)
     if have is None:
-        raise TagError("mac: a new tag needs one, or an aggr")
+        raise TagError("mac: a new tag needs one: give mac or aggr")
     return Tag(name, have.type, have.mac, have.aggr, mtu)
 
 
@@ -242,7 +246,7 @@ def read_config(path: str) -> str:
         if os.path.exists(place):
             return Path(place).read_text(encoding="utf-8", errors="replace")
     raise TagError(
-        f"config: neither {path} nor {NO_USB_KEY} is there, and nictagadm does not tell MTUs: is this the global zone of SmartOS?"
+        f"config: neither {path} nor {NO_USB_KEY} exists, and nictagadm does not list MTUs: run this in the global zone of SmartOS"
     )
 
 
@@ -260,13 +264,13 @@ def make_so(given: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
         want = None
         if have is not None:
             if have.type == "overlay rule":
-                raise TagError("is a rule of an overlay network, which is not managed here")
+                raise TagError("it is a rule of an overlay network: this module manages none")
             vms = run(["nictagadm", "vms", name], timeout=timeout).out.split()
             if vms:
-                raise TagError(f"is used by the VMs {', '.join(vms)}: remove their NICs on it first")
+                raise TagError(f"VMs use it ({', '.join(vms)}): remove their NICs on it first")
             if have.type == "etherstub" and spoils(name, read_config(given["config"])):
                 raise TagError(
-                    f"nictagadm would cut {name} out of another etherstub's name in {given['config']}: remove it there by hand"
+                    f"nictagadm would damage the name of another etherstub in {given['config']}: remove {name} there by hand"
                 )
     else:
         want = wanted(given, have)
@@ -278,7 +282,7 @@ def make_so(given: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
         others = {key: tag for key, tag in there.items() if key != name}
         if now.get(name) != want or {key: tag for key, tag in now.items() if key != name} != others:
             raise TagError(
-                f"`{shlex.join(todo[0])}` ended well, and there are now: {', '.join(map(str, now.values()))}"
+                f"`{shlex.join(todo[0])}` succeeded, but the tags are now: {', '.join(map(str, now.values()))}"
             )
     sides = [{"state": "absent"} if tag is None else {"state": "present", **asdict(tag)} for tag in (have, want)]
     return {

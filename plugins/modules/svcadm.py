@@ -125,9 +125,9 @@ service:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import Smf
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf_plan import (
     INSTANCE_FMRI,
-    Smf,
     SmfError,
     Wish,
     actions,
@@ -152,7 +152,7 @@ def main() -> None:
     wish = Wish(given["state"], given["temporary"], given["clear"])
     if not INSTANCE_FMRI.fullmatch(given["fmri"]):
         module.fail_json(
-            msg=f"fmri: {given['fmri']!r} is no full FMRI of an instance: write it as svc:/network/ssh:default"
+            msg=f"fmri: {given['fmri']!r} is not the full FMRI of an instance: write it as svc:/network/ssh:default"
         )
     try:
         smf = Smf(given["zone"], given["timeout"])

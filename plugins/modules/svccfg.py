@@ -137,14 +137,14 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import Smf
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf_plan import (
     INSTANCE_FMRI,
     PROPERTY_NAME,
     SERVICE_FMRI,
     TYPES,
     Manifest,
     Setting,
-    Smf,
     SmfError,
     commands,
     kept_path,
@@ -177,11 +177,11 @@ def to_settings(given: t.Sequence[t.Mapping[str, t.Any]]) -> list[Setting]:
     for index, one in enumerate(given):
         if not PROPERTY_NAME.fullmatch(one["name"]):
             raise SmfError(
-                f"properties[{index}].name: {one['name']!r} is not right: group/property, such as application/port"
+                f"properties[{index}].name: {one['name']!r} is not valid: use group/property, such as application/port"
             )
         if (one["values"] is None) is (one["state"] == "present"):
             raise SmfError(
-                f"properties[{index}].values: give values to a property that is to be present, and none to one that is to be absent"
+                f"properties[{index}].values: give values if the state of the property is present, and none if it is absent"
             )
         value = None
         if one["state"] == "present":
@@ -193,7 +193,7 @@ def to_settings(given: t.Sequence[t.Mapping[str, t.Any]]) -> list[Setting]:
     names = [one.name for one in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SmfError(f"properties: {', '.join(twice)} given more than once: give each property once")
+        raise SmfError(f"properties: {', '.join(twice)} named more than once: name each property once")
     return found
 
 
@@ -252,7 +252,7 @@ class Change:
             still = [one for one in manifest.instances if one not in self.smf.states()]
             if still:
                 raise SmfError(
-                    f"svccfg has imported the manifest, but there is no {', '.join(still)}: {said or 'it said nothing'}"
+                    f"svccfg imported the manifest, but it did not create {', '.join(still)}: {said or 'it said nothing'}"
                 )
         return True
 
@@ -261,7 +261,7 @@ class Change:
         known = set(there) if self.check_mode else {*there, *self.instances}
         exists = fmri in known if INSTANCE_FMRI.fullmatch(fmri) else self.smf.has_service(fmri)
         if not exists and fmri not in {*self.instances, *map(service_of, self.instances)}:
-            raise SmfError(f"there is no {fmri}: import its manifest first, or look for its name with `svcs -a`")
+            raise SmfError(f"there is no {fmri}: import its manifest first, or find its name with `svcs -a`")
         have = self.smf.properties(fmri, "-C") if exists and settings else {}
         groups = self.smf.group_names(fmri) if exists and settings else set()
         todo = commands(fmri, have, groups, settings)
@@ -282,7 +282,9 @@ class Change:
             now = self.smf.properties(fmri, "-C")
             for one in settings:
                 if now.get(one.name) != one.value:
-                    raise SmfError(f"{fmri}: svccfg has set {one.name} to {one.value}, but it is {now.get(one.name)}")
+                    raise SmfError(
+                        f"{fmri}: svccfg set {one.name} to {one.value}, but its value is {now.get(one.name)}: look for what else sets it"
+                    )
         return True
 
     def absent(self, fmri: str, path: str | None) -> None:
@@ -315,17 +317,17 @@ def main() -> None:
     try:
         if fmri and not SERVICE_FMRI.fullmatch(fmri) and not INSTANCE_FMRI.fullmatch(fmri):
             raise SmfError(
-                f"fmri: {fmri!r} is no full FMRI: write a service as svc:/site/web, an instance as svc:/site/web:default"
+                f"fmri: {fmri!r} is not a full FMRI: write a service as svc:/site/web, an instance as svc:/site/web:default"
             )
         manifest = read_manifest(given["manifest"]) if given["manifest"] else None
         settings = to_settings(given["properties"])
         if settings and not fmri:
-            raise SmfError("properties: say with fmri which service or instance they belong to")
+            raise SmfError("properties: set fmri to the service or instance that they belong to")
         change = Change(Smf(given["zone"], given["timeout"]), module.check_mode)
         if given["state"] == "present":
             change.present(fmri, manifest, given["path"], settings)
         elif settings:
-            raise SmfError("properties: what is to be absent has none: leave them out, or the state")
+            raise SmfError("properties: they cannot be set when state is absent: remove either of the two")
         else:
             for one in [fmri] if fmri else manifest.services if manifest else []:
                 change.absent(one, given["path"])

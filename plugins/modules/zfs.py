@@ -181,14 +181,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zonestack.openstack.plugins.module_utils.cli import CommandError
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.zfs import (
-    Want,
-    Zfs,
-    ZfsError,
-    converge,
-    remove,
-    text,
-)
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.zfs import Zfs, converge, remove
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.zfs_model import Want, ZfsError, text
 
 ARGUMENTS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},

@@ -167,7 +167,7 @@ def test_quota_and_reservation_move_together(machine, fs, settle):
 
 
 def test_parents(machine, fs, settle, refusal):
-    assert f"{fs}/x/y is not there: create it first, or say parents: true" in refusal(
+    assert f"{fs}/x/y does not exist: create it first, or set parents: true" in refusal(
         machine.module, name=f"{fs}/x/y/z"
     )
     assert settle(machine.module, name=f"{fs}/x/y/z", parents=True)["actions"] == [f"zfs create -p {fs}/x/y/z"]
@@ -183,17 +183,20 @@ def test_parents(machine, fs, settle, refusal):
         ({"name": POOL, "properties": {"used": "5M"}}, "properties.used: cannot be 5M: it is "),
         (
             {"name": POOL, "properties": {"utf8only": True}},
-            "properties.utf8only: cannot be on: it is off, and not to be changed",
+            "properties.utf8only: cannot be on: it is off, and ZFS cannot change it",
         ),
         ({"name": POOL, "properties": {"volsize": "1M"}}, "exists and is a filesystem, which has no volsize"),
-        ({"name": POOL, "state": "absent"}, "is the pool's own and goes only with the pool"),
-        ({"name": f"{POOL}/none@s"}, f"{POOL}/none is not there: create it first"),
+        ({"name": POOL, "state": "absent"}, "it is the root of the pool"),
+        ({"name": f"{POOL}/none@s"}, f"{POOL}/none does not exist: create it first"),
         (
             {"name": f"{POOL}/c", "origin": f"{POOL}@none"},
             f"origin: there is no snapshot {POOL}@none (there are: none)",
         ),
         ({"name": f"{POOL}@s", "send_to": "/no/such/folder/file"}, "send_to: there is no directory /no/such/folder"),
-        ({"name": f"{POOL}@s", "receive_from": "/etc/hostname"}, "/etc/hostname: is not a stream of `zfs send`"),
+        (
+            {"name": f"{POOL}@s", "receive_from": "/etc/hostname"},
+            "/etc/hostname: the file is not a stream of `zfs send`",
+        ),
     ],
 )
 def test_refusals_change_nothing(machine, options, message, refusal):
@@ -211,9 +214,9 @@ def test_33_dependents_are_named_and_live_on(machine, fs, settle, refusal):
     machine.sh(f"zfs create {fs}/child; zfs snapshot {fs}@one; zfs clone {fs}@one {POOL}/clone-of-it")
     before = machine.names()
     assert refusal(machine.module, name=fs, state="absent").endswith(
-        f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one), {fs}/child, {fs}@one"
+        f"remove these first: {POOL}/clone-of-it (a clone of {fs}@one), {fs}/child, {fs}@one"
     )
-    assert f"remove them first: {POOL}/clone-of-it (a clone of {fs}@one)" in refusal(
+    assert f"remove these first: {POOL}/clone-of-it (a clone of {fs}@one)" in refusal(
         machine.module, name=f"{fs}@one", state="absent"
     )
     assert machine.names() == before
@@ -237,7 +240,7 @@ def test_snapshot_with_properties_of_ones_own(machine, fs, settle, refusal):
     done = settle(machine.module, name=f"{fs}@one", properties={"org.example:by": "test", "org.example:n": "010"})
     assert done["dataset"]["properties"]["org.example:n"] == {"value": "010", "source": "local"}
     assert settle(machine.module, name=f"{fs}@one", properties={"org.example:n": "10"})["changed"], "texts, not numbers"
-    assert "a snapshot can only be given properties of your own" in refusal(
+    assert "ZFS gives a snapshot only user properties" in refusal(
         machine.module, name=f"{fs}@one", properties={"quota": 0}
     )
 
@@ -250,11 +253,9 @@ def test_holds(machine, fs, settle, refusal):
     assert done["actions"] == [f"zfs snapshot {fs}@one", f"zfs hold keep {fs}@one", f"zfs hold also {fs}@one"]
     assert done["dataset"]["holds"] == ["keep", "also"] if machine.fuse else ["also", "keep"]
     assert machine.get(f"{fs}@one", "userrefs")[0] == "2"
-    assert "is held by " in refusal(machine.module, name=f"{fs}@one", state="absent")
+    assert "a hold keeps it (" in refusal(machine.module, name=f"{fs}@one", state="absent")
     if machine.fuse:
-        assert "has 2 holds, of which this ZFS does not tell the tags: `zfs holds -H " in refusal(
-            machine.module, **held
-        )
+        assert "has 2 holds, but this ZFS cannot list their tags: `zfs holds -H " in refusal(machine.module, **held)
         assert settle(machine.module, name=f"{fs}@one")["changed"] is False
         machine.sh(f"zfs release keep {fs}@one; zfs release also {fs}@one")
     else:
@@ -275,7 +276,7 @@ def test_volume(machine, fs, settle, refusal):
     assert settle(machine.module, **wanted)["dataset"]["type"] == "volume"
     grown = settle(machine.module, name=f"{fs}/volume", properties={"volsize": "12M"})
     assert grown["actions"] == [f"zfs set volsize=12M {fs}/volume"]
-    assert "shrinking would lose data" in refusal(machine.module, **wanted)
+    assert "this module shrinks no volume" in refusal(machine.module, **wanted)
     machine.sh(f"zfs snapshot {fs}/volume@one")
     clone = settle(machine.module, name=f"{fs}/larger", origin=f"{fs}/volume@one", properties={"volsize": "14M"})
     assert clone["dataset"]["properties"]["volsize"]["value"] == 14 * 1024**2
@@ -297,7 +298,7 @@ def test_streams_to_and_from_files(machine, fs, settle, refusal):
     )
 
     assert "starts from a snapshot with GUID" in refusal(machine.module, name=f"{fs}/r@two", receive_from=more)
-    assert f"{fs}/x/y is not there" in refusal(machine.module, name=f"{fs}/x/y/r@one", receive_from=full)
+    assert f"{fs}/x/y does not exist" in refusal(machine.module, name=f"{fs}/x/y/r@one", receive_from=full)
     done = settle(
         machine.module, name=f"{fs}/x/y/r@one", receive_from=full, parents=True, properties={"org.example:a": "b"}
     )
@@ -314,9 +315,7 @@ def test_streams_to_and_from_files(machine, fs, settle, refusal):
     assert f"is a full stream, which makes a new dataset, but {fs}/x/y/r exists" in refusal(
         machine.module, name=f"{fs}/x/y/r@new", receive_from=full
     )
-    assert "another snapshot than the one that is there" in refusal(
-        machine.module, name=f"{fs}/x/y/r@two", receive_from=full
-    )
+    assert "which is not the present snapshot" in refusal(machine.module, name=f"{fs}/x/y/r@two", receive_from=full)
     assert f"holds another stream, of {fs}@two" in refusal(machine.module, name=f"{fs}@one", send_to=more)
     assert "is not a stream" in refusal(machine.module, name=f"{fs}@one", send_to=f"{machine.folder}/pool.img")
     assert "there is no snapshot" in refusal(
@@ -333,7 +332,7 @@ def test_a_stream_that_is_cut_short_leaves_no_file(machine, fs):
 
 def test_a_replication_stream_is_refused(machine, fs, refusal):
     machine.sh(f"zfs snapshot {fs}@one; zfs send -R {fs}@one > {machine.folder}/package")
-    assert "is a stream of several datasets" in refusal(
+    assert "the stream has several datasets" in refusal(
         machine.module, name=f"{fs}/r@one", receive_from=f"{machine.folder}/package"
     )
 

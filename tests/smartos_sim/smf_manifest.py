@@ -25,7 +25,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import INSTANCE_FMRI, kept_path
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf_plan import INSTANCE_FMRI, kept_path
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.daemon import (
     Daemon,
     Rendered,
@@ -189,17 +189,7 @@ def render_smf(
     bundle = ET.Element("service_bundle", type="manifest", name=f"zonestack:{name}")
     element = ET.SubElement(bundle, "service", name=f"zonestack/{name}", type="service", version="1")
     ET.SubElement(element, "create_default_instance", enabled=str(enabled).lower())
-    _dependency(element, "filesystem", "require_all", "svc:/system/filesystem/local:default")
-    _dependency(element, "network", "optional_all", "svc:/milestone/network:default")
-    for index, unit in enumerate(daemon.get("after") or []):
-        fmri = unit if INSTANCE_FMRI.fullmatch(unit) else (known or {}).get(unit)
-        if fmri is None:
-            names = ", ".join(sorted(known or {})) or "none"
-            raise SmfRenderError(
-                f"daemons.{name}.after[{index}]: {unit!r} is unknown: give a full FMRI, or one of the zone's own daemons ({names})"
-            )
-        # Wants= and After=: in order where it runs, and no worse where it does not.
-        _dependency(element, f"after_{index}", "optional_all", fmri)
+    _dependencies(element, name, daemon, known or {})
     context = ET.SubElement(element, "method_context", working_directory="/")
     if not daemon.get("wsgi") and user != "root":
         groups = [user, *(["zonetls"] if daemon.get("tls", True) else [])]
@@ -224,6 +214,21 @@ def render_smf(
     text = f"{DOCTYPE}{note}{ET.tostring(bundle, encoding='unicode')}\n"
     fmri = fmri_of(name)
     return Rendered(fmri, kept_path(fmri), text, mark)
+
+
+def _dependencies(parent: ET.Element, name: str, daemon: Daemon, known: t.Mapping[str, str]) -> None:
+    """What the daemon starts after: its zone's file systems and network, and what its declaration names."""
+    _dependency(parent, "filesystem", "require_all", "svc:/system/filesystem/local:default")
+    _dependency(parent, "network", "optional_all", "svc:/milestone/network:default")
+    for index, unit in enumerate(daemon.get("after") or []):
+        fmri = unit if INSTANCE_FMRI.fullmatch(unit) else known.get(unit)
+        if fmri is None:
+            names = ", ".join(sorted(known)) or "none"
+            raise SmfRenderError(
+                f"daemons.{name}.after[{index}]: {unit!r} is unknown: give a full FMRI, or one of the zone's own daemons ({names})"
+            )
+        # Wants= and After=: in order where it runs, and no worse where it does not.
+        _dependency(parent, f"after_{index}", "optional_all", fmri)
 
 
 def _dependency(parent: ET.Element, name: str, grouping: str, fmri: str) -> None:

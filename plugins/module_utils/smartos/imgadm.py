@@ -102,7 +102,7 @@ class Source:
 def check_uuid(uuid: str) -> str:
     """The UUID, if imgadm takes it: it knows lower case only."""
     if not UUID.fullmatch(uuid):
-        raise ImageError(f"uuid: {uuid!r} is not right: a UUID in lower case with dashes")
+        raise ImageError(f"uuid: {uuid!r} is not valid: use a UUID in lower case with dashes")
     return uuid
 
 
@@ -112,10 +112,10 @@ def filter_words(filters: t.Mapping[str, t.Any]) -> list[str]:
     for field, value in filters.items():
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*", str(field)):
             raise ImageError(
-                f"filters: {field!r} is not right: a field of the manifest, with dots for what is inside (tags.role)"
+                f"filters: {field!r} is not valid: use a field of the manifest, with dots for what is inside (tags.role)"
             )
         if not isinstance(value, (str, int, float)):
-            raise ImageError(f"filters.{field}: {value!r} is not right: a text, a number or a boolean")
+            raise ImageError(f"filters.{field}: {value!r} is not valid: use a text, a number or a boolean")
         words.append(f"{field}={str(value).lower() if isinstance(value, bool) else value}")
     return words
 
@@ -128,7 +128,7 @@ def choose(candidates: t.Iterable[Manifest], name: str, version: str) -> str | N
     uuids = sorted({one["uuid"] for one in candidates if (one.get("name"), str(one.get("version"))) == (name, version)})
     if len(uuids) > 1:
         raise ImageError(
-            f"image {name} {version}: there are {len(uuids)} of them, so set uuid to one of: {', '.join(uuids)}"
+            f"image {name} {version}: there are {len(uuids)} such images: set uuid to one of: {', '.join(uuids)}"
         )
     return uuids[0] if uuids else None
 
@@ -159,7 +159,7 @@ def source_commands(
     urls = [one.url for one in want]
     for url in urls:
         if urls.count(url) > 1:
-            raise ImageError(f"sources: {url} is named twice: once is enough")
+            raise ImageError(f"sources: {url} is named twice: name it once")
     if state == "absent":
         gone = {one.url for one in have if one.url in urls}
     else:
@@ -178,7 +178,7 @@ def source_of(given: t.Mapping[str, t.Any]) -> Source:
     """
     url = str(given["url"]).rstrip("/")
     if not re.fullmatch(r"https?://[^\s/]\S*", url):
-        raise ImageError(f"sources: {given['url']!r} is not right: the URL of an image server, http:// or https://")
+        raise ImageError(f"sources: {given['url']!r} is not valid: use the URL of an image server, http:// or https://")
     return Source(url, given.get("type") or "imgapi", bool(given.get("insecure")))
 
 
@@ -186,7 +186,7 @@ def check_manifest(manifest: Manifest, where: str) -> None:
     """Refuse a manifest that `imgadm install` would not take (imgadm(8) and the node-imgmanifest of its repository)."""
 
     def refuse(key: str, right: str) -> t.NoReturn:
-        raise ImageError(f"{where}: {key}: {manifest.get(key)!r} is not right: {right}")
+        raise ImageError(f"{where}: {key}: {manifest.get(key)!r} is not valid: use {right}")
 
     if manifest.get("v") != 2:
         refuse("v", "2, the version of the format")
@@ -213,7 +213,7 @@ def same_image(there: Image, manifest: Manifest) -> None:
     if all(digests) and digests[0] != digests[1]:
         raise ImageError(
             f"image {there.uuid} is installed on {there.pool} with other content (sha1 {digests[0]}, the manifest says"
-            f" {digests[1]}): an image never changes, so give the new one a uuid of its own"
+            f" {digests[1]}): an image never changes: give the new image its own uuid"
         )
 
 
@@ -227,7 +227,7 @@ def made(manifest: Manifest, wanted: Manifest, where: str) -> None:
         )
         if not agree:
             raise ImageError(
-                f"{where} is of another image: {key} is {there!r} and {value!r} is wanted: remove it, or choose another output"
+                f"{where} belongs to another image: {key} is {there!r}, and {value!r} is wanted: remove the file or choose another output"
             )
 
 
@@ -242,9 +242,11 @@ def read_manifest(path: str) -> dict[str, t.Any]:
     try:
         manifest = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as bad:
-        raise ImageError(f"{path}: {bad}: it should be an image manifest (JSON)") from bad
+        raise ImageError(f"{path}: {bad}: name an image manifest (JSON)") from bad
     if not isinstance(manifest, dict):
-        raise ImageError(f"{path}: is a {type(manifest).__name__} and should be an image manifest, a mapping")
+        raise ImageError(
+            f"{path}: the file holds a {type(manifest).__name__}: name an image manifest, which is a mapping"
+        )
     return manifest
 
 
@@ -257,10 +259,10 @@ def check_file(manifest: Manifest, path: str, digest: bool) -> None:
     try:
         size = os.path.getsize(path)
     except OSError as bad:
-        raise ImageError(f"{path}: {bad.strerror}: it should be the image's file") from bad
+        raise ImageError(f"{path}: {bad.strerror}: name the file of the image") from bad
     if size != file["size"]:
         raise ImageError(
-            f"{path}: has {size} bytes and the manifest says {file['size']}: it is another file, or not complete"
+            f"{path}: the file has {size} bytes, the manifest says {file['size']}: name the complete file of this image"
         )
     if digest:
         sha1 = hashlib.sha1(usedforsecurity=False)
@@ -269,7 +271,7 @@ def check_file(manifest: Manifest, path: str, digest: bool) -> None:
                 sha1.update(block)
         if sha1.hexdigest() != file["sha1"]:
             raise ImageError(
-                f"{path}: has the SHA-1 {sha1.hexdigest()} and the manifest says {file['sha1']}: it is another file, or damaged"
+                f"{path}: the file has the SHA-1 {sha1.hexdigest()}, the manifest says {file['sha1']}: name the file of this image, undamaged"
             )
 
 

@@ -107,12 +107,12 @@ class Vmadm:
             if time.monotonic() > until:
                 raise VmError(
                     f"VM {vm['uuid']}: its state is still {now['state']!r} after {self.timeout:g} s: "
-                    f"see /var/log/vm/logs; a longer timeout may help"
+                    f"see /var/log/vm/logs, or set a longer timeout"
                 )
             time.sleep(POLL)
             now = self.get(vm["uuid"])
         if now is None:
-            raise VmError(f"VM {vm['uuid']} is gone while its state was {vm['state']!r}")
+            raise VmError(f"VM {vm['uuid']} disappeared while its state was {vm['state']!r}: look for what deleted it")
         return now
 
     def do(self, uuid: str, step: Step) -> None:
@@ -223,7 +223,7 @@ def _start_again(client: Vmadm, uuid: str, todo: Plan, failure: CommandError | V
             client.do(uuid, Step("update", {"autoboot": False}))
         said = "the VM, which was stopped for it, runs again"
     except CommandError as bad:
-        said = f"the VM, which was stopped for it, could not be started again: {bad}"
+        said = f"this module stopped the VM for this change and could not start it again: {bad}"
     failure.args = (f"{failure}; {said}", *failure.args[1:])
 
 
@@ -241,9 +241,9 @@ def _run(client: Vmadm, uuid: str, step: Step, want: Want) -> tuple[dict[str, t.
     if failure is not None and (wrong or step.verb in ("kill", "reboot", "rollback-snapshot")):
         raise failure  # of these three, the state of the VM does not tell whether they were done
     if wrong:
-        raise VmError(f"VM {uuid}: `vmadm {step.verb}` ended with exit code 0, but {wrong}")
+        raise VmError(f"VM {uuid}: `vmadm {step.verb}` succeeded, but {wrong}")
     if failure is not None:
-        return vm, [f"{failure}; the VM is as it should be all the same"]
+        return vm, [f"{failure}; but the VM is as wanted"]
     return vm, []
 
 

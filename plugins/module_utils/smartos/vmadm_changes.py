@@ -138,7 +138,7 @@ def update_payload(have: State, want: Want) -> Payload:
             return payload
         payload.update({name: _sent(name, value) for name, value in left.items()})
     raise PlanError(
-        f"{want.who}: no payload brings {', '.join(sorted(left))} to the wanted value: a defect of this module"
+        f"{want.who}: no call of vmadm sets {', '.join(sorted(left))} to the wanted value: this is an error in the module, please report it"
     )
 
 
@@ -226,8 +226,8 @@ def _item_changes(name: str, have: State, want: Want) -> Payload:
         if fixed:
             what = "; ".join(f"{key} is {other.get(key)!r}, not {change[key]!r}" for key in fixed)
             raise PlanError(
-                f"{want.who}: {name}[{index}] ({items.key} {other[items.key]}): {what}: vmadm cannot change it; "
-                f"take the entry out in one run and add it in another"
+                f"{want.who}: {name}[{index}] ({items.key} {other[items.key]}): {what}: vmadm cannot change it: "
+                f"remove the entry in one run and add it in the next"
             )
         if change:
             if change.get("size") is not None and item.get("dangerous_allow_shrink"):
@@ -239,8 +239,8 @@ def _item_changes(name: str, have: State, want: Want) -> Payload:
         _keep_primary(pairs, have["nics"], add, update, remove)
     if name == "disks" and remove and not want.remove_disks:
         raise PlanError(
-            f"{want.who}: disks: {', '.join(remove)} is not among them, and removing it destroys its data: "
-            f"name it, or set remove_disks: true"
+            f"{want.who}: disks: {', '.join(remove)} is not in the list, and removing a disk destroys its data: "
+            f"add it to the list, or set remove_disks: true"
         )
     found = {"add": add, "update": update, "remove": remove}
     return {f"{verb}_{name}": value for verb, value in found.items() if value}
@@ -274,8 +274,8 @@ def arranged(who: str, brand: str, new: t.Sequence[State], taken: t.Sequence[Sta
             placed.append(others.pop(0))
         else:
             raise PlanError(
-                f"{who}: nics: interface {sorted(asking)[0]!r} is not right: vmadm gives the first free name, which is {name!r}: "
-                "say that one, or none"
+                f"{who}: nics: interface {sorted(asking)[0]!r} is not valid: vmadm takes the first free name, {name!r}: "
+                "give that name, or leave it out"
             )
     return placed
 
@@ -347,7 +347,7 @@ def _disk_changes(index: int, item: State, other: State, change: Payload, have: 
             )
         if change["size"] < (other["size"] or 0) and not item.get("dangerous_allow_shrink"):
             raise PlanError(
-                f"{where}: size is {other['size']} MiB, and {change['size']} would cut off data: "
-                f"set dangerous_allow_shrink: true for this disk if that is meant"
+                f"{where}: size is {other['size']} MiB, and a size of {change['size']} would destroy data: "
+                f"set dangerous_allow_shrink: true on this disk to shrink it"
             )
     return change

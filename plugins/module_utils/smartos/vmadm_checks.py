@@ -68,20 +68,20 @@ def check_address(where: str, address: str) -> None:
             raise ValueError("the prefix length is no number")
     except ValueError as bad:
         raise PlanError(
-            f"{where}: {address!r} is not right: an address with its prefix length, dhcp or addrconf ({bad})"
+            f"{where}: {address!r} is not valid: use an address with its prefix length, dhcp or addrconf ({bad})"
         ) from None
 
 
 def check_number(where: str, value: t.Any) -> None:
     """Refuse a whole number that vmadm would round."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST_INTEGER:
-        raise PlanError(f"{where}: {value} is not right: vmadm keeps whole numbers up to {MOST_INTEGER}")
+        raise PlanError(f"{where}: {value} is not valid: use a whole number up to {MOST_INTEGER}")
 
 
 def check_choice(where: str, value: t.Any, known: t.Sequence[str]) -> None:
     """Refuse a value that is none of those that vmadm knows."""
     if value is not None and value not in known:
-        raise PlanError(f"{where}: {value!r} is not right: one of {', '.join(known)}")
+        raise PlanError(f"{where}: {value!r} is not valid: use one of {', '.join(known)}")
 
 
 def check_values(where: str, properties: t.Mapping[str, t.Any]) -> None:
@@ -90,12 +90,10 @@ def check_values(where: str, properties: t.Mapping[str, t.Any]) -> None:
         check_choice(f"{where}: {name}", properties.get(name), COMPRESSIONS)
     check_choice(f"{where}: vga", properties.get("vga"), VGAS)
     if len(properties.get("vnc_password") or "") > MOST_VNC_PASSWORD:
-        raise PlanError(f"{where}: vnc_password: it is too long: at most {MOST_VNC_PASSWORD} characters")
+        raise PlanError(f"{where}: vnc_password: it is too long: use at most {MOST_VNC_PASSWORD} characters")
     for name in ("ram", "max_physical_memory"):
         if properties.get(name) == 0:
-            raise PlanError(
-                f"{where}: {name}: 0 is not right: at least 1 MiB; vmadm keeps no ram of 0, and no ratio to it"
-            )
+            raise PlanError(f"{where}: {name}: 0 is not valid: use at least 1 MiB")
     for name, value in properties.items():
         if isinstance(value, dict):
             for key, each in value.items():
@@ -119,25 +117,25 @@ def check_values(where: str, properties: t.Mapping[str, t.Any]) -> None:
 def _check_route(where: str, destination: str, gateway: t.Any) -> None:
     if not is_ipv4(destination) and not is_network(destination):
         raise PlanError(
-            f"{where}: {destination!r} is not right: an IPv4 address, or a network of /{LEAST_PREFIX} to /32 "
+            f"{where}: {destination!r} is not valid: use an IPv4 address, or a network of /{LEAST_PREFIX} to /32 "
             "(a default route is the gateways of the primary nic)"
         )
     if not is_ipv4(gateway) and not (isinstance(gateway, str) and re.fullmatch(r"nics\[\d+\]|macs\[.+\]", gateway)):
-        raise PlanError(f"{where}: {gateway!r} is not right: an IPv4 address, nics[N] or macs[MAC]")
+        raise PlanError(f"{where}: {gateway!r} is not valid: use an IPv4 address, nics[N] or macs[MAC]")
 
 
 def _check_nic(where: str, nic: State) -> None:
     for name, most in (("ips", MOST_IPS), ("allowed_ips", MOST_ALLOWED)):
         count = len(nic.get(name) or ())
         if count > most:
-            raise PlanError(f"{where}.{name}: {count} are too many: at most {most}")
+            raise PlanError(f"{where}.{name}: {count} are too many: use at most {most}")
     for address in nic.get("ips") or ():
         check_address(f"{where}.ips", address)
     for address in nic.get("allowed_ips") or ():
         _check_allowed(f"{where}.allowed_ips", address)
     for gateway in nic.get("gateways") or ():
         if not is_ipv4(gateway):
-            raise PlanError(f"{where}.gateways: {gateway!r} is not right: an IPv4 address")
+            raise PlanError(f"{where}.gateways: {gateway!r} is not valid: use an IPv4 address")
 
 
 def _check_allowed(where: str, address: str) -> None:
@@ -146,21 +144,21 @@ def _check_allowed(where: str, address: str) -> None:
         if ipaddress.ip_network(address, strict=False).prefixlen < least:
             raise ValueError("a network of /1 or longer")
     except ValueError as bad:
-        raise PlanError(f"{where}: {address!r} is not right: an address or a network ({bad})") from None
+        raise PlanError(f"{where}: {address!r} is not valid: use an address or a network ({bad})") from None
 
 
 def _check_disk(where: str, disk: State) -> None:
     check_choice(f"{where}.compression", disk.get("compression"), COMPRESSIONS)
     size = disk.get("block_size")
     if size is not None and (size < 512 or size > 131072 or size & (size - 1)):
-        raise PlanError(f"{where}.block_size: {size} is not right: a power of two from 512 to 131072 bytes")
+        raise PlanError(f"{where}.block_size: {size} is not valid: use a power of two from 512 to 131072 bytes")
     for name in ("size", "image_size", "refreservation"):
         check_number(f"{where}.{name}", disk.get(name))
     if disk.get("pci_slot") is not None:
         slot = slot_of(f"{where}.pci_slot", disk["pci_slot"])
         if slot[0] == 0 and slot[1] in RESERVED_SLOTS:
             raise PlanError(
-                f"{where}.pci_slot: {disk['pci_slot']!r} is not right: bhyve keeps device {slot[1]} to itself"
+                f"{where}.pci_slot: {disk['pci_slot']!r} is not valid: bhyve uses device {slot[1]} itself: choose another"
             )
 
 
@@ -172,7 +170,7 @@ def slot_of(where: str, text: str) -> tuple[int, int, int]:
         bus, device, function = {1: [0, *numbers, 0], 2: [0, *numbers], 3: numbers}[len(numbers)]
         if bus <= 255 and device <= 31 and function <= 7:
             return bus, device, function
-    raise PlanError(f"{where}: {text!r} is not right: device, device:function or bus:device:function, as 0:4:1")
+    raise PlanError(f"{where}: {text!r} is not valid: use device, device:function or bus:device:function, as 0:4:1")
 
 
 def _check_filesystem(where: str, filesystem: State) -> None:
@@ -181,7 +179,7 @@ def _check_filesystem(where: str, filesystem: State) -> None:
         source == "create-volume" or re.fullmatch(UUID, source) or re.match("https?://", source)
     ):
         raise PlanError(
-            f"{where}.source: {source!r} is not right: vmadm would make a volume in a place of its own; name a directory"
+            f"{where}.source: {source!r} is not valid: vmadm would create a volume elsewhere: use a directory"
         )
 
 
@@ -197,15 +195,15 @@ def check_payload(where: str, have: State | None, payload: Payload, after: State
     _check_disks(where, have, payload, after)
     for nic in payload.get("update_nics") or ():
         if "/" in (nic.get("nic_tag") or ""):
-            what = f"nic_tag: {nic['nic_tag']!r}: vmadm gives an overlay's tag to new nics only"
-            raise PlanError(
-                f"{where}: nics ({nic['mac']}): {what}: take the entry out in one run and add it in another"
-            )
+            what = f"nic_tag: {nic['nic_tag']!r}: vmadm sets the tag of an overlay on new NICs only"
+            raise PlanError(f"{where}: nics ({nic['mac']}): {what}: remove the entry in one run and add it in the next")
     if new_nics(payload) or payload.get("remove_nics"):
         _check_nics(where, after["nics"])
         _check_primaries(where, have["nics"] if have else [], after["nics"])
         if after["brand"] in HVM and any(nic.get("model") is None for nic in after["nics"]):
-            raise PlanError(f"{where}: nics: model is needed for brand {after['brand']}, or nic_driver for all of them")
+            raise PlanError(
+                f"{where}: nics: model is needed for brand {after['brand']}: give it, or nic_driver for all NICs"
+            )
     _check_gateways(where, have, after)
 
 
@@ -223,20 +221,20 @@ def _check_disks(where: str, have: State | None, payload: Payload, after: State)
     for disk in payload.get("add_disks") or payload.get("disks") or ():
         name = f"{where}: disks ({disk.get('path') or 'a new one'})"
         if disk.get("path") and not disk.get("nocreate") and disk.get("media") != "cdrom":
-            what = "there is no such disk, and the path of a new one is vmadm's to choose"
+            what = "there is no such disk, and vmadm chooses the path of a new one"
             raise PlanError(f"{name}: {what}: leave path out, or set nocreate: true for one that exists")
         if disk.get("block_size") and disk.get("image_uuid"):
-            raise PlanError(f"{name}: block_size is that of its image: leave it out")
+            raise PlanError(f"{name}: its image sets the block_size: leave it out")
     for disk in after["disks"]:
         if disk.get("model") is not None:
             check_choice(
                 f"{where}: disks ({disk.get('path') or 'a new one'}): model", disk["model"], DISK_MODELS[brand]
             )
         elif disk.get("media") != "cdrom" or disk.get("path"):
-            raise PlanError(f"{where}: disks: model is needed for a new one, or disk_driver for all of them")
+            raise PlanError(f"{where}: disks: model is needed for a new disk: give it, or disk_driver for all disks")
     new = payload.get("add_disks") or payload.get("disks") or ()
     if sum(bool(disk.get("boot")) for disk in new) > 1:
-        raise PlanError(f"{where}: disks: more than one new disk has boot: true; a VM boots from one")
+        raise PlanError(f"{where}: disks: more than one new disk has boot: true: set it on one disk")
     if brand == "bhyve" and new:
         _check_slots(where, new, [] if have is None else have["disks"])
 
@@ -248,7 +246,7 @@ def _check_slots(where: str, new: t.Sequence[State], have: t.Sequence[State]) ->
             continue
         slot = slot_of(where, disk["pci_slot"])
         if slot in taken:
-            raise PlanError(f"{where}: disks: pci_slot {disk['pci_slot']!r} is that of another disk")
+            raise PlanError(f"{where}: disks: another disk has pci_slot {disk['pci_slot']!r}: choose another")
         taken.add(slot)
 
 
@@ -256,7 +254,7 @@ def _check_nics(where: str, nics: t.Sequence[State]) -> None:
     """What the nics of a VM are to each other."""
     vrids = [nic["vrrp_vrid"] for nic in nics if nic.get("vrrp_vrid") is not None]
     if vrids and len(vrids) == len(nics):
-        raise PlanError(f"{where}: nics: all of them have a vrrp_vrid: a VM needs one without")
+        raise PlanError(f"{where}: nics: all of them have a vrrp_vrid: add a NIC without one")
     twice = next((vrid for vrid in vrids if vrids.count(vrid) > 1), None)
     if twice is not None:
         raise PlanError(f"{where}: nics: vrrp_vrid {twice} is given twice")
@@ -264,16 +262,20 @@ def _check_nics(where: str, nics: t.Sequence[State]) -> None:
     for nic in nics:
         name, primary = f"{where}: nics ({nic.get('interface')})", nic.get("vrrp_primary_ip")
         if nic.get("vrrp_vrid") is not None and primary is None:
-            raise PlanError(f"{name}: vrrp_primary_ip is needed with vrrp_vrid: an address of another nic of this VM")
+            raise PlanError(
+                f"{name}: vrrp_primary_ip is needed with vrrp_vrid: use an address of another NIC of this VM"
+            )
         if primary is not None and primary not in own:
-            raise PlanError(f"{name}: vrrp_primary_ip: {primary!r} is not right: an address of a nic of this VM")
+            raise PlanError(f"{name}: vrrp_primary_ip: {primary!r} is not valid: use an address of a nic of this VM")
         if primary is not None and own[primary].get("vrrp_vrid") is not None:
             raise PlanError(
-                f"{name}: vrrp_primary_ip: {primary!r} is that of a nic with a vrrp_vrid: one without is needed"
+                f"{name}: vrrp_primary_ip: {primary!r} belongs to a NIC with a vrrp_vrid: use an address of a NIC without one"
             )
         count = sum(len(nic.get(key) or ()) for key in ("ips", "allowed_ips")) + (primary is not None)
         if count > MOST_ALL:
-            raise PlanError(f"{name}: {count} addresses are too many: ips and allowed_ips together at most {MOST_ALL}")
+            raise PlanError(
+                f"{name}: {count} addresses are too many: use at most {MOST_ALL} in ips and allowed_ips together"
+            )
 
 
 def _check_primaries(where: str, have: t.Sequence[State], after: t.Sequence[State]) -> None:
@@ -283,8 +285,8 @@ def _check_primaries(where: str, have: t.Sequence[State], after: t.Sequence[Stat
         primary = nic.get("vrrp_primary_ip")
         if primary is not None and primary not in own:
             raise PlanError(
-                f"{where}: nics: {primary} is the vrrp_primary_ip of {nic.get('interface')}: vmadm does not take it away in the "
-                "run that changes that nic: add the new address in one run, and leave the old one out in another"
+                f"{where}: nics: {primary} is the vrrp_primary_ip of {nic.get('interface')}: vmadm cannot remove it in the "
+                "run that changes that NIC: add the new address in one run, and remove the old one in the next"
             )
 
 
@@ -301,10 +303,10 @@ def check_tags(where: str, nics: t.Iterable[State], tags: Tags) -> None:
             continue
         name = f"{where}: nics ({nic.get('interface') or nic.get('mac')})"
         if tag.partition("/")[0] not in tags or not re.fullmatch(r"\w+(/\w+)?", tag):
-            raise PlanError(f"{name}: nic_tag: {tag!r} is not a tag of this node: there are {', '.join(sorted(tags))}")
+            raise PlanError(f"{name}: nic_tag: {tag!r} is not a tag of this node: use one of {', '.join(sorted(tags))}")
         if tags.get(tag) == "normal" and nic.get("mtu") is not None and nic["mtu"] < LEAST_MTU:
             raise PlanError(
-                f"{name}: mtu: {nic['mtu']} is not right: at least {LEAST_MTU} on {tag}, whose link is physical"
+                f"{name}: mtu: {nic['mtu']} is not valid: use at least {LEAST_MTU} on {tag}, which has a physical link"
             )
 
 
@@ -322,5 +324,5 @@ def _check_gateways(where: str, have: State | None, after: State) -> None:
             nic = next((one for one in nics if one.get("mac") == found[2].lower()), None)
         if nic is None or not any(address not in AUTOMATIC for address in nic.get("ips") or ()):
             raise PlanError(
-                f"{where}: routes.{destination}: {gateway!r} is not right: a nic of this VM with a fixed address"
+                f"{where}: routes.{destination}: {gateway!r} is not valid: use a nic of this VM with a fixed address"
             )

@@ -90,10 +90,10 @@ def find(vms: t.Sequence[t.Mapping[str, t.Any]], want: Want) -> t.Mapping[str, t
     others = [vm["uuid"] for vm in named if vm["uuid"] != want.uuid]
     if want.uuid:
         if others and want.state != "absent":
-            raise PlanError(f"{want.who}: alias {want.alias!r} is that of VM {others[0]} already: choose another")
+            raise PlanError(f"{want.who}: alias {want.alias!r} belongs to VM {others[0]}: choose another")
         return next((vm for vm in vms if vm["uuid"] == want.uuid), None)
     if len(named) > 1:
-        raise PlanError(f"alias {want.alias!r} is that of {len(named)} VMs: say which by uuid: {', '.join(others)}")
+        raise PlanError(f"alias {want.alias!r} belongs to {len(named)} VMs: set uuid to one of: {', '.join(others)}")
     return named[0] if named else None
 
 
@@ -109,7 +109,9 @@ def plan(vm: t.Mapping[str, t.Any] | None, want: Want, others: t.Sequence[t.Mapp
     brand: t.Any = have["brand"] if have else want.properties.get("brand")
     if brand not in BRANDS:
         what = (
-            "give brand, the VM is to be made" if brand is None else f"brand {brand!r} is none of {', '.join(BRANDS)}"
+            "brand is needed to create the VM: give it"
+            if brand is None
+            else f"brand {brand!r} is unknown: use one of {', '.join(BRANDS)}"
         )
         raise PlanError(f"{want.who}: {what}")
     _check_brand(brand, want)
@@ -127,8 +129,8 @@ def _plan(have: State | None, want: Want) -> Plan:
     if have is None or have["state"] in BROKEN:
         if have is not None and not want.replace_failed:
             raise PlanError(
-                f"{want.who}: its state is {have['state']!r}, so it was never finished: see /var/log/vm/logs and its zone's own logs; "
-                f"set replace_failed: true to have it deleted with all its data and made anew"
+                f"{want.who}: its state is {have['state']!r}, so its creation failed: see /var/log/vm/logs and the logs in its zone; "
+                f"set replace_failed: true to delete it with all its data and create it again"
             )
         todo = _plan_new(want)
         if have is None:
@@ -145,12 +147,12 @@ def _check_brand(brand: str, want: Want) -> None:
     for where, one in given:
         if brand not in one.brands:
             raise PlanError(
-                f"{want.who}: {where}: a VM of brand {brand} cannot have it, only one of {', '.join(one.brands)}"
+                f"{want.who}: {where}: a VM of brand {brand} has no such property; these have it: {', '.join(one.brands)}"
             )
     ram, physical = want.properties.get("ram"), want.properties.get("max_physical_memory")
     if brand in ZONES and None not in (ram, physical) and ram != physical:
         raise PlanError(
-            f"{want.who}: ram is {ram} and max_physical_memory {physical}: for brand {brand} both are the same limit"
+            f"{want.who}: ram is {ram} and max_physical_memory is {physical}: for brand {brand} both are the same limit: give one of them"
         )
 
 
@@ -165,13 +167,13 @@ def _check_conflicts(have: list[State], want: Want, others: t.Sequence[t.Mapping
             for index, mine in enumerate(wanted):
                 where = f"{want.who}: nics[{index}]"
                 if mine.get("mac") and mine["mac"] == nic["mac"] and mine.get("vrrp_vrid") is None:
-                    raise PlanError(f"{where}.mac: {mine['mac']} is that of VM {vm['uuid']}")
+                    raise PlanError(f"{where}.mac: {mine['mac']} belongs to VM {vm['uuid']}: choose another")
                 if (mine.get("nic_tag"), mine.get("vlan_id") or 0) != (nic["nic_tag"], nic["vlan_id"]):
                     continue
                 both = theirs & {bare(one) for one in mine.get("ips") or () if "/" in one}
                 if both:
                     raise PlanError(
-                        f"{where}.ips: {sorted(both)[0]} is an address of VM {vm['uuid']} on {nic['nic_tag']} too"
+                        f"{where}.ips: {sorted(both)[0]} belongs to VM {vm['uuid']} on {nic['nic_tag']}: choose another"
                     )
 
 
@@ -182,7 +184,7 @@ def _plan_absent(have: State | None, want: Want) -> Plan:
     for name in ("indestructible_zoneroot", "indestructible_delegated"):
         if have[name] and want.properties.get(name) is not False:
             raise PlanError(
-                f"{want.who}: {name} is set, so it is not deleted: give {name}: false as well if that is meant"
+                f"{want.who}: {name} protects it from deletion: set {name}: false in the same task to delete it"
             )
         if have[name]:
             steps.append(Step("update", {name: False}, (name,), {**have, name: False}))
@@ -229,18 +231,18 @@ def _check_new(brand: str, payload: Payload, want: Want) -> None:
     missing = [name for name in ("image_uuid",) if brand in ZONES and not payload.get(name)]
     missing += ["kernel_version"] if brand == "lx" and not payload.get("kernel_version") else []
     if missing:
-        raise PlanError(f"{want.who}: {', '.join(missing)} is needed to make a VM of brand {brand}")
+        raise PlanError(f"{want.who}: {', '.join(missing)} is needed to create a VM of brand {brand}")
     for index, nic in enumerate(payload.get("nics") or ()):
         if not nic.get("nic_tag"):
-            raise PlanError(f"{want.who}: nics[{index}].nic_tag is needed: a tag that nictagadm list shows")
+            raise PlanError(f"{want.who}: nics[{index}].nic_tag is needed: use a tag that `nictagadm list` shows")
         if brand in HVM and not nic.get("model") and not payload.get("nic_driver"):
             raise PlanError(
-                f"{want.who}: nics[{index}].model is needed for brand {brand}, or nic_driver for all of them"
+                f"{want.who}: nics[{index}].model is needed for brand {brand}: give it, or nic_driver for all NICs"
             )
     for index, disk in enumerate(payload.get("disks") or ()):
         if not disk.get("model") and not payload.get("disk_driver"):
             raise PlanError(
-                f"{want.who}: disks[{index}].model is needed for brand {brand}, or disk_driver for all of them"
+                f"{want.who}: disks[{index}].model is needed for brand {brand}: give it, or disk_driver for all disks"
             )
     _check_delegated(bool(payload.get("delegate_dataset")), want)
 
@@ -250,7 +252,7 @@ def _check_delegated(delegated: bool, want: Want) -> None:
         one = PROPERTIES[name]
         if not delegated and name in want.properties and not same(one, want.properties[name], None):
             raise PlanError(
-                f"{want.who}: {name}: the VM has no delegated dataset; one is given with delegate_dataset when it is made"
+                f"{want.who}: {name}: the VM has no delegated dataset, which only delegate_dataset at its creation gives: leave {name} out"
             )
 
 
@@ -266,7 +268,9 @@ def _plan_existing(have: State, want: Want) -> Plan:
     up = have["state"] == "running"
     target = {"running": True, "rebooted": True, "stopped": False}.get(want.state, up)
     if have["state"] not in ("running", "stopped") and want.state != "present":
-        raise PlanError(f"{want.who}: its state is {have['state']!r}, from which vmadm neither starts nor stops it")
+        raise PlanError(
+            f"{want.who}: its state is {have['state']!r}, in which vmadm can neither start nor stop it: wait until it is running or stopped"
+        )
 
     # Power steps change autoboot, so it is compared when they are done.
     first = early_removals(have, want)
@@ -284,8 +288,8 @@ def _plan_existing(have: State, want: Want) -> Plan:
     elif up and disruptive:
         if not allowed:
             raise PlanError(
-                f"{want.who}: {', '.join(disruptive)}: vmadm changes it only while the VM is stopped: "
-                f"set allow_reboot: true to have it stopped and started"
+                f"{want.who}: {', '.join(disruptive)}: vmadm can change it only while the VM is stopped: "
+                f"set allow_reboot: true to let this module stop and start the VM"
             )
         steps.append(_power(state, False, want))
     state = steps[-1].after or state if steps else state
@@ -339,7 +343,7 @@ def _with_extras(done: Plan, want: Want, up: bool, original: bool | None = None)
         state = t.cast(State, steps[-1].after)
     if want.signal:
         if state["state"] != "running":
-            raise PlanError(f"{want.who}: signal: {want.signal} cannot be sent to a VM that does not run")
+            raise PlanError(f"{want.who}: signal: cannot send {want.signal}: the VM is not running: start it first")
         steps.append(Step("kill", None, (), state, want.signal))
     return Plan(done.before, state, tuple(steps), done.reboot_needed)
 
@@ -364,19 +368,17 @@ def _snapshot(state: State, want: Want) -> Step | None:
         after = {**state, "snapshots": [one for one in have if one != name]}
         return Step("delete-snapshot", None, ("snapshots",), after, name)
     if state["brand"] == "kvm":
-        raise PlanError(f"{want.who}: snapshot: vmadm does not support snapshots of brand kvm; take one with zfs")
+        raise PlanError(f"{want.who}: snapshot: vmadm supports no snapshots of brand kvm: use zfs")
     if state["datasets"] and (wanted == "rolled_back" or name not in have):
         raise PlanError(
-            f"{want.who}: snapshot: vmadm does not snapshot a VM with a delegated dataset ({state['datasets'][0]}); take one with zfs"
+            f"{want.who}: snapshot: vmadm supports no snapshots of a VM with a delegated dataset ({state['datasets'][0]}): use zfs"
         )
     if wanted == "present":
         if name in have:
             return None
         return Step("create-snapshot", None, ("snapshots",), {**state, "snapshots": [name, *have]}, name)
     if name not in have:
-        raise PlanError(
-            f"{want.who}: snapshot: there is no {name!r} to roll back to; there are: {', '.join(have) or 'none'}"
-        )
+        raise PlanError(f"{want.who}: snapshot: there is no snapshot {name!r}; the VM has: {', '.join(have) or 'none'}")
     after = {**state, "snapshots": have[have.index(name) :], "state": "running", "autoboot": True}
     return Step("rollback-snapshot", None, ("snapshots", "state"), after, name)
 
@@ -392,15 +394,17 @@ def _image_change(have: State, want: Want) -> str | None:
     if wanted is None or current is None or wanted == current or not want.reprovision:
         return None
     if have["brand"] == "kvm":
-        raise PlanError(f"{want.who}: reprovision: vmadm does not support it for brand kvm; the VM must be made anew")
+        raise PlanError(
+            f"{want.who}: reprovision: vmadm does not support it for brand kvm: delete the VM and create it again"
+        )
     if want.properties.get("indestructible_zoneroot", have["indestructible_zoneroot"]):
         raise PlanError(
-            f"{want.who}: reprovision: indestructible_zoneroot is set: give indestructible_zoneroot: false first"
+            f"{want.who}: reprovision: indestructible_zoneroot is set: set indestructible_zoneroot: false first"
         )
     other = [name for name in have["datasets"] if name != f"{have['zpool']}/{have['zonename']}/data"]
     if len(have["datasets"]) > 1 or other:
         raise PlanError(
-            f"{want.who}: reprovision: vmadm keeps only one delegated dataset, named data, and the VM has {', '.join(have['datasets'])}"
+            f"{want.who}: reprovision: vmadm keeps one delegated dataset, named data, but the VM has {', '.join(have['datasets'])}"
         )
     return t.cast(str, wanted)
 
@@ -430,7 +434,9 @@ def _check_fixed(have: State, want: Want) -> None:
         hint = " (reprovision: true changes it in place)" if name == "image_uuid" and have["brand"] != "kvm" else ""
         fixed.append(f"{name} is {have[name]!r}, not {value!r}{hint}")
     if fixed:
-        raise PlanError(f"{want.who}: needs a new VM: {'; '.join(fixed)}: set state: absent first if its data may go")
+        raise PlanError(
+            f"{want.who}: vmadm cannot change it: {'; '.join(fixed)}: to create the VM again without its data, set state: absent first"
+        )
 
 
 def _needs_stop(payload: Payload) -> list[str]:

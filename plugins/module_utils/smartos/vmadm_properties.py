@@ -335,7 +335,7 @@ def modern_nic(nic: t.Mapping[str, t.Any]) -> State:
         parts = item["mac"].lower().split(":")
         if len(parts) != 6 or not all(re.fullmatch("[0-9a-f]{1,2}", part) for part in parts):
             raise ValueError(
-                f"mac: {item['mac']!r} is not right: six hexadecimal numbers with colons, as 02:08:20:1a:2b:3c"
+                f"mac: {item['mac']!r} is not valid: use six hexadecimal numbers with colons, as 02:08:20:1a:2b:3c"
             )
         item["mac"] = ":".join(part.zfill(2) for part in parts)
     return item

@@ -65,12 +65,12 @@ class Want:
         uuid, alias = given.get("uuid"), given.get("alias")
         where = f"VM {uuid or repr(alias)}"
         if not uuid and not alias:
-            raise PlanError("neither uuid nor alias is given: one of them says which VM is meant, the uuid for good")
+            raise PlanError("neither uuid nor alias is given: give one of them; the uuid never changes")
         if uuid and not UUID.fullmatch(uuid):
-            raise PlanError(f"{where}: uuid: {uuid!r} is not right: a UUID in lower case with dashes")
+            raise PlanError(f"{where}: uuid: {uuid!r} is not valid: use a UUID in lower case with dashes")
         if alias and alias.startswith("~"):
             raise PlanError(
-                f"{where}: alias: {alias!r} is not right: vmadm takes what begins with ~ for a pattern; choose another"
+                f"{where}: alias: {alias!r} is not valid: vmadm reads a leading ~ as a pattern: choose another"
             )
         properties = {name: given[name] for name in PROPERTIES if given.get(name) is not None}
         _unset(where, given.get("unset") or (), properties)
@@ -82,7 +82,7 @@ class Want:
         snapshot = given.get("snapshot")
         if snapshot and not SNAPSHOT_NAME.fullmatch(snapshot["name"]):
             raise PlanError(
-                f"{where}: snapshot.name: {snapshot['name']!r} is not right: 1 to 64 letters, digits, '-', '_', '.', ':', '%'"
+                f"{where}: snapshot.name: {snapshot['name']!r} is not valid: use 1 to 64 letters, digits, '-', '_', '.', ':', '%'"
             )
         flags = ("reprovision", "allow_reboot", "replace_failed", "remove_disks", "force")
         return cls(
@@ -101,9 +101,9 @@ def _unset(where: str, names: t.Iterable[str], properties: dict[str, t.Any]) -> 
         one = PROPERTIES.get(name)
         if one is None or one.clear is UNSETTABLE:
             can = ", ".join(sorted(key for key, each in PROPERTIES.items() if each.clear is not UNSETTABLE))
-            raise PlanError(f"{where}: unset: {name!r} is not right: vmadm can unset {can}")
+            raise PlanError(f"{where}: unset: {name!r} is not valid: vmadm can unset {can}")
         if properties.get(name) not in (None, "", []):
-            raise PlanError(f"{where}: unset: {name!r} is given a value as well: say one of both")
+            raise PlanError(f"{where}: unset: {name!r} also has a value: either unset it or give the value")
         properties[name] = None
 
 
@@ -115,22 +115,22 @@ def _read(where: str, one: Property, value: t.Any, name: str) -> t.Any:
         return None
     if value == "" and one.type == "str":
         if one.clear is UNSETTABLE:
-            raise PlanError(f"{where}: '' is not right: vmadm cannot unset it")
+            raise PlanError(f"{where}: '' is not valid: vmadm cannot unset this property: leave it out")
         return None
     if one.type == "int":
         most = math.inf if one.most is None else one.most
         if one.least is not None and not one.least <= value <= most:
-            limit = f"at least {one.least}" if one.most is None else f"{one.least} to {one.most}"
-            raise PlanError(f"{where}: {value!r} is not right: {limit}")
+            limit = f"at least {one.least}" if one.most is None else f"a number from {one.least} to {one.most}"
+            raise PlanError(f"{where}: {value!r} is not valid: use {limit}")
         if name.endswith("_recsize") and value == 0:
             return one.absent
         if name.endswith("_recsize") and (value < 512 or value > RECORD_SIZE or value & (value - 1)):
-            raise PlanError(f"{where}: {value!r} is not right: a power of two from 512 to {RECORD_SIZE} bytes")
+            raise PlanError(f"{where}: {value!r} is not valid: use a power of two from 512 to {RECORD_SIZE} bytes")
     if one.type == "dict":
         for key, each in value.items():
             if not isinstance(each, (str, int, float, bool, type(None))):
                 raise PlanError(
-                    f"{where}.{key}: a string, a number or a boolean is needed; vmadm stores nothing nested"
+                    f"{where}.{key}: use a string, a number or a boolean, because vmadm stores nothing nested"
                 )
     return value
 
@@ -141,7 +141,7 @@ def _read_item(where: str, items: Items, given: t.Mapping[str, t.Any]) -> State:
         one = items.properties[name]
         item[name] = _read(f"{where}.{name}", one, value, name)
         if item[name] is None and one.clear is UNSETTABLE:
-            raise PlanError(f"{where}.{name}: '' is not right: vmadm cannot unset it")
+            raise PlanError(f"{where}.{name}: '' is not valid: vmadm cannot unset this property: leave it out")
     if items is ITEMS["nics"]:
         try:
             item = modern_nic(item)
@@ -159,7 +159,7 @@ def _check_together(where: str, properties: t.Mapping[str, t.Any]) -> None:
             raise PlanError(f"{where}: {name}: {items.key} {twice[0]!r} is given twice")
     nics = properties.get("nics") or ()
     if sum(bool(nic.get("primary")) for nic in nics) > 1:
-        raise PlanError(f"{where}: nics: more than one is primary; a VM has one")
+        raise PlanError(f"{where}: nics: more than one is primary: set primary: true on one")
     addresses = [bare(one) for nic in nics for one in nic.get("ips") or () if "/" in one]
     for address in addresses:
         if addresses.count(address) > 1:

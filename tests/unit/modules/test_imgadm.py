@@ -96,7 +96,7 @@ def test_an_image_on_another_pool_is_no_clone_of_this_one():
 @pytest.mark.parametrize("state", ["present", "absent", "created", "updated"])
 def test_nothing_is_done_by_halves(state):
     given = {name: spec.get("default") for name, spec in imgadm.ARGUMENTS.items()} | {"state": state, "name": "base"}
-    with pytest.raises(ImageError, match=f"state {state}: given are name of the options"):
+    with pytest.raises(ImageError, match=f"state {state}: the options that name the image are name: give"):
         imgadm.subject(given)
 
 

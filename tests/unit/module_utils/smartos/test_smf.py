@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import smf as unit
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import smf as client
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import smf_plan as unit
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.smf_plan import (
     Instance,
     Property,
     Setting,
@@ -65,7 +66,7 @@ def test_actions(now, wish, expected):
     ],
 )
 def test_maintenance_is_cleared_only_when_asked(now, wish):
-    with pytest.raises(SmfError, match="svc:/site/web:default is in maintenance.*/var/svc/log/x says why.*clear: true"):
+    with pytest.raises(SmfError, match="svc:/site/web:default is in maintenance.*/var/svc/log/x.*clear: true"):
         unit.actions(now, wish)
 
 
@@ -122,7 +123,7 @@ def test_values_are_compared_as_smf_prints_them(kind, given, expected):
 
 @pytest.mark.parametrize(("kind", "value"), [("boolean", "maybe"), ("count", "-1"), ("integer", "1.5")])
 def test_a_value_of_another_type_is_refused(kind, value):
-    with pytest.raises(SmfError, match=f"'{value}' is no {kind}"):
+    with pytest.raises(SmfError, match=f"'{value}' is not an? {kind}"):
         unit.normalize(kind, [value])
 
 
@@ -131,19 +132,19 @@ def test_a_command_for_a_zone_is_one_argument(monkeypatch):
 
     def run(argv, **_further):
         said.append(list(argv))
-        return unit.Result(0, "5:z1:running:/zones/z1:uuid:joyent:excl:7\n", "")
+        return client.Result(0, "5:z1:running:/zones/z1:uuid:joyent:excl:7\n", "")
 
-    monkeypatch.setattr(unit, "run", run)
-    unit.Smf("z1").run(["svcprop", "-p", "a b", "it's"])
+    monkeypatch.setattr(client, "run", run)
+    client.Smf("z1").run(["svcprop", "-p", "a b", "it's"])
     assert said == [["zoneadm", "-z", "z1", "list", "-p"], ["zlogin", "z1", """svcprop -p 'a b' 'it'"'"'s'"""]]
 
 
 def test_a_zone_that_does_not_run_is_told(monkeypatch):
     monkeypatch.setattr(
-        unit, "run", lambda argv, **_further: unit.Result(0, "-:z1:installed:/zones/z1:uuid:joyent:excl:-\n", "")
+        client, "run", lambda argv, **_further: client.Result(0, "-:z1:installed:/zones/z1:uuid:joyent:excl:-\n", "")
     )
-    with pytest.raises(SmfError, match="zone z1 is installed: only a running zone can be entered"):
-        unit.Smf("z1")
+    with pytest.raises(SmfError, match="zone z1 is installed: start it first"):
+        client.Smf("z1")
 
 
 @pytest.mark.parametrize("module", [svcadm, svccfg])

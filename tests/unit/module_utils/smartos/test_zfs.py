@@ -8,8 +8,8 @@ import struct
 import pytest
 import yaml
 
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import zfs
-from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.zfs import (
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos import zfs, zfs_model, zfs_plan
+from ansible_collections.zonestack.openstack.plugins.module_utils.smartos.zfs_model import (
     Dataset,
     Property,
     Stream,
@@ -41,7 +41,7 @@ def test_documentation_is_the_argument_spec():
 def test_every_example_is_a_description():
     for task in yaml.safe_load(module.EXAMPLES):
         given = {name: spec.get("default") for name, spec in module.ARGUMENTS.items()} | task["zonestack.openstack.zfs"]
-        zfs.validate(module.wanted(given))
+        zfs_plan.validate(module.wanted(given))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_example_is_a_description():
     ],
 )
 def test_sizes(text, number):
-    assert zfs.number(text) == number
+    assert zfs_model.number(text) == number
 
 
 @pytest.mark.parametrize(
@@ -84,91 +84,94 @@ def test_sizes(text, number):
     ],
 )
 def test_values_are_compared_as_zfs_understands_them(name, have, want, same):
-    assert zfs.same(name, have, want) is same
+    assert zfs_model.same(name, have, want) is same
 
 
 @pytest.mark.parametrize(
     ("want", "message"),
     [
-        (Want("-rf"), "name: '-rf' is not right"),
-        (Want("p/../x@a@b"), "name: 'p/../x@a@b' is not right"),
-        (Want("p/a", origin="p/b"), "origin: 'p/b' is not right: the snapshot"),
-        (Want("p/a", origin="q/b@s"), "origin: 'q/b@s' is not right: a snapshot of the same pool"),
-        (Want("p/a", holds=("t",)), "holds: ('t',) is not right: only for a snapshot"),
-        (Want("p/a", send_to="/f"), "send_to: '/f' is not right: only for a snapshot"),
+        (Want("-rf"), "name: '-rf' is not valid"),
+        (Want("p/../x@a@b"), "name: 'p/../x@a@b' is not valid"),
+        (Want("p/a", origin="p/b"), "origin: 'p/b' is not valid: use a snapshot (pool/path@name)"),
+        (Want("p/a", origin="q/b@s"), "origin: 'q/b@s' is not valid: use a snapshot of the same pool"),
+        (Want("p/a", holds=("t",)), "holds: ('t',) is not valid: use it only for a snapshot"),
+        (Want("p/a", send_to="/f"), "send_to: '/f' is not valid: use it only for a snapshot"),
         (
             Want("p/a@s", incremental_from="@r"),
-            "incremental_from: '@r' is not right: an earlier snapshot of the dataset, for send_to",
+            "incremental_from: '@r' is not valid: use an earlier snapshot of the same dataset, together with send_to",
         ),
-        (Want("p/a@s", send_to="/f", incremental_from="p/b@r"), "incremental_from: 'p/b@r' is not right"),
-        (Want("p/a@s", holds=("t",), released=("t",)), "released: 't' is not right: a tag is either"),
-        (Want("p/a@s", holds=("-r",)), "holds: '-r' is not right"),
-        (Want("p/a", properties={"Quota": "1"}), "properties: 'Quota' is not right"),
-        (Want("p/a", properties={"o": "1=2\t"}), "properties.o: '1=2\\t' is not right"),
-        (Want("p/a", properties={"quota": "1"}, inherited=("quota",)), "inherited: 'quota' is not right"),
+        (Want("p/a@s", send_to="/f", incremental_from="p/b@r"), "incremental_from: 'p/b@r' is not valid"),
+        (Want("p/a@s", holds=("t",), released=("t",)), "released: 't' is not valid: it is also in holds"),
+        (Want("p/a@s", holds=("-r",)), "holds: '-r' is not valid"),
+        (Want("p/a", properties={"Quota": "1"}), "properties: 'Quota' is not valid"),
+        (Want("p/a", properties={"o": "1=2\t"}), "properties.o: '1=2\\t' is not valid"),
+        (Want("p/a", properties={"quota": "1"}, inherited=("quota",)), "inherited: 'quota' is not valid"),
         (
             Want("p/a", properties={"volsize": "10000001"}),
-            "properties.volsize: '10000001' is not right: a multiple of 128K",
+            "properties.volsize: '10000001' is not valid: use a multiple of 128K",
         ),
-        (Want("p/a", properties={"volsize": "big"}), "properties.volsize: 'big' is not right"),
-        (Want("p/a", properties={"volsize": "0"}), "properties.volsize: '0' is not right"),
-        (Want("p/a", properties={"refreservation": "auto"}), "properties.refreservation: 'auto' is not right: a size"),
+        (Want("p/a", properties={"volsize": "big"}), "properties.volsize: 'big' is not valid"),
+        (Want("p/a", properties={"volsize": "0"}), "properties.volsize: '0' is not valid"),
+        (
+            Want("p/a", properties={"refreservation": "auto"}),
+            "properties.refreservation: 'auto' is not valid: use a size",
+        ),
     ],
 )
 def test_a_wrong_description_is_refused(want, message):
     with pytest.raises(ZfsError) as refusal:
-        zfs.validate(want)
+        zfs_plan.validate(want)
     assert message in str(refusal.value)
     assert repr(want.name) in str(refusal.value)
 
 
 def test_a_value_that_is_no_value_is_refused():
     given = {name: spec.get("default") for name, spec in module.ARGUMENTS.items()}
-    with pytest.raises(ZfsError, match=r"dataset 'p': properties.quota: \['1G'\] is not right"):
+    with pytest.raises(ZfsError, match=r"dataset 'p': properties.quota: \['1G'\] is not valid"):
         module.wanted({**given, "name": "p", "properties": {"quota": ["1G"]}})
 
 
 def test_volume_is_made_sparse_or_not():
-    assert lines(zfs.creation(Want("p/v", properties={"volsize": "1G"}), {})) == ["zfs create -V 1G p/v"]
+    assert lines(zfs_plan.creation(Want("p/v", properties={"volsize": "1G"}), {})) == ["zfs create -V 1G p/v"]
     sparse = Want("p/v", properties={"volsize": "1G", "refreservation": "none"}, parents=True)
-    assert lines(zfs.creation(sparse, {"refreservation": Property("0", "default")})) == [
+    assert lines(zfs_plan.creation(sparse, {"refreservation": Property("0", "default")})) == [
         "zfs create -p -V 1G -o refreservation=none p/v"
     ]
 
 
 def test_clone_of_a_volume_is_made_larger_afterwards():
     want = Want("p/c", origin="p/v@s", properties={"volsize": "2G"})
-    assert lines(zfs.creation(want, {})) == ["zfs clone p/v@s p/c", "zfs set volsize=2G p/c"]
+    assert lines(zfs_plan.creation(want, {})) == ["zfs clone p/v@s p/c", "zfs set volsize=2G p/c"]
 
 
 def test_volume_grows_and_never_shrinks():
     have = volume(10 * MIB)
-    assert lines(zfs.changes(have, Want("p/v", properties={"volsize": "20M"}))) == ["zfs set volsize=20M p/v"]
-    assert zfs.changes(have, Want("p/v", properties={"volsize": "10240K"})) == []
-    with pytest.raises(ZfsError, match="has 10485760 bytes, 5242880 are wanted: shrinking would lose data"):
-        zfs.changes(have, Want("p/v", properties={"volsize": "5M"}))
+    assert lines(zfs_plan.changes(have, Want("p/v", properties={"volsize": "20M"}))) == ["zfs set volsize=20M p/v"]
+    assert zfs_plan.changes(have, Want("p/v", properties={"volsize": "10240K"})) == []
+    with pytest.raises(ZfsError, match="has 10485760 bytes, and 5242880 are wanted: this module shrinks no volume"):
+        zfs_plan.changes(have, Want("p/v", properties={"volsize": "5M"}))
 
 
 def test_volume_grows_before_its_reservation_does():
     have = volume(10 * MIB, refreservation=Property(str(10 * MIB), "local"))
     want = Want("p/v", properties={"refreservation": "20M", "volsize": "20M"})
-    assert lines(zfs.changes(have, want)) == ["zfs set volsize=20M p/v", "zfs set refreservation=20M p/v"]
+    assert lines(zfs_plan.changes(have, want)) == ["zfs set volsize=20M p/v", "zfs set refreservation=20M p/v"]
 
 
 def test_holds_that_others_made_stay():
     have = Dataset("p/a@s", "snapshot", 1, userrefs=2, holds=("do_not_destroy", "mine"))
     want = Want("p/a@s", holds=("new", "mine"), released=("old",))
-    assert lines(zfs.changes(have, want)) == ["zfs hold new p/a@s"]
-    assert zfs.shown(want, have)["holds"] == ["mine"]
-    assert zfs.foretold(want, have)["holds"] == ["mine", "new"]
+    assert lines(zfs_plan.changes(have, want)) == ["zfs hold new p/a@s"]
+    assert zfs_plan.shown(want, have)["holds"] == ["mine"]
+    assert zfs_plan.foretold(want, have)["holds"] == ["mine", "new"]
 
 
 def test_dependents_are_everything_below_and_clones_elsewhere():
     there = {"p": None, "p/a": None, "p/a/b": None, "p/a@s": None, "p/ab": None, "p/c": "p/a@s", "p/d": "p/ab@s"}
-    assert zfs.dependents("p/a", there) == ["p/a/b", "p/a@s", "p/c (a clone of p/a@s)"]
-    assert zfs.dependents("p/a@s", there) == ["p/c (a clone of p/a@s)"]
-    assert zfs.dependents("p/ab", there) == ["p/d (a clone of p/ab@s)"]
-    assert zfs.dependents("p/c", there) == []
+    assert zfs_plan.dependents("p/a", there) == ["p/a/b", "p/a@s", "p/c (a clone of p/a@s)"]
+    assert zfs_plan.dependents("p/a@s", there) == ["p/c (a clone of p/a@s)"]
+    assert zfs_plan.dependents("p/ab", there) == ["p/d (a clone of p/ab@s)"]
+    assert zfs_plan.dependents("p/c", there) == []
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -235,24 +235,24 @@ def test_27_import_from_one_source(node, settle):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"uuid": NOBODY.upper() + "A"}, "is not right: a UUID in lower case"),
-        ({"uuid": NEW.upper()}, "is not right: a UUID in lower case"),
+        ({"uuid": NOBODY.upper() + "A"}, "is not valid: use a UUID in lower case"),
+        ({"uuid": NEW.upper()}, "is not valid: use a UUID in lower case"),
         (
             {},
-            "given are none of the options that say what it is about; right is uuid, or name and version, or manifest and file, or sources",
+            "the options that name the image are missing: give uuid, or name and version, or manifest and file, or sources",
         ),
-        ({"name": "base"}, "given are name of the options"),
-        ({"uuid": NEW, "name": "base", "version": "1"}, "given are name, uuid, version of the options"),
+        ({"name": "base"}, "the options that name the image are name"),
+        ({"uuid": NEW, "name": "base", "version": "1"}, "the options that name the image are name, uuid, version"),
         (
             {"name": "base", "version": "9"},
-            "neither installed nor offered; the sources offer base only in the versions 24.4.1, 25.1.0",
+            "it is neither installed nor offered: the sources offer only these versions of base: 24.4.1, 25.1.0",
         ),
-        ({"name": "bas", "version": "9"}, "neither installed nor offered; the sources offer no bas"),
-        ({"name": "twin", "version": "1"}, f"there are 2 of them, so set uuid to one of: {OTHER}, {TWIN}"),
-        ({"name": "base", "version": "25.1.0", "source": SERVER}, "source and channel: only with uuid"),
+        ({"name": "bas", "version": "9"}, "it is neither installed nor offered: the sources offer no bas"),
+        ({"name": "twin", "version": "1"}, f"there are 2 such images: set uuid to one of: {OTHER}, {TWIN}"),
+        ({"name": "base", "version": "25.1.0", "source": SERVER}, "source and channel: give them only with uuid"),
         (
             {"state": "created", "uuid": NEW},
-            "given are uuid of the options that say what it is about; right is vm and output and name and version",
+            "the options that name the image are uuid: give vm and output and name and version",
         ),
     ],
 )
@@ -289,12 +289,12 @@ def test_27_install_from_manifest_and_file(node, settle, refusal):
     given = {"manifest": str(path), "file": str(file)}
 
     path.write_text(json.dumps({**whole, "files": [{**entry, "sha1": "0" * 40}]}))
-    assert "another file, or damaged" in node.imgadm(**given, _ansible_check_mode=True)["msg"]
+    assert "name the file of this image, undamaged" in node.imgadm(**given, _ansible_check_mode=True)["msg"]
     assert "error (DownloadError)" in node.imgadm(**given)["msg"]
     path.write_text(json.dumps({**whole, "files": [{**entry, "size": 1}]}))
-    assert "and the manifest says 1: it is another file, or not complete" in refusal(node.imgadm, **given)
+    assert "the manifest says 1: name the complete file of this image" in refusal(node.imgadm, **given)
     path.write_text(json.dumps({**whole, "origin": TWIN}))
-    assert f"the image {TWIN}, on which it stands, is not installed on zones" in refusal(node.imgadm, **given)
+    assert f"the image {TWIN}, from which it is cloned, is not installed on zones" in refusal(node.imgadm, **given)
     assert f"zones/{NOBODY}" not in node.images()
 
     path.write_text(json.dumps(whole))
@@ -307,11 +307,14 @@ def test_27_install_from_manifest_and_file(node, settle, refusal):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"v": 1}, "v: 1 is not right: 2, the version of the format"),
+        ({"v": 1}, "v: 1 is not valid: use 2, the version of the format"),
         ({"uuid": NOBODY.replace("a", "A").upper() + "F"}, "uuid: "),
-        ({"version": 1}, "version: 1 is not right: a text that is not empty"),
-        ({"files": []}, "files: [] is not right: a list of one file"),
-        ({"files": [{"sha1": "x", "size": 1, "compression": "gzip"}]}, "is not right: sha1 (40 hexadecimal digits)"),
+        ({"version": 1}, "version: 1 is not valid: use a text that is not empty"),
+        ({"files": []}, "files: [] is not valid: use a list of one file"),
+        (
+            {"files": [{"sha1": "x", "size": 1, "compression": "gzip"}]},
+            "is not valid: use sha1 (40 hexadecimal digits)",
+        ),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(node, refusal, change, message):
@@ -326,7 +329,7 @@ def test_a_manifest_that_is_none_is_refused(node, refusal, change, message):
 def test_21_clones_are_an_error_that_names_them(node, refusal):
     before = node.images()
     said = refusal(node.imgadm, uuid=BASE, state="absent")
-    assert f"zones/{VM}" in said and f"zones/{STUB_VM}" in said and "are clones of it; remove them first" in said
+    assert f"zones/{VM}" in said and f"zones/{STUB_VM}" in said and "has clones: remove these first" in said
     assert node.images() == before
 
 
@@ -346,7 +349,7 @@ def test_delete_on_one_pool(node, settle):
 def test_22_vacuum_removes_what_nothing_uses_and_no_more(node, settle, refusal):
     said = refusal(node.imgadm, state="vacuumed")
     assert (
-        "would remove 4 images for good" in said and f"{APP} (app 1.0, zones)" in said and "say confirm: true" in said
+        "would remove 4 images for good" in said and f"{APP} (app 1.0, zones)" in said and "set confirm: true" in said
     )
     done = settle(node.imgadm, state="vacuumed", confirm=True)
     assert {(one["uuid"], one["pool"]) for one in done["deleted"]} == {
@@ -359,7 +362,7 @@ def test_22_vacuum_removes_what_nothing_uses_and_no_more(node, settle, refusal):
 
 
 def test_22_vacuum_takes_no_uuid(node, refusal):
-    assert "given are uuid of the options" in refusal(node.imgadm, state="vacuumed", uuid=APP, confirm=True)
+    assert "the options that name the image are uuid" in refusal(node.imgadm, state="vacuumed", uuid=APP, confirm=True)
 
 
 def test_24_updated_only_when_something_was(node):
@@ -394,7 +397,7 @@ def test_27_an_image_of_a_vm_is_made_once(node, settle, refusal):
     assert done["manifest"]["version"] == "1.0" and done["manifest"]["tags"] == {"by": "test"}
     assert Path(done["file"]).stat().st_size == done["manifest"]["files"][0]["size"]
     assert json.loads(Path(done["manifest_path"]).read_text()) == done["manifest"]
-    assert "is of another image: version is '1.0' and '1.1' is wanted" in refusal(
+    assert "belongs to another image: version is '1.0', and '1.1' is wanted" in refusal(
         node.imgadm, **{**given, "version": "1.1"}
     )
     with open(done["file"], "ab") as stream:
@@ -434,7 +437,7 @@ def test_20_sources_are_added_changed_and_removed(node, settle):
 
 def test_26_a_source_is_compared_whole(node, settle, refusal):
     assert settle(node.imgadm, sources=[{"url": "http://images.zonestackXtest"}], state="absent")["changed"] is False
-    assert "is not right: the URL of an image server" in refusal(
+    assert "is not valid: use the URL of an image server" in refusal(
         node.imgadm, sources=[{"url": "images.zonestack.test"}]
     )
     assert f"{SPARE} is named twice" in refusal(node.imgadm, sources=[{"url": SPARE}, {"url": f"{SPARE}/"}])
@@ -478,23 +481,29 @@ def test_etherstub(node, settle):
 def test_tags_in_use_are_an_error_that_names_the_vms(node, refusal):
     assert (
         refusal(node.nictagadm, name="stub0", state="absent")
-        == f"NIC tag 'stub0': is used by the VMs {STUB_VM}: remove their NICs on it first"
+        == f"NIC tag 'stub0': VMs use it ({STUB_VM}): remove their NICs on it first"
     )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "storage"}, "mac: a new tag needs one, or an aggr"),
-        ({"name": "sto-rage", "mac": FREE}, "name: 'sto-rage' is not right"),
+        ({"name": "storage"}, "mac: a new tag needs one: give mac or aggr"),
+        ({"name": "sto-rage", "mac": FREE}, "name: 'sto-rage' is not valid"),
         ({"name": "s" * 31, "mac": FREE}, "at most 30"),
         ({"name": "stub", "type": "etherstub"}, "a digit at the end"),
-        ({"name": "stub1", "type": "etherstub", "mtu": 9000}, "mtu: 9000 is not right: an etherstub has none"),
-        ({"name": "storage", "mac": "00:0c:29"}, "mac: '00:0c:29' is not right"),
-        ({"name": "storage", "mac": FREE, "aggr": "aggr0"}, "either on a physical NIC or on an aggregation"),
-        ({"name": "storage", "mac": FREE, "mtu": 1400}, "mtu: 1400 is not right: 1500 to 9000 bytes"),
-        ({"name": "stub0", "mac": FREE}, "there is etherstub stub0 already, which cannot become normal"),
-        ({"name": "admin", "type": "etherstub"}, "there is normal admin already, which cannot become etherstub"),
+        ({"name": "stub1", "type": "etherstub", "mtu": 9000}, "mtu: 9000 is not valid: an etherstub has none"),
+        ({"name": "storage", "mac": "00:0c:29"}, "mac: '00:0c:29' is not valid"),
+        (
+            {"name": "storage", "mac": FREE, "aggr": "aggr0"},
+            "both are given: give mac for a physical NIC or aggr for an aggregation",
+        ),
+        ({"name": "storage", "mac": FREE, "mtu": 1400}, "mtu: 1400 is not valid: use 1500 to 9000 bytes"),
+        ({"name": "stub0", "mac": FREE}, "there is etherstub stub0 already, and its type cannot change to normal"),
+        (
+            {"name": "admin", "type": "etherstub"},
+            "there is normal admin already, and its type cannot change to etherstub",
+        ),
     ],
 )
 def test_tags_that_cannot_be_are_refused(node, refusal, options, message):

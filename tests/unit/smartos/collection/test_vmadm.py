@@ -668,7 +668,7 @@ def test_an_update_that_fails_is_a_failure_only_if_it_changed_nothing(host, when
         assert done["failed"] and done["rc"] == 1 and f"`vmadm update {UUID}` ended with exit code 1" in done["msg"]
         assert "alias" not in host.vms()[0]
     else:
-        assert done["changed"] and "the VM is as it should be all the same" in str(done["warnings"])
+        assert done["changed"] and "but the VM is as wanted" in str(done["warnings"])
     assert host.ok(alias="web")["changed"] is (when == "before")
 
 
@@ -779,7 +779,7 @@ def test_05_a_vm_is_deleted_whether_by_force_or_not(host):
 @needs_sim
 def test_06_an_alias_is_never_a_pattern(host):
     host.ok(**base("joyent"), alias="web")
-    assert "vmadm takes what begins with ~ for a pattern" in host.run(uuid=None, alias="~we", state="absent")["msg"]
+    assert "vmadm reads a leading ~ as a pattern" in host.run(uuid=None, alias="~we", state="absent")["msg"]
     assert host.ok(uuid=None, alias="we.", state="absent")["changed"] is False
     assert len(host.vms()) == 1
 
@@ -788,7 +788,9 @@ def test_06_an_alias_is_never_a_pattern(host):
 def test_07_an_alias_that_two_vms_have_is_refused(host):
     for uuid in (UUID, OTHER):
         host.tool("vmadm", "create", stdin=json.dumps({**base("joyent"), "uuid": uuid, "alias": "web"}))
-    assert "alias 'web' is that of 2 VMs: say which by uuid" in host.run(uuid=None, alias="web", state="stopped")["msg"]
+    assert (
+        "alias 'web' belongs to 2 VMs: set uuid to one of" in host.run(uuid=None, alias="web", state="stopped")["msg"]
+    )
     assert [vm["state"] for vm in host.vms()] == ["running", "running"]
 
 
@@ -871,7 +873,7 @@ def test_14_short_values_of_metadata_do_not_spoil_the_result(capsys):
     given = {"uuid": UUID, "alias": "~x", "customer_metadata": {"key": "a", "other": 1}}
     with patch_module_args(given), pytest.raises(SystemExit):
         vmadm.main()
-    assert "alias: '~x' is not right: vmadm takes what begins with ~" in json.loads(capsys.readouterr().out)["msg"]
+    assert "alias: '~x' is not valid: vmadm reads a leading ~" in json.loads(capsys.readouterr().out)["msg"]
 
 
 def test_15_what_was_missing_is_there():

@@ -218,8 +218,8 @@ def test_disks_are_known_by_path_or_place():
 @pytest.mark.parametrize(
     ("brand", "options", "message"),
     [
-        ("bhyve", {"disks": [{}]}, "disk1 is not among them, and removing it destroys its data"),
-        ("bhyve", {"disks": [{"size": 512}, {}]}, "512 would cut off data: set dangerous_allow_shrink"),
+        ("bhyve", {"disks": [{}]}, "disk1 is not in the list, and removing a disk destroys its data"),
+        ("bhyve", {"disks": [{"size": 512}, {}]}, "a size of 512 would destroy data: set dangerous_allow_shrink"),
         (
             "bhyve",
             {"disks": [{"block_size": 512}, {}]},
@@ -229,7 +229,7 @@ def test_disks_are_known_by_path_or_place():
         (
             "bhyve",
             {"disks": [{}, {"size": 4096}]},
-            "disks: vmadm changes it only while the VM is stopped: set allow_reboot",
+            "disks: vmadm can change it only while the VM is stopped: set allow_reboot",
         ),
     ],
 )
@@ -256,25 +256,25 @@ def test_a_disk_may_shrink_or_go_where_it_is_said():
     [
         ({"uuid": None}, "neither uuid nor alias is given"),
         ({"uuid": UUID.upper()}, "a UUID in lower case"),
-        ({"alias": "~web"}, "alias: '~web' is not right: vmadm takes what begins with ~ for a pattern"),
-        ({"unset": ["ram"]}, "unset: 'ram' is not right: vmadm can unset alias, "),
-        ({"unset": ["nosuch"]}, "unset: 'nosuch' is not right"),
-        ({"unset": ["cpu_cap"], "cpu_cap": 100}, "unset: 'cpu_cap' is given a value as well"),
-        ({"max_swap": 100}, "max_swap: 100 is not right: at least 256"),
-        ({"quota": -1}, "quota: -1 is not right: at least 0"),
-        ({"zfs_root_recsize": 1000}, "zfs_root_recsize: 1000 is not right: a power of two"),
-        ({"kernel_version": ""}, "kernel_version: '' is not right: vmadm cannot unset it"),
-        ({"tags": {"a": {"b": 1}}}, "tags.a: a string, a number or a boolean is needed"),
-        ({"nics": [{"ips": ["10.1.0.9"]}]}, "nics[0].ips: '10.1.0.9' is not right"),
-        ({"nics": [{"ips": ["10.1.0.9/33"]}]}, "nics[0].ips: '10.1.0.9/33' is not right"),
+        ({"alias": "~web"}, "alias: '~web' is not valid: vmadm reads a leading ~ as a pattern"),
+        ({"unset": ["ram"]}, "unset: 'ram' is not valid: vmadm can unset alias, "),
+        ({"unset": ["nosuch"]}, "unset: 'nosuch' is not valid"),
+        ({"unset": ["cpu_cap"], "cpu_cap": 100}, "unset: 'cpu_cap' also has a value"),
+        ({"max_swap": 100}, "max_swap: 100 is not valid: use at least 256"),
+        ({"quota": -1}, "quota: -1 is not valid: use at least 0"),
+        ({"zfs_root_recsize": 1000}, "zfs_root_recsize: 1000 is not valid: use a power of two"),
+        ({"kernel_version": ""}, "kernel_version: '' is not valid: vmadm cannot unset this property"),
+        ({"tags": {"a": {"b": 1}}}, "tags.a: use a string, a number or a boolean"),
+        ({"nics": [{"ips": ["10.1.0.9"]}]}, "nics[0].ips: '10.1.0.9' is not valid"),
+        ({"nics": [{"ips": ["10.1.0.9/33"]}]}, "nics[0].ips: '10.1.0.9/33' is not valid"),
         ({"nics": [{"ip": "10.1.0.9"}]}, "nics[0]: ip: '10.1.0.9' needs netmask"),
-        ({"nics": [{"gateways": ["fd00::1"]}]}, "nics[0].gateways: 'fd00::1' is not right: an IPv4 address"),
-        ({"nics": [{"mac": "zz"}]}, "nics[0]: mac: 'zz' is not right"),
-        ({"nics": [{"vlan_id": 4096}]}, "nics[0].vlan_id: 4096 is not right: 0 to 4095"),
+        ({"nics": [{"gateways": ["fd00::1"]}]}, "nics[0].gateways: 'fd00::1' is not valid: use an IPv4 address"),
+        ({"nics": [{"mac": "zz"}]}, "nics[0]: mac: 'zz' is not valid"),
+        ({"nics": [{"vlan_id": 4096}]}, "nics[0].vlan_id: 4096 is not valid: use a number from 0 to 4095"),
         ({"nics": [NIC, NIC]}, "nics: mac '02:08:20:00:00:01' is given twice"),
         ({"nics": [NIC, {**NIC_2, "ips": ["10.1.0.5/25"]}]}, "nics: the address 10.1.0.5 is given twice"),
         ({"nics": [{**NIC, "primary": True}, {**NIC_2, "primary": True}]}, "nics: more than one is primary"),
-        ({"snapshot": {"name": "a b"}}, "snapshot.name: 'a b' is not right"),
+        ({"snapshot": {"name": "a b"}}, "snapshot.name: 'a b' is not valid"),
     ],
 )
 def test_what_no_vm_could_have_is_refused(options, message):
@@ -286,35 +286,39 @@ def test_what_no_vm_could_have_is_refused(options, message):
 @pytest.mark.parametrize(
     ("have", "options", "message"),
     [
-        ({}, {"brand": "lx"}, "needs a new VM: brand is 'joyent', not 'lx'"),
+        ({}, {"brand": "lx"}, "vmadm cannot change it: brand is 'joyent', not 'lx'"),
         ({}, {"zpool": "data", "zonename": "web"}, f"zonename is '{UUID}', not 'web'; zpool is 'zones', not 'data'"),
         ({}, {"image_uuid": IMAGE_2}, "(reprovision: true changes it in place)"),
         ({}, {"delegate_dataset": True}, "delegate_dataset is False, not True"),
         ({"delegate_dataset": True}, {"delegate_dataset": False}, "delegate_dataset is True, not False"),
         ({}, {"zfs_data_compression": "lz4"}, "zfs_data_compression: the VM has no delegated dataset"),
-        ({}, {"vcpus": 2}, "vcpus: a VM of brand joyent cannot have it, only one of bhyve, kvm"),
-        ({}, {"nics": [{"model": "virtio"}]}, "nics[0].model: a VM of brand joyent cannot have it"),
+        ({}, {"vcpus": 2}, "vcpus: a VM of brand joyent has no such property; these have it: bhyve, kvm"),
+        ({}, {"nics": [{"model": "virtio"}]}, "nics[0].model: a VM of brand joyent has no such property"),
         ({}, {"ram": 512, "max_physical_memory": 1024}, "for brand joyent both are the same limit"),
         ({"nics": [NIC]}, {"nics": [{"mac": NIC["mac"], "interface": "net7"}]}, "interface is 'net0', not 'net7'"),
         (
             {"delegate_dataset": True},
             {"snapshot": {"name": "s"}},
-            "vmadm does not snapshot a VM with a delegated dataset",
+            "vmadm supports no snapshots of a VM with a delegated dataset",
         ),
-        ({}, {"snapshot": {"name": "s", "state": "rolled_back"}}, "there is no 's' to roll back to; there are: none"),
-        ({"state": "stopped"}, {"signal": "SIGHUP"}, "cannot be sent to a VM that does not run"),
-        ({"state": "failed"}, {}, "set replace_failed: true to have it deleted"),
-        ({"state": "incomplete"}, {}, "its state is 'incomplete', so it was never finished"),
-        ({"state": "down"}, {"state": "running"}, "its state is 'down', from which vmadm neither starts nor stops it"),
+        ({}, {"snapshot": {"name": "s", "state": "rolled_back"}}, "there is no snapshot 's'; the VM has: none"),
+        ({"state": "stopped"}, {"signal": "SIGHUP"}, "the VM is not running: start it first"),
+        ({"state": "failed"}, {}, "set replace_failed: true to delete it"),
+        ({"state": "incomplete"}, {}, "its state is 'incomplete', so its creation failed"),
+        (
+            {"state": "down"},
+            {"state": "running"},
+            "its state is 'down', in which vmadm can neither start nor stop it: wait until it is running or stopped",
+        ),
         (
             {"indestructible_zoneroot": True},
             {"state": "absent"},
-            "indestructible_zoneroot is set, so it is not deleted",
+            "indestructible_zoneroot protects it from deletion",
         ),
         (
             {"indestructible_zoneroot": True},
             {"image_uuid": IMAGE_2, "reprovision": True},
-            "indestructible_zoneroot is set: give indestructible_zoneroot: false first",
+            "indestructible_zoneroot is set: set indestructible_zoneroot: false first",
         ),
     ],
 )
@@ -327,9 +331,9 @@ def test_what_this_vm_cannot_become_is_refused_by_name(have, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "give brand, the VM is to be made"),
-        ({"brand": "lxd"}, "brand 'lxd' is none of joyent"),
-        ({"brand": "joyent"}, "image_uuid is needed to make a VM of brand joyent"),
+        ({}, "brand is needed to create the VM"),
+        ({"brand": "lxd"}, "brand 'lxd' is unknown: use one of joyent"),
+        ({"brand": "joyent"}, "image_uuid is needed to create a VM of brand joyent"),
         ({"brand": "lx", "image_uuid": IMAGE}, "kernel_version is needed"),
         ({"brand": "joyent", "image_uuid": IMAGE, "nics": [{"ips": ["dhcp"]}]}, "nics[0].nic_tag is needed"),
         ({"brand": "bhyve", "nics": [{"nic_tag": "admin"}]}, "nics[0].model is needed for brand bhyve"),
@@ -345,13 +349,13 @@ def test_what_a_new_vm_lacks_is_named(options, message):
 def test_addresses_of_other_vms_are_refused_whatever_their_prefix():
     others = [{**vm(nics=[NIC]), "uuid": OTHER}]
     new = {"brand": "joyent", "image_uuid": IMAGE}
-    with pytest.raises(PlanError, match=f"nics.0..ips: 10.1.0.5 is an address of VM {OTHER} on admin too"):
+    with pytest.raises(PlanError, match=f"nics.0..ips: 10.1.0.5 belongs to VM {OTHER} on admin"):
         plan(None, want(**new, nics=[{"nic_tag": "admin", "ips": ["10.1.0.5/25"], "vlan_id": 0}]), others)
-    with pytest.raises(PlanError, match=f"nics.0..mac: 02:08:20:00:00:01 is that of VM {OTHER}"):
+    with pytest.raises(PlanError, match=f"nics.0..mac: 02:08:20:00:00:01 belongs to VM {OTHER}"):
         plan(None, want(**new, nics=[{"nic_tag": "stub0", "mac": "2:8:20:0:0:1"}]), others)
     assert plan(None, want(**new, nics=[{"nic_tag": "admin", "ips": ["10.1.0.5/25"], "vlan_id": 9}]), others).steps
     assert plan(None, want(**new, nics=[NIC]), [{**others[0], "state": "failed"}]).steps
-    with pytest.raises(PlanError, match="10.1.0.5 is an address of VM"):
+    with pytest.raises(PlanError, match="10.1.0.5 belongs to VM"):
         plan(vm(nics=[{**NIC_2, "nic_tag": "admin"}]), want(nics=[{"ips": ["10.1.0.5/16"]}]), others)
 
 
@@ -363,9 +367,9 @@ def test_a_vm_is_found_by_uuid_or_by_an_alias_of_its_own():
     assert find([mine, other], want()) is mine
     assert find([mine, other], want(uuid=None, alias="db")) is other
     assert find([mine, other], want(uuid=None, alias="d.")) is None
-    with pytest.raises(PlanError, match=f"alias 'db' is that of VM {OTHER} already"):
+    with pytest.raises(PlanError, match=f"alias 'db' belongs to VM {OTHER}"):
         find([mine, other], want(alias="db"))
-    with pytest.raises(PlanError, match="alias 'web' is that of 2 VMs: say which by uuid"):
+    with pytest.raises(PlanError, match="alias 'web' belongs to 2 VMs: set uuid to one of"):
         find([mine, {**other, "alias": "web"}], want(uuid=None, alias="web"))
 
 

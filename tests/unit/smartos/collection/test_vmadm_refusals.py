@@ -57,7 +57,7 @@ def get() -> dict[str, t.Any]:
 def test_a_disk_that_cannot_be_is_refused_before_the_vm_is_stopped(want: Want, change: dict[str, t.Any]) -> None:
     path = want("bhyve")["vm"]["disks"][0]["path"]
     before = get()
-    with pytest.raises(PlanError, match=f"{next(iter(change))}.* is not right"):
+    with pytest.raises(PlanError, match=f"{next(iter(change))}.* is not valid"):
         want(disks=[{"path": path, **change}], allow_reboot=True)
     assert get() == before and before["state"] == "running"
 
@@ -104,9 +104,7 @@ def test_new_nics_are_added_in_the_order_of_their_interfaces(want: Want) -> None
 
 
 def test_an_interface_that_vmadm_will_not_give_is_refused(want: Want) -> None:
-    with pytest.raises(
-        PlanError, match="interface 'net7' is not right: vmadm gives the first free name, which is 'net0'"
-    ):
+    with pytest.raises(PlanError, match="interface 'net7' is not valid: vmadm takes the first free name, 'net0'"):
         want("joyent", nics=[{**NIC, "interface": "net7"}])
 
 
@@ -116,8 +114,8 @@ def test_an_interface_that_vmadm_will_not_give_is_refused(want: Want) -> None:
 @pytest.mark.parametrize(
     ("brand", "change", "reason"),
     [
-        ("joyent", {"zfs_root_compression": "zstd"}, "zfs_root_compression: 'zstd' is not right: one of on, off"),
-        ("joyent", {"routes": {"10.9.0.0/16": 5}}, "routes.10.9.0.0/16: 5 is not right: an IPv4 address"),
+        ("joyent", {"zfs_root_compression": "zstd"}, "zfs_root_compression: 'zstd' is not valid: use one of on, off"),
+        ("joyent", {"routes": {"10.9.0.0/16": 5}}, "routes.10.9.0.0/16: 5 is not valid: use an IPv4 address"),
         ("lx", {"filesystems": [{"type": "lofs", "target": "/b"}]}, "filesystems .*: source is needed"),
         ("bhyve", {"disks": [{"path": "/dev/zvol/rdsk/zones/x", "model": "virtio"}], "remove_disks": True, "state": "stopped"},
          "there is no such disk"),
@@ -149,7 +147,7 @@ def test_a_nic_with_vrrp_is_made_with_the_vm_and_taken_away(want: Want, brand: s
     [
         ([NIC, {"nic_tag": "admin", "ips": ["10.1.0.9/24"], "vrrp_vrid": 5}], "vrrp_primary_ip is needed"),
         ([NIC, {"nic_tag": "admin", "vrrp_vrid": 5, "vrrp_primary_ip": "10.9.9.9"}], "an address of a nic of this VM"),
-        ([{"nic_tag": "admin", "vrrp_vrid": 5, "vrrp_primary_ip": "10.1.0.5"}], "a VM needs one without"),
+        ([{"nic_tag": "admin", "vrrp_vrid": 5, "vrrp_primary_ip": "10.1.0.5"}], "add a NIC without one"),
     ],
 )
 def test_vrrp_that_cannot_be_is_refused(want: Want, nics: list[dict[str, t.Any]], reason: str) -> None:
@@ -166,17 +164,25 @@ LATE: list[tuple[str, dict[str, t.Any], str]] = [
     ("joyent", {"routes": {"10.2.0.0/16": "nics[4]"}}, "a nic of this VM with a fixed address"),
     ("joyent", {"nics": [{**NIC, "ips": ["10.1.0.5/0"]}]}, "networks of /8 to /32"),
     ("joyent", {"nics": [{**NIC, "ips": ["10.1.0.5/1"]}]}, "networks of /8 to /32"),
-    ("joyent", {"nics": [{**NIC, "mtu": 1400}]}, "mtu: 1400 is not right: at least 1500"),
-    ("joyent", {"nics": [{**NIC, "ips": [f"10.1.{n}.5/24" for n in range(21)]}]}, "ips: 21 are too many: at most 20"),
-    ("joyent", {"nics": [{**NIC, "allowed_ips": [f"10.1.{n}.5" for n in range(14)]}]}, "14 are too many: at most 13"),
-    ("joyent", {"nics": [{**NIC, "nic_tag": "nosuch"}]}, "'nosuch' is not a tag of this node: there are admin"),
-    ("bhyve", {"disks": [{**DISK, "model": "ide"}]}, "model: 'ide' is not right: one of virtio, ahci, nvme"),
-    ("bhyve", {"disks": [{**DISK, "block_size": 1000}]}, "block_size: 1000 is not right: a power of two"),
-    ("kvm", {"disks": [{**DISK, "compression": "zip"}]}, "compression: 'zip' is not right"),
-    ("bhyve", {"disks": [{**DISK, "pci_slot": "0:6:0"}]}, "bhyve keeps device 6 to itself"),
+    ("joyent", {"nics": [{**NIC, "mtu": 1400}]}, "mtu: 1400 is not valid: use at least 1500"),
+    (
+        "joyent",
+        {"nics": [{**NIC, "ips": [f"10.1.{n}.5/24" for n in range(21)]}]},
+        "ips: 21 are too many: use at most 20",
+    ),
+    (
+        "joyent",
+        {"nics": [{**NIC, "allowed_ips": [f"10.1.{n}.5" for n in range(14)]}]},
+        "14 are too many: use at most 13",
+    ),
+    ("joyent", {"nics": [{**NIC, "nic_tag": "nosuch"}]}, "'nosuch' is not a tag of this node: use one of admin"),
+    ("bhyve", {"disks": [{**DISK, "model": "ide"}]}, "model: 'ide' is not valid: use one of virtio, ahci, nvme"),
+    ("bhyve", {"disks": [{**DISK, "block_size": 1000}]}, "block_size: 1000 is not valid: use a power of two"),
+    ("kvm", {"disks": [{**DISK, "compression": "zip"}]}, "compression: 'zip' is not valid"),
+    ("bhyve", {"disks": [{**DISK, "pci_slot": "0:6:0"}]}, "bhyve uses device 6 itself"),
     ("bhyve", {"disks": [{**DISK, "pci_slot": "0:4:1"}, {**DISK, "boot": False, "pci_slot": "0:4:1"}]}, "another disk"),
     ("bhyve", {"vnc_password": "much too long"}, "at most 8 characters"),
-    ("kvm", {"vga": "zz"}, "vga: 'zz' is not right: one of cirrus, std"),
+    ("kvm", {"vga": "zz"}, "vga: 'zz' is not valid: use one of cirrus, std"),
 ]
 
 
@@ -194,13 +200,13 @@ def test_what_vmadm_refuses_late_is_refused_first(want: Want, brand: str, given:
 @pytest.mark.parametrize(
     ("brand", "given", "reason"),
     [
-        ("bhyve", {"ram": 0}, "ram: 0 is not right"),
-        ("kvm", {"ram": 0}, "ram: 0 is not right"),
-        ("joyent", {"max_physical_memory": 0}, "max_physical_memory: 0 is not right: at least 1 MiB"),
-        ("joyent", {"filesystems": [{"type": "lofs", "source": "create-volume", "target": "/a"}]}, "name a directory"),
-        ("joyent", {"zlog_max_size": 2**63 - 1}, "whole numbers up to 9007199254740991"),
-        ("joyent", {"tags": {"n": 2**60}}, "tags.n: .* whole numbers up to"),
-        ("kvm", {"bootrom": "uefi"}, "a VM of brand kvm cannot have it"),
+        ("bhyve", {"ram": 0}, "ram: 0 is not valid"),
+        ("kvm", {"ram": 0}, "ram: 0 is not valid"),
+        ("joyent", {"max_physical_memory": 0}, "max_physical_memory: 0 is not valid: use at least 1 MiB"),
+        ("joyent", {"filesystems": [{"type": "lofs", "source": "create-volume", "target": "/a"}]}, "use a directory"),
+        ("joyent", {"zlog_max_size": 2**63 - 1}, "a whole number up to 9007199254740991"),
+        ("joyent", {"tags": {"n": 2**60}}, "tags.n: .* a whole number up to"),
+        ("kvm", {"bootrom": "uefi"}, "a VM of brand kvm has no such property"),
     ],
 )
 def test_what_vmadm_would_make_something_else_of_is_refused(

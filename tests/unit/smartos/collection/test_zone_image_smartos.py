@@ -112,7 +112,7 @@ def test_the_seed_is_found_and_fetched_when_it_must(
             "seed: no image debian-99 1 is installed, and none of the sources has one",
         ),
         ({"uuid": NATIVE}, f"seed: image {NATIVE} is of type zone-dataset: take one of type lx-dataset"),
-        ({"uuid": "x"}, "seed: uuid: 'x' is not right"),
+        ({"uuid": "x"}, "seed: uuid: 'x' is not valid"),
     ],
 )
 def test_a_seed_that_cannot_be_is_refused_before_anything_is_built(
