@@ -26,8 +26,6 @@ IN_ZONES = {
 LEFT: dict[str, set[str]] = {
     "bench/hosts.py": {"Fleet.__enter__", "module"},
     "plugins/module_utils/image/lxc.py": {"Builder.__init__"},
-    "plugins/module_utils/smartos/smf.py": {"module"},
-    "plugins/module_utils/smartos/zfs.py": {"module"},
     "plugins/module_utils/verify/tempest_conf.py": {"options"},
     "plugins/module_utils/zone/tree.py": {"module"},
     "plugins/modules/haproxy_server.py": {"main"},
@@ -42,9 +40,6 @@ LEFT: dict[str, set[str]] = {
     "scripts/lib/model.py": {"plan_of"},
     "scripts/lib/parity.py": {"module"},
     "tests/host/host.py": {"module"},
-    "tests/smartos_sim/smartos_sim/linux.py": {"module"},
-    "tests/smartos_sim/smartos_sim/smf/startd.py": {"Startd._run", "module"},
-    "tests/smartos_sim/smf_manifest.py": {"render_smf"},
 }
 """What is not split yet."""
 
