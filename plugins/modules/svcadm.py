@@ -10,18 +10,18 @@ short_description: Enable, disable, restart, refresh and clear one instance of a
 version_added: 0.1.0
 author: the zonestack authors (@zonestack)
 description:
-  - Brings one service instance of illumos' Service Management Facility to a state, and waits until it is there.
-  - In SmartOS' global zone the repository lies on a ramdisk, so even what is enabled for good is as its manifest says after
-    the next boot; see M(zonestack.openstack.svccfg).
-  - A service of duration C(child) is online as soon as its process runs, and never goes into maintenance because that process
-    ends again. Whether it serves must be asked of the service itself.
+  - Brings one service instance of the illumos Service Management Facility to a state, and waits until it has that state.
+  - In the global zone of SmartOS the repository is on a ramdisk. After the next boot every instance is as its manifest says,
+    even if it was enabled permanently; see M(zonestack.openstack.svccfg).
+  - A service of duration C(child) is online as soon as its process runs, and does not go into maintenance when that process
+    ends. Only the service itself can tell whether it serves.
   - This module has never run on a real SmartOS machine; the tools' behaviour is taken from illumos' sources and manuals.
 requirements:
   - illumos' C(svcadm), C(svcs) and C(svcprop); with O(zone) C(zlogin) and C(zoneadm), in the global zone.
 attributes:
   check_mode:
     support: full
-    description: The instance is read, and the same actions are returned but not asked for.
+    description: The module reads the instance and returns the same actions, but does not run them.
   diff_mode:
     support: full
     description: Shows state, whether it is enabled, and whether it will be after the next boot.
@@ -29,29 +29,29 @@ options:
   fmri:
     description:
       - Full FMRI of the instance, such as V(svc:/network/ssh:default).
-      - Abbreviations, patterns and services are refused, since they may mean several instances or others later on.
+      - Abbreviations, patterns and services are refused, because they may name several instances.
     type: str
     required: true
   state:
     description:
-      - V(enabled) is enabled and runs, V(disabled) is neither.
-      - V(restarted) is V(enabled), and started anew when it ran before.
-      - V(refreshed) reads its configuration anew and has its refresh method run, whatever its state.
+      - V(enabled) means that the instance is enabled and runs, V(disabled) that it is neither.
+      - V(restarted) means V(enabled), and restarts an instance that runs.
+      - V(refreshed) reads the configuration again and runs the refresh method, in every state.
     type: str
     choices: [enabled, disabled, restarted, refreshed]
     default: enabled
   temporary:
-    description: Whether being enabled or disabled ends with the next boot.
+    description: Whether the instance is enabled or disabled only until the next boot.
     type: bool
     default: false
   clear:
     description:
-      - Whether maintenance is ended first, and a degraded instance restored. Only say so when what was wrong is mended.
-      - Otherwise an instance in maintenance is an error. But disabling an enabled instance always ends its maintenance.
+      - Whether to end maintenance first, and to restore a degraded instance. Set it only after you have repaired the cause.
+      - Without it, an instance in maintenance is an error. Disabling an enabled instance always ends its maintenance.
     type: bool
     default: false
   comment:
-    description: Reason that is kept with a disabled instance for others to read, until it is enabled again or the next boot.
+    description: Reason to show with a disabled instance, until it is enabled again or until the next boot.
     type: str
   wait:
     description: Whether to wait until the instance is online or degraded, or disabled.

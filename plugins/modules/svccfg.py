@@ -10,22 +10,22 @@ short_description: Import a manifest into SMF, set properties of a service, or d
 version_added: 0.1.0
 author: the zonestack authors (@zonestack)
 description:
-  - Configures services of illumos' Service Management Facility. What is changed is refreshed, so that it is in effect for what
-    SMF reads itself; what a service has read at its start takes a restart, and RV(restart_needed) names such instances.
-  - A manifest is validated before anything is changed, imported, and only then kept in O(path). It is imported again when
-    its text is not the one that is kept, or when an instance of it is missing.
-  - SmartOS' global zone has its repository on a ramdisk, and imports the manifests of C(/opt/custom/smf) at each boot. So a
-    service is there again after a boot just as its manifest says, enabled or not. Properties that O(properties) sets there
-    are gone; put what must stay into the manifest.
-  - SMF keeps what an administrator has changed by other means when a manifest is imported again, and says so on its standard
-    error, which becomes a warning.
+  - Configures services of the illumos Service Management Facility. It refreshes what it changes, so that SMF itself uses the
+    new values. A service that read the old values at its start needs a restart; RV(restart_needed) names such instances.
+  - The module validates a manifest before it changes anything, imports it, and then keeps it in O(path). It imports the
+    manifest again when its text differs from the kept one, or when one of its instances is missing.
+  - The global zone of SmartOS has its repository on a ramdisk, and imports the manifests of C(/opt/custom/smf) at each boot.
+    After a boot a service is as its manifest says, enabled or not. Properties that O(properties) set there are lost; put
+    what must stay into the manifest.
+  - When a manifest is imported again, SMF keeps what an administrator has changed by other means. It says so on its standard
+    error, which this module returns as a warning.
   - This module has never run on a real SmartOS machine; the tools' behaviour is taken from illumos' sources and manuals.
 requirements:
   - illumos' C(svccfg), C(svcadm), C(svcs), C(svcprop), C(mktemp) and C(/bin/sh); with O(zone) C(zlogin) and C(zoneadm).
 attributes:
   check_mode:
     support: full
-    description: A manifest is validated, everything is read, and nothing is changed.
+    description: The module validates the manifest and reads everything, but changes nothing.
   diff_mode:
     support: full
     description: Shows the manifest and the properties before and after.
@@ -33,12 +33,12 @@ options:
   fmri:
     description:
       - Full FMRI of a service, such as V(svc:/site/web), or of an instance, such as V(svc:/site/web:default).
-      - Its properties are set, or with O(state=absent) it is deleted. An instance's properties go before its service's.
+      - The module sets its properties, or deletes it with O(state=absent). Properties of an instance override those of its service.
     type: str
   state:
     description:
-      - V(present) has been imported and has the properties.
-      - V(absent) is deleted, after its instances were disabled and have stopped. The kept manifest goes with the service.
+      - V(present) means that it is imported and has the properties.
+      - V(absent) deletes it, after its instances were disabled and have stopped. The kept manifest is deleted with the service.
     type: str
     choices: [present, absent]
     default: present
@@ -46,7 +46,7 @@ options:
     description: The manifest's text, a C(service_bundle) of type C(manifest). No secrets; everybody can read the repository.
     type: str
   path:
-    description: File in which the manifest is kept. By default its first service's name below C(/opt/custom/smf).
+    description: File in which the manifest is kept. The default is the name of its first service below C(/opt/custom/smf).
     type: path
   properties:
     description: Properties of O(fmri) itself; others stay as they are.

@@ -219,8 +219,8 @@ def test_an_administrator_s_change_outlives_an_import_and_is_told(zone):
             {"fmri": WEB, "properties": [{"name": "a/b", "values": ["c"]}]},
             "there is no svc:/site/web:default",
         ),
-        ("svccfg", {"manifest": "<a>"}, "no XML"),
-        ("svccfg", {"manifest": "<service_bundle type='profile' name='x'/>"}, "is no manifest"),
+        ("svccfg", {"manifest": "<a>"}, "is not XML"),
+        ("svccfg", {"manifest": "<service_bundle type='profile' name='x'/>"}, "is not a manifest"),
         (
             "svccfg",
             {"manifest": manifest().replace('<create_default_instance enabled="true"/>', "")},
@@ -231,7 +231,7 @@ def test_an_administrator_s_change_outlives_an_import_and_is_told(zone):
         (
             "svccfg",
             {"fmri": WEB, "properties": [{"name": "a/b", "type": "count", "values": ["-1"]}]},
-            "properties[0].values: '-1' is no count",
+            "properties[0].values: '-1' is not a count",
         ),
         ("svccfg", {"fmri": WEB, "properties": [{"name": "a/b"}]}, "properties[0].values"),
         ("svccfg", {"fmri": WEB, "properties": [{"name": "a/b", "values": ["1"]}] * 2}, "more than once"),
