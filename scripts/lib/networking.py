@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from layout import links, server, shield
+from picture.glyphs import links, server, shield
 from svg import Box, Group, Path, Rect, Scene, Text
 
 WIDTH, MARGIN = 1280, 32

@@ -36,7 +36,6 @@ LEFT: dict[str, set[str]] = {
     "plugins/plugin_utils/services.py": {"module"},
     "plugins/plugin_utils/topology/compute.py": {"compute"},
     "scripts/lib/facts.py": {"gather"},
-    "scripts/lib/layout.py": {"Drawing.columns", "module"},
     "scripts/lib/model.py": {"plan_of"},
     "scripts/lib/parity.py": {"module"},
     "tests/host/host.py": {"module"},
