@@ -116,17 +116,17 @@ def surplus(found: t.Mapping[str, Noun], stack: Noun) -> Retirement:
     if alone:
         components = ", ".join(dict.fromkeys(zone.component for zone in alone))
         refuse.append(
-            f"{', '.join(zone.name for zone in alone)}: topology.yml has no such zone any more, and its data is nowhere else. Give {components} its "
-            "hosts and its count back (a hypervisor leaves with its host: scripts/remove-host.sh); to lose the data, then call scripts/destroy.sh "
-            "--purge for the zone, and change the file again"
+            f"{', '.join(zone.name for zone in alone)}: not in topology.yml any more, but no other zone has its data. To keep the data, restore "
+            f"the hosts and the count of {components} in topology.yml (a hypervisor is removed together with its host: scripts/remove-host.sh). "
+            "To delete it, restore them as well, run scripts/destroy.sh --purge for the zone, and only then change topology.yml"
         )
     for component, number in Counter(zone.component for zone in going if zone.running).items():
         left = [zone.name for zone in staying if zone.running and zone.component == component]
         if component_facts(stack, component)["quorum"] and stack["members"].get(component) and len(left) <= number:
             names = ", ".join(zone.name for zone in going if zone.running and zone.component == component)
             refuse.append(
-                f"{names}: topology.yml has no such members of {component} any more, and those which stay ({', '.join(left) or 'none'}) are no "
-                "majority without them. Change it in smaller steps: one host, or one member, and a run each time"
+                f"{names}: not in topology.yml any more, but the members of {component} that stay ({', '.join(left) or 'none'}) are not a "
+                "majority of the cluster. Remove one host or one member from topology.yml at a time, with a run after each change"
             )
     return _plan(going, staying, refuse, stack)
 
@@ -150,8 +150,8 @@ def leaving(found: t.Mapping[str, Noun], stack: Noun, host: str, lose: t.Collect
     ]
     if alone:
         refuse.append(
-            f"{host} has data that is nowhere else, of {', '.join(alone)}: after its host it begins anew elsewhere, and empty. Save what is needed "
-            "(the images of glance with `openstack image save`, the files of the volume below /var/lib/lxc/zonestack/volumes), then give "
+            f"{host}: no other host has the data of {', '.join(alone)}, and on another host it would start empty. Save what is needed (images of "
+            "glance with `openstack image save`, other files from the volume in /var/lib/lxc/zonestack/volumes), then add "
             f"{' '.join(f'--lose {component}' for component in alone)}"
         )
     # Once the first of its zones is stopped, this has been asked.
@@ -161,8 +161,8 @@ def leaving(found: t.Mapping[str, Noun], stack: Noun, host: str, lose: t.Collect
             left = sum(zone.running and zone.component == component for zone in staying)
             if facts["quorum"] and not facts["shrinks"] and left <= number:
                 refuse.append(
-                    f"{host} has {number} members of {component}, all others {left}: these are no majority without it. Add another host to those "
-                    f"of {component} first, and have a run spread its members anew"
+                    f"{host}: {number} of the {number + left} members of {component} that run are on it, and the other {left} are not a majority. "
+                    f"First add another host to those of {component} in topology.yml, and start a run, which places members there"
                 )
     return replace(_plan(going, staying, refuse, stack), clusters=_clusters(going, staying, stack))
 

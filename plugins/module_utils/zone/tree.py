@@ -48,12 +48,12 @@ def run(argv: list[str], check: bool = True, timeout: float = 60) -> tuple[int, 
         )  # fmt: skip
         rc, out, err = done.returncode, done.stdout, done.stderr
     except FileNotFoundError:
-        rc, out, err = 127, "", f"{argv[0]} is not installed in this zone"
+        rc, out, err = 127, "", f"there is no program {argv[0]} in this zone"
     except subprocess.TimeoutExpired:
         rc, out, err = 124, "", f"still running after {timeout:g} s, killed"
     if check and rc != 0:
         raise TreeError(
-            f"`{shlex.join(argv)}` ended with exit code {rc}: {(err or out).strip() or 'no message on stderr'}"
+            f"`{shlex.join(argv)}` ended with exit code {rc}: {(err or out).strip() or 'it printed nothing'}"
         )
     return rc, out, err
 
@@ -125,8 +125,8 @@ class Tree:
             return self.known[names]
         except KeyError as missing:
             raise TreeError(
-                f"{entry['path']}: owner {entry['owner']!r} or group {entry['group']!r} is not known in this zone ({missing}): "
-                "the service's image must create it (`user:` or `packages:` of its image)"
+                f"{entry['path']}: owner {entry['owner']!r} or group {entry['group']!r} does not exist in this zone ({missing}). "
+                "Set an owner and a group that exist, or create them in the service's image (`user:` or `packages:` of `image:`)"
             ) from None
 
     def note(self, path: str, before: str, after: str) -> None:
@@ -154,7 +154,9 @@ class Tree:
         path = entry["path"]
         before, want = self.attributes(entry)
         if os.path.lexists(path) and not os.path.isdir(path):
-            raise TreeError(f"{path} must be a directory but is a file; remove it, or change the declaration")
+            raise TreeError(
+                f"{path} is a file, and the service declares a directory. Remove the file, or correct the path in the service"
+            )
         if before == want:
             return
         self.note(path, before + "\n", want + "\n")
@@ -200,14 +202,16 @@ class Tree:
                 # A validator may chat; what it calls an error is what the reader needs.
                 said = "\n".join(line for line in said.splitlines() if "ERROR" in line) or said
                 raise TreeError(
-                    f"{entry['path']} is refused by {os.path.basename(argv[0])}; nothing was changed. {said}"
+                    f"{entry['path']} is refused by {os.path.basename(argv[0])}; nothing was changed. {said or f'It ended with exit code {rc}'}"
                 )
 
     def file(self, entry: Entry) -> None:
         """Make one file so."""
         path = entry["path"]
         if os.path.isdir(path):
-            raise TreeError(f"{path} must be a file but is a directory; remove it, or change the declaration")
+            raise TreeError(
+                f"{path} is a directory, and the service declares a file. Remove the directory, or correct the path in the service"
+            )
         before, want = self.attributes(entry)
         if self.pending(entry):
             if entry["secret"]:
@@ -416,11 +420,11 @@ def wait_ready(daemon: Entry, limit: int) -> None:
             if not wrong:
                 return
         else:
-            wrong = f"systemd calls it {state}"
+            wrong = f"its state in systemd is {state}"
         failed = state == "failed" and not pending
         if failed or time.monotonic() > deadline:
-            cause = "has failed" if failed else f"is not ready after {limit} s ({wrong})"
-            raise TreeError(f"{daemon['unit']} {cause}. Its last words:\n{Systemd.tail(daemon['unit'])}")
+            cause = "failed to start" if failed else f"is not ready after {limit} s ({wrong})"
+            raise TreeError(f"{daemon['unit']} {cause}. The last lines of its journal:\n{Systemd.tail(daemon['unit'])}")
         time.sleep(pause)
         pause = min(1.0, pause * 1.5)
 

@@ -182,7 +182,7 @@ def test_data_that_is_nowhere_else_ends_the_run(checkout: Zones) -> None:
         rc=2, there={**MEMBERS, **zone("lx-02-glance-1", "glance", volumes={"images": {"path": "/var/lib/glance"}})}
     )
     assert (
-        "lx-02-glance-1: topology.yml has no such zone any more, and its data is nowhere else. Give glance its hosts"
+        "lx-02-glance-1: not in topology.yml any more, but no other zone has its data. To keep the data, restore the hosts"
         in said
     )
     assert checkout.calls == []
@@ -191,5 +191,5 @@ def test_data_that_is_nowhere_else_ends_the_run(checkout: Zones) -> None:
 def test_members_without_which_there_is_no_majority_end_the_run(checkout: Zones) -> None:
     moved = {**zone("one-galera-3", "galera"), **zone("one-galera-4", "galera")}
     said = checkout.run(rc=2, there={**MEMBERS, **moved})
-    assert "those which stay (one-galera-1, one-galera-2) are no majority without them" in said
+    assert "the members of galera that stay (one-galera-1, one-galera-2) are not a majority" in said
     assert checkout.calls == []

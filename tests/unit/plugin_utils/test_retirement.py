@@ -71,16 +71,16 @@ def test_what_is_too_many_is_drained_as_long_as_its_service_says_and_stopped_by_
 @pytest.mark.parametrize(
     ("there", "wanted", "why"),
     [
-        (["a/images-1+"], [], "a-images-1: topology.yml has no such zone any more, and its data is nowhere else. Give images its hosts"),
-        (["a/compute_one-1+"], [], "a-compute_one-1: topology.yml has no such zone"),
-        (["a/unheard_of-1+"], [], "a-unheard_of-1: topology.yml has no such zone"),
+        (["a/images-1+"], [], "a-images-1: not in topology.yml any more, but no other zone has its data. To keep the data, restore the hosts and the count of images"),
+        (["a/compute_one-1+"], [], "a-compute_one-1: not in topology.yml any more, but no other zone"),
+        (["a/unheard_of-1+"], [], "a-unheard_of-1: not in topology.yml any more, but no other zone"),
         (["a/images-1"], [], None),  # no data
         (["-a/images-1+"], ["a/images-1"], None),  # wanted, though it does not run
-        (["a/toy-1", "b/toy-1", "c/toy-1"], ["a/toy-1"], "those which stay (a-toy-1) are no majority without them"),
+        (["a/toy-1", "b/toy-1", "c/toy-1"], ["a/toy-1"], "the members of toy that stay (a-toy-1) are not a majority of the cluster"),
         (["a/toy-1", "b/toy-1", "c/toy-1"], ["a/toy-1", "b/toy-1"], None),
-        (["a/db-1", "b/db-1"], ["a/db-1"], "b-db-1: topology.yml has no such members of db any more"),
+        (["a/db-1", "b/db-1"], ["a/db-1"], "b-db-1: not in topology.yml any more, but the members of db that stay"),
         (["a/toy-1", "-b/toy-1"], ["a/toy-1"], None),  # who is stopped does not vote
-        (["a/toy-1", "-b/toy-1", "c/toy-1"], ["a/toy-1", "b/toy-1"], "those which stay (a-toy-1) are no majority"),
+        (["a/toy-1", "-b/toy-1", "c/toy-1"], ["a/toy-1", "b/toy-1"], "the members of toy that stay (a-toy-1) are not a majority"),
         (["a/toy-1", "b/toy-1", "c/toy-1"], [], None),  # the whole service goes
         (["a/api-1", "b/api-1"], ["a/api-1"], None),
     ],
@@ -93,12 +93,17 @@ def test_surplus_is_refused_with_its_reason(there: list[str], wanted: list[str],
 @pytest.mark.parametrize(
     ("mine", "others", "lose", "why"),
     [
-        (["d/images-1+"], [], [], "d has data that is nowhere else, of images"),
+        (["d/images-1+"], [], [], "d: no other host has the data of images"),
         (["d/images-1+"], [], ["images"], None),
         (["d/compute_one-1+", "d/repo-1+", "d/db-1+"], ["a/db-1"], [], None),
-        (["d/toy-1"], ["a/toy-1"], [], "d has 1 members of toy, all others 1: these are no majority without it"),
+        (
+            ["d/toy-1"],
+            ["a/toy-1"],
+            [],
+            "d: 1 of the 2 members of toy that run are on it, and the other 1 are not a majority",
+        ),
         (["d/toy-1"], ["a/toy-1", "b/toy-1"], [], None),
-        (["d/toy-1"], ["a/toy-1", "-b/toy-1"], [], "d has 1 members of toy, all others 1"),
+        (["d/toy-1"], ["a/toy-1", "-b/toy-1"], [], "d: 1 of the 2 members of toy that run are on it, and the other 1 are not a majority"),
         (["d/db-1", "d/db-2"], ["a/db-1"], [], None),  # they are counted out one by one
         (["d/toy-1", "-d/api-1"], ["a/toy-1"], [], None),  # the first has stopped: this was asked before
     ],

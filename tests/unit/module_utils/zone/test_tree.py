@@ -123,7 +123,7 @@ def test_an_unknown_owner_is_refused_before_anything_is_written(tmp_path):
     made = apply(
         request(files=[entry(tmp_path / "a", content="1"), entry(tmp_path / "b", content="1", owner="nobody-here")])
     )
-    assert made["failed"] and "'nobody-here'" in made["msg"] and "image must create it" in made["msg"]
+    assert made["failed"] and "'nobody-here'" in made["msg"] and "create them in the service's image" in made["msg"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,7 +147,7 @@ def test_a_command_that_is_late_is_killed_and_one_that_is_missing_named():
     with pytest.raises(TreeError, match="`sleep 1000` ended with exit code 124: still running after 0.2 s, killed"):
         run(["sleep", "1000"], timeout=0.2)
     assert time.monotonic() - begun < 900
-    with pytest.raises(TreeError, match="127: no-such-command is not installed in this zone"):
+    with pytest.raises(TreeError, match="127: there is no program no-such-command in this zone"):
         run(["no-such-command"])
 
 
@@ -270,17 +270,17 @@ def test_a_daemon_is_started_and_one_that_fails_has_its_last_words_told(zone):
         "--no-block start a.service",
     ]
     assert result["failed"] and result["started"] == ["a.service"]
-    assert result["msg"] == "a.service has failed. Its last words:\nit is broken"
+    assert result["msg"] == "a.service failed to start. The last lines of its journal:\nit is broken"
 
 
 def test_a_daemon_that_was_killed_on_its_way_to_a_start_has_not_failed(zone):
     result, _calls = zone.call(running="old", restart=True, later="failed", job="4711", wait=0)
-    assert result["msg"].startswith("a.service is not ready after 0 s (systemd calls it failed)")
+    assert result["msg"].startswith("a.service is not ready after 0 s (its state in systemd is failed)")
 
 
 def test_a_daemon_that_is_not_ready_in_time_is_a_failure(zone):
     result, _calls = zone.call(running="old", restart=True, wait=0)
-    assert result["msg"].startswith("a.service is not ready after 0 s (systemd calls it active)")
+    assert result["msg"].startswith("a.service is not ready after 0 s (its state in systemd is active)")
 
 
 def test_a_changed_unit_file_is_told_to_systemd(zone, monkeypatch):
