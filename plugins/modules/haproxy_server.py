@@ -177,6 +177,37 @@ def left_behind(haproxy: Haproxy, name: str) -> list[str]:
     return sorted(others & haproxy.out_of_rotation())
 
 
+def wait_for_others(module: AnsibleModule, haproxy: Haproxy) -> None:
+    """Return what a former drain has left behind to rotation, and wait until enough servers would serve without this one."""
+    name = module.params["name"]
+    for server in left_behind(haproxy, name):
+        haproxy.ask(f"set server {server} state ready")
+    deadline = time.monotonic() + module.params["others_wait"]
+    while reason := too_few(haproxy, name, module.params["others"], module.params["members"]):
+        if time.monotonic() > deadline:
+            module.fail_json(msg=f"{reason}: repair these servers first, or no server would be left")
+        time.sleep(0.5)
+
+
+def wait_for_servers(module: AnsibleModule, haproxy: Haproxy) -> list[dict[str, str]]:
+    """Wait until drained servers have no sessions left, at most as long as they may take, or until the others serve; their rows."""
+    state, wait = module.params["state"], module.params["wait"]
+    deadline = time.monotonic() + wait
+    while True:
+        rows = haproxy.servers(module.params["name"])
+        if state == "drained":
+            left = [label(row) for row in rows if int(row["scur"] or 0) > 0]
+            if not left or time.monotonic() > deadline:
+                return rows
+        else:
+            left = missing(rows, every=state == "ready" or module.params["all"])
+            if not left:
+                return rows
+            if time.monotonic() > deadline:
+                module.fail_json(msg=f"HAProxy reports these servers as down after {wait} s: {'; '.join(left)}")
+        time.sleep(0.2)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -191,20 +222,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    name, state, wait = module.params["name"], module.params["state"], module.params["wait"]
+    name, state = module.params["name"], module.params["state"]
     haproxy = Haproxy(module.params["socket"])
     try:
         rows = haproxy.servers(name)
         out = haproxy.out_of_rotation()
         wrong = [row for row in rows if state != "up" and (label(row) in out) != (state == "drained")]
         if state == "drained" and module.params["others"] and not module.check_mode:
-            for server in left_behind(haproxy, name):
-                haproxy.ask(f"set server {server} state ready")
-            deadline = time.monotonic() + module.params["others_wait"]
-            while reason := too_few(haproxy, name, module.params["others"], module.params["members"]):
-                if time.monotonic() > deadline:
-                    module.fail_json(msg=f"{reason}: repair these servers first, or no server would be left")
-                time.sleep(0.5)
+            wait_for_others(module, haproxy)
         for row in wrong:
             if not module.check_mode:
                 said = haproxy.ask(
@@ -215,20 +240,8 @@ def main() -> None:
         for row in rows:
             if state == "drained" and not module.check_mode:
                 haproxy.unstick(row)
-        deadline = time.monotonic() + wait
-        while not module.check_mode:
-            rows = haproxy.servers(name)
-            if state == "drained":
-                left = [label(row) for row in rows if int(row["scur"] or 0) > 0]
-                if not left or time.monotonic() > deadline:
-                    break
-            else:
-                left = missing(rows, every=state == "ready" or module.params["all"])
-                if not left:
-                    break
-                if time.monotonic() > deadline:
-                    module.fail_json(msg=f"HAProxy reports these servers as down after {wait} s: {'; '.join(left)}")
-            time.sleep(0.2)
+        if not module.check_mode:
+            rows = wait_for_servers(module, haproxy)
     except OSError as error:
         module.fail_json(
             msg=f"HAProxy's socket {module.params['socket']}: {error}; does haproxy.service run in this zone?"

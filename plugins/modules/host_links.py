@@ -249,9 +249,11 @@ def remade(
     return sorted({*file_names(path for path in changed if path.endswith(".netdev")), *host_links.remade(links, shown)})
 
 
-def apply(module: AnsibleModule) -> dict[str, t.Any]:
-    """Have a change made, where one is needed. It is not yet in force when this returns."""
-    links, check = module.params["links"], module.check_mode
+def settled_phase(check: bool) -> tuple[str, str | None]:
+    """The phase of the last change and why, once a change that was left waiting is taken back.
+
+    :raises NotOurs: when another change waits to be confirmed.
+    """
     last, why = phase()
     if last in ("waiting", "applied"):
         if any(
@@ -264,17 +266,11 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         if not check:
             run([PROGRAM, "settle", "what asked for it ended before it began"], timeout=STEPS_SECONDS)
         last, why = phase()
-    shown = told("-details", "address", "show")
-    if absent := list(host_links.missing(links, shown)):
-        raise host_links.NotOurs(f"{'; '.join(absent)}: correct links: in topology.yml")
-    manager, changed, former = files(links)
-    lacking = lacks(links)
-    result: dict[str, t.Any] = {
-        "changed": bool(changed or lacking),
-        "phase": "none",
-        "lacks": lacking,
-        "manager": manager,
-    }
+    return last, why
+
+
+def diff_of(changed: t.Mapping[str, tuple[str | None, str | None]], lacking: list[str]) -> list[dict[str, str]]:
+    """The changed files; where none changes, what the interfaces lack."""
     diff = [
         {"before_header": path, "after_header": path, "before": old or "", "after": new or ""}
         for path, (old, new) in changed.items()
@@ -288,7 +284,25 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
                 "after": "",
             }
         )
-    result["diff"] = diff
+    return diff
+
+
+def apply(module: AnsibleModule) -> dict[str, t.Any]:
+    """Have a change made, where one is needed. It is not yet in force when this returns."""
+    links, check = module.params["links"], module.check_mode
+    last, why = settled_phase(check)
+    shown = told("-details", "address", "show")
+    if absent := list(host_links.missing(links, shown)):
+        raise host_links.NotOurs(f"{'; '.join(absent)}: correct links: in topology.yml")
+    manager, changed, former = files(links)
+    lacking = lacks(links)
+    result: dict[str, t.Any] = {
+        "changed": bool(changed or lacking),
+        "phase": "none",
+        "lacks": lacking,
+        "manager": manager,
+        "diff": diff_of(changed, lacking),
+    }
     if not result["changed"]:
         return result
     if last == "refused":

@@ -248,6 +248,36 @@ def read_broker(api: JsonApi, params: t.Mapping[str, t.Any]) -> Broker:
     return broker
 
 
+def user_actions(broker: Broker, user: t.Mapping[str, t.Any]) -> list[Action]:
+    """Requests that lead to one user, with access to exactly the vhosts that are asked for."""
+    actions = []
+    name, held_user = user["name"], broker.users.get(user["name"])
+    body = {"password": user["password"], "tags": ",".join(user["tags"])}
+    path = f"/api/users/{quoted(name)}"
+    if held_user is None:
+        actions.append(Action(f"create user {name}", "PUT", path, body))
+    elif not matches(user["password"], held_user["hash"], held_user["algorithm"]):
+        actions.append(Action(f"change the password of user {name}", "PUT", path, body))
+    elif set(held_user["tags"]) != set(user["tags"]):
+        actions.append(Action(f"change the tags of user {name}", "PUT", path, body))
+    for vhost in user["vhosts"]:
+        if broker.permissions.get((vhost, name)) != EVERYTHING:
+            actions.append(
+                Action(
+                    f"let user {name} use vhost {vhost}",
+                    "PUT",
+                    f"/api/permissions/{quoted(vhost, name)}",
+                    EVERYTHING,
+                )
+            )
+    for vhost, other in sorted(broker.permissions):
+        if other == name and vhost not in user["vhosts"]:
+            actions.append(
+                Action(f"keep user {name} out of vhost {vhost}", "DELETE", f"/api/permissions/{quoted(vhost, name)}")
+            )
+    return actions
+
+
 def plan(broker: Broker, params: t.Mapping[str, t.Any]) -> list[Action]:
     """Requests that lead from what the broker holds to what is asked for, in an order that works."""
     actions = [
@@ -269,32 +299,7 @@ def plan(broker: Broker, params: t.Mapping[str, t.Any]) -> list[Action]:
                 Action(label, "PUT", f"/api/vhosts/{quoted(vhost)}", {"default_queue_type": DEFAULT_QUEUE_TYPE})
             )
     for user in params["users"]:
-        name, held_user = user["name"], broker.users.get(user["name"])
-        body = {"password": user["password"], "tags": ",".join(user["tags"])}
-        path = f"/api/users/{quoted(name)}"
-        if held_user is None:
-            actions.append(Action(f"create user {name}", "PUT", path, body))
-        elif not matches(user["password"], held_user["hash"], held_user["algorithm"]):
-            actions.append(Action(f"change the password of user {name}", "PUT", path, body))
-        elif set(held_user["tags"]) != set(user["tags"]):
-            actions.append(Action(f"change the tags of user {name}", "PUT", path, body))
-        for vhost in user["vhosts"]:
-            if broker.permissions.get((vhost, name)) != EVERYTHING:
-                actions.append(
-                    Action(
-                        f"let user {name} use vhost {vhost}",
-                        "PUT",
-                        f"/api/permissions/{quoted(vhost, name)}",
-                        EVERYTHING,
-                    )
-                )
-        for vhost, other in sorted(broker.permissions):
-            if other == name and vhost not in user["vhosts"]:
-                actions.append(
-                    Action(
-                        f"keep user {name} out of vhost {vhost}", "DELETE", f"/api/permissions/{quoted(vhost, name)}"
-                    )
-                )
+        actions += user_actions(broker, user)
     wanted = {
         (vhost, policy["name"]): policy_body(policy) for vhost in params["vhosts"] for policy in params["policies"]
     }
@@ -378,46 +383,49 @@ def check(params: t.Mapping[str, t.Any]) -> None:
                 )
 
 
+ARGUMENTS = {
+    "url": {"type": "str", "required": True},
+    "ca": {"type": "path"},
+    "username": {"type": "str", "default": "admin"},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "nodes": {"type": "int", "default": 1},
+    "members": {"type": "list", "elements": "str", "default": []},
+    "abandoned": {"type": "str", "default": ""},
+    "vhosts": {"type": "list", "elements": "str", "default": []},
+    "users": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "vhosts": {"type": "list", "elements": "str", "required": True},
+            "tags": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "policies": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "pattern": {"type": "str", "required": True},
+            "apply_to": {
+                "type": "str",
+                "choices": ["all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams"],
+                "default": "all",
+            },
+            "definition": {"type": "dict", "required": True},
+            "priority": {"type": "int", "default": 0},
+        },
+    },
+    "wait": {"type": "int", "default": 120},
+}
+
+
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "url": {"type": "str", "required": True},
-            "ca": {"type": "path"},
-            "username": {"type": "str", "default": "admin"},
-            "password": {"type": "str", "required": True, "no_log": True},
-            "nodes": {"type": "int", "default": 1},
-            "members": {"type": "list", "elements": "str", "default": []},
-            "abandoned": {"type": "str", "default": ""},
-            "vhosts": {"type": "list", "elements": "str", "default": []},
-            "users": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "vhosts": {"type": "list", "elements": "str", "required": True},
-                    "tags": {"type": "list", "elements": "str", "default": []},
-                },
-            },
-            "policies": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "pattern": {"type": "str", "required": True},
-                    "apply_to": {
-                        "type": "str",
-                        "choices": ["all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams"],
-                        "default": "all",
-                    },
-                    "definition": {"type": "dict", "required": True},
-                    "priority": {"type": "int", "default": 0},
-                },
-            },
-            "wait": {"type": "int", "default": 120},
-        },
+        argument_spec=ARGUMENTS,
         supports_check_mode=True,
     )
     params = module.params

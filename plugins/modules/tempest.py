@@ -280,6 +280,32 @@ def read_stream(stream: bytes) -> list[Test]:
     return [test for test in found if test.name != "output"]
 
 
+def wanted_options(conn: t.Any, params: t.Mapping[str, t.Any], release: str) -> tempest_conf.Options:
+    """What tempest.conf is to hold.
+
+    :raises Refused: when the installed Tempest, of that release, does not know an option.
+    """
+    wanted = tempest_conf.options(cloud_of(conn, params))
+    strange = tempest_conf.problems(wanted, known_options())
+    if strange:
+        where = "https://docs.openstack.org/tempest/latest/sampleconf.html"
+        raise tempest_conf.Refused(f"tempest.conf of Tempest {release}: {'; '.join(strange)}: see {where}")
+    return wanted
+
+
+def tests_of(text: str) -> list[str]:
+    """The tests that a list names: one a line, without what follows a ``#``."""
+    tests = [line.partition(" #")[0].strip() for line in text.splitlines()]
+    return [line for line in tests if line and not line.startswith("#")]
+
+
+def write(folder: Path, reports: t.Mapping[str, bytes]) -> list[str]:
+    """Write the reports, by the names of their files; their paths."""
+    for name, content in reports.items():
+        (folder / name).write_bytes(content)
+    return [str(folder / name) for name in reports]
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -304,14 +330,9 @@ def main() -> None:
     release = importlib.metadata.version("tempest")
     try:
         left_out = tempest_conf.skips(p["skips"], "skips.txt")
-        tests = [line.partition(" #")[0].strip() for line in p["tests"].splitlines()]
-        tests = [line for line in tests if line and not line.startswith("#")]
+        tests = tests_of(p["tests"])
         conn = openstack.connect(cloud=p["cloud"])
-        wanted = tempest_conf.options(cloud_of(conn, p))
-        strange = tempest_conf.problems(wanted, known_options())
-        if strange:
-            where = "https://docs.openstack.org/tempest/latest/sampleconf.html"
-            raise tempest_conf.Refused(f"tempest.conf of Tempest {release}: {'; '.join(strange)}: see {where}")
+        wanted = wanted_options(conn, p, release)
         remove_leftovers(conn, 120)
         prepare(folder, tempest_conf.text(wanted), tests, left_out)
         concurrency = p["concurrency"] or min(4, len(os.sched_getaffinity(0)))
@@ -335,14 +356,13 @@ def main() -> None:
         "junit.xml": junit(results, "tempest").encode(),
         "report.html": page(results, f"Tempest {release}: {p['cloud']}", about, left_out).encode(),
     }
-    for name, content in reports.items():
-        (folder / "results" / name).write_bytes(content)
+    written = write(folder / "results", reports)
     # Not changed: Tempest removes the projects that it makes, and the next run those of a run that was killed.
     module.exit_json(
         changed=False,
         counts=counts(results),
         failures=[f"{test.name.partition('[')[0]}: {cause(test)}" for test in results if test.outcome == "failed"],
-        reports=[str(folder / "results" / name) for name in reports],
+        reports=written,
         seconds=round(seconds, 1),
         release=release,
     )

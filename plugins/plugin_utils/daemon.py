@@ -114,6 +114,43 @@ def command_of(name: str, daemon: Daemon, service: t.Mapping[str, t.Any]) -> str
     )
 
 
+def _own_unit(name: str, daemon: Daemon, service: t.Mapping[str, t.Any]) -> tuple[list[str], list[str]]:
+    """The unit of a daemon that no package brings: the lines before ``[Service]``, and those of that section."""
+    user, command = user_of(daemon, service), command_of(name, daemon, service)
+    if daemon.get("wsgi"):
+        kind = [
+            f"User={user}",
+            "Group=www-data",
+            f"SupplementaryGroups={user}",
+            f"RuntimeDirectory={name}",
+            "RuntimeDirectoryMode=0750",
+            "Type=notify",
+            "NotifyAccess=all",
+            "KillMode=mixed",
+        ]
+    else:
+        kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]
+    head = [
+        "[Unit]",
+        f"Description={service['description']}: {name}",
+        "After=network.target",
+        "StartLimitIntervalSec=0",
+        *_after(daemon),
+        "",
+    ]
+    service_lines = [
+        *kind,
+        f"ExecStart={command}",
+        "Restart=on-failure",
+        "RestartSec=2",
+        # Killed while it imports, it would only import again: on a machine with too much to do for ever.
+        "TimeoutStartSec=300",
+        "TimeoutStopSec=30",
+        *_service_lines(daemon),
+    ]
+    return head, service_lines
+
+
 def render_systemd(
     name: str,
     daemon: Daemon,
@@ -136,38 +173,7 @@ def render_systemd(
     else:
         unit = f"{name}.service"
         path = f"/etc/systemd/system/{unit}"
-        user, command = user_of(daemon, service), command_of(name, daemon, service)
-        if daemon.get("wsgi"):
-            kind = [
-                f"User={user}",
-                "Group=www-data",
-                f"SupplementaryGroups={user}",
-                f"RuntimeDirectory={name}",
-                "RuntimeDirectoryMode=0750",
-                "Type=notify",
-                "NotifyAccess=all",
-                "KillMode=mixed",
-            ]
-        else:
-            kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]
-        head = [
-            "[Unit]",
-            f"Description={service['description']}: {name}",
-            "After=network.target",
-            "StartLimitIntervalSec=0",
-            *_after(daemon),
-            "",
-        ]
-        service_lines = [
-            *kind,
-            f"ExecStart={command}",
-            "Restart=on-failure",
-            "RestartSec=2",
-            # Killed while it imports, it would only import again: on a machine with too much to do for ever.
-            "TimeoutStartSec=300",
-            "TimeoutStopSec=30",
-            *_service_lines(daemon),
-        ]
+        head, service_lines = _own_unit(name, daemon, service)
         tail = ["", "[Install]", "WantedBy=multi-user.target"]
     body = "\n".join([*head, "[Service]", *service_lines])
     mark = (digests if daemon.get("reload") else digest)(files, reads, "\n".join([body, *tail]))

@@ -349,15 +349,14 @@ def system() -> dict[str, str]:
     }
 
 
-def gather(request: dict[str, Any]) -> dict[str, Any]:
-    """Everything that checks/ asks for.
+def own_facts(parent: Path, hostname: str, request: dict[str, Any]) -> dict[str, Any]:
+    """What the machine knows without asking another one.
 
-    :param request: ``names`` to be resolved, ``pings`` as :func:`ping` takes them, ``probes`` as :func:`answers` does, ``devices`` that
-        may be there or not, ``settings`` of the kernel by name. All may be left out.
+    :param parent: the folder that is, or will hold, that of the zones.
+    :param request: ``devices`` and ``settings`` as :func:`gather` takes them.
     """
-    parent, hostname = existing_parent(LXC), socket.gethostname()
     disk = shutil.disk_usage(parent)
-    found: dict[str, Any] = {
+    return {
         "system": system(),
         "architecture": platform.machine(),
         "python": platform.python_version(),
@@ -390,6 +389,16 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         "settings": settings(request.get("settings", [])),
         "drops": foreign_drops(json.loads(output("nft", "--json", "list", "ruleset") or "{}").get("nftables", [])),
     }
+
+
+def gather(request: dict[str, Any]) -> dict[str, Any]:
+    """Everything that checks/ asks for.
+
+    :param request: ``names`` to be resolved, ``pings`` as :func:`ping` takes them, ``probes`` as :func:`answers` does, ``devices`` that
+        may be there or not, ``settings`` of the kernel by name. All may be left out.
+    """
+    parent, hostname = existing_parent(LXC), socket.gethostname()
+    found = own_facts(parent, hostname, request)
     # A bridge takes the answers that come in at its ports.
     masters = {link["ifname"]: link.get("master") for link in found["links"]}
     probes = [

@@ -217,43 +217,33 @@ def front_ends_of(stack: dict[str, Any]) -> list[FrontEnd]:
     return sorted(found, key=lambda one: one.port)
 
 
-def plan_of(computed: Any, live: Live | None = None) -> Plan:
-    """The picture's contents.
+def zone_of(zone: Any, component: str, service: dict[str, Any], name: str) -> Zone:
+    """A zone as the picture has it.
 
-    :param computed: the inventory's ``Cloud``.
+    :param zone: the inventory's; ``service``: the noun of its component; ``name``: its service's name.
     """
-    stack, topology = computed.stack, computed.topology
-    owners = {component: service for service, components in computed.parents.items() for component in components}
-    frames: dict[tuple[str, str], Frame] = {}
-    zones = []
-    for component, service in computed.services.items():
-        name, tier, size = owners.get(component, component), tier_of(service), service["zone"]
-        frame = Frame(name, component, service["description"], tier, service["quorum"], service["slot"])
-        if before := frames.get(frame.key):
-            frame = replace(before, title=name, slot=min(before.slot, frame.slot))
-        frames[frame.key] = frame
-        for zone in computed.zones[component]:
-            zones.append(
-                Zone(
-                    name=zone.name,
-                    short=zone.name.removeprefix(f"{zone.host}-"),
-                    host=zone.host,
-                    service=name,
-                    component=component,
-                    tier=tier,
-                    address=zone.address,
-                    further={key: one.address for key, one in (zone.networks or {}).items()},
-                    provider=tuple(zone.provider or ()),
-                    memory=size["memory"],
-                    vcpus=size["vcpus"],
-                    image=service["image"]["id"],
-                    volumes={key: volume["path"] for key, volume in size["volumes"].items()},
-                    privileged=size["privileged"],
-                )
-            )
-    slots = {component: service["slot"] for component, service in computed.services.items()}
-    ids = {name: host.id for name, host in topology.hosts.items()}
-    hosts = [
+    size = service["zone"]
+    return Zone(
+        name=zone.name,
+        short=zone.name.removeprefix(f"{zone.host}-"),
+        host=zone.host,
+        service=name,
+        component=component,
+        tier=tier_of(service),
+        address=zone.address,
+        further={key: one.address for key, one in (zone.networks or {}).items()},
+        provider=tuple(zone.provider or ()),
+        memory=size["memory"],
+        vcpus=size["vcpus"],
+        image=service["image"]["id"],
+        volumes={key: volume["path"] for key, volume in size["volumes"].items()},
+        privileged=size["privileged"],
+    )
+
+
+def hosts_of(computed: Any) -> list[Host]:
+    """The hosts in the order of their ids."""
+    return [
         Host(
             name,
             host.id,
@@ -264,8 +254,29 @@ def plan_of(computed: Any, live: Live | None = None) -> Plan:
             tuple(host.groups),
             host.zone or "",
         )
-        for name, host in sorted(topology.hosts.items(), key=lambda item: item[1].id)
+        for name, host in sorted(computed.topology.hosts.items(), key=lambda item: item[1].id)
     ]
+
+
+def plan_of(computed: Any, live: Live | None = None) -> Plan:
+    """The picture's contents.
+
+    :param computed: the inventory's ``Cloud``.
+    """
+    stack, topology = computed.stack, computed.topology
+    owners = {component: service for service, components in computed.parents.items() for component in components}
+    frames: dict[tuple[str, str], Frame] = {}
+    zones = []
+    for component, service in computed.services.items():
+        name, tier = owners.get(component, component), tier_of(service)
+        frame = Frame(name, component, service["description"], tier, service["quorum"], service["slot"])
+        if before := frames.get(frame.key):
+            frame = replace(before, title=name, slot=min(before.slot, frame.slot))
+        frames[frame.key] = frame
+        for zone in computed.zones[component]:
+            zones.append(zone_of(zone, component, service, name))
+    slots = {component: service["slot"] for component, service in computed.services.items()}
+    ids = {name: host.id for name, host in topology.hosts.items()}
     order = list(TIERS)
     return Plan(
         deployment=stack["deployment"],
@@ -274,7 +285,7 @@ def plan_of(computed: Any, live: Live | None = None) -> Plan:
         internal=stack["vip"]["internal"],
         external=stack["vip"]["external"],
         entry=stack["vip"]["external_address"],
-        hosts=hosts,
+        hosts=hosts_of(computed),
         frames=sorted(frames.values(), key=lambda one: (order.index(one.tier), not one.cluster, one.slot)),
         zones=sorted(zones, key=lambda one: (slots[one.component], ids[one.host], one.name)),
         networks=networks_of(computed),

@@ -25,18 +25,9 @@ IN_ZONES = {
 """Programs that are written into zones, each as one file. Other code would restart their daemons in every cloud that is deployed."""
 LEFT: dict[str, set[str]] = {
     "bench/hosts.py": {"Fleet.__enter__", "module"},
-    "plugins/module_utils/image/lxc.py": {"Builder.__init__"},
-    "plugins/module_utils/verify/tempest_conf.py": {"options"},
     "plugins/module_utils/zone/tree.py": {"module"},
-    "plugins/modules/haproxy_server.py": {"main"},
-    "plugins/modules/host_links.py": {"apply"},
-    "plugins/modules/rabbitmq_broker.py": {"main", "plan"},
-    "plugins/modules/tempest.py": {"main"},
-    "plugins/plugin_utils/daemon.py": {"render_systemd"},
     "plugins/plugin_utils/services.py": {"module"},
     "plugins/plugin_utils/topology/compute.py": {"compute"},
-    "scripts/lib/facts.py": {"gather"},
-    "scripts/lib/model.py": {"plan_of"},
     "scripts/lib/parity.py": {"module"},
     "tests/host/host.py": {"module"},
 }

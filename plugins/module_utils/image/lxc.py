@@ -315,19 +315,28 @@ class Builder(Furnisher):
             shared.mkdir(exist_ok=True)
             os.chown(shared, SHIFT, SHIFT)
         uv = store.program(settings.uv, store.cache / "bin/uv")
-        mounts = [
+        config = "\n".join([*self._config(rootfs, network, address, self._mounts(inside, uv)), ""])
+        (self.home / "config").write_text(config, encoding="utf-8")
+
+    def _mounts(self, inside: pathlib.Path, uv: pathlib.Path | None) -> list[str]:
+        """What is mounted in the builder, as lines of fstab(5) with relative targets."""
+        cache = self.store.cache
+        return [
             "tmpfs run tmpfs mode=0755 0 0",
             "tmpfs tmp tmpfs mode=1777 0 0",
             "tmpfs dev/shm tmpfs mode=1777,create=dir 0 0",  # Python's process pools need it
             "tmpfs var/cache/apt tmpfs mode=0755 0 0",
             f"{inside} run/build none bind,ro,create=dir 0 0",
-            f"{store.cache}/uv run/build/uv-cache none bind,create=dir 0 0",
-            f"{store.cache}/bytecode run/build/bytecode none bind,create=dir 0 0",
-            f"{store.cache}/apt var/lib/apt/lists none bind 0 0",
+            f"{cache}/uv run/build/uv-cache none bind,create=dir 0 0",
+            f"{cache}/bytecode run/build/bytecode none bind,create=dir 0 0",
+            f"{cache}/apt var/lib/apt/lists none bind 0 0",
             f"{inside}/resolv.conf etc/resolv.conf none bind,ro 0 0",
             *([f"{uv} run/build/uv none bind,ro,create=file 0 0"] if uv else []),
         ]
-        lines = [
+
+    def _config(self, rootfs: str, network: BuilderNetwork, address: str, mounts: t.Sequence[str]) -> list[str]:
+        """Lines of LXC's configuration (lxc.container.conf(5))."""
+        return [
             "lxc.include = /usr/share/lxc/config/common.conf",
             "lxc.include = /usr/share/lxc/config/userns.conf",
             f"lxc.uts.name = {re.sub('[^a-z0-9-]', '-', self.name)[:63]}",
@@ -347,7 +356,6 @@ class Builder(Furnisher):
             f"lxc.net.0.ipv4.address = {address}/{network.prefix}",
             f"lxc.net.0.ipv4.gateway = {network.gateway}",
         ]
-        (self.home / "config").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
     def __enter__(self) -> Builder:
         self.log.step(

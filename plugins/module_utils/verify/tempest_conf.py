@@ -63,13 +63,9 @@ def project_network(taken: t.Iterable[str]) -> str:
     )
 
 
-def options(cloud: Cloud) -> Options:
-    """All that is set; what is not keeps Tempest's default."""
-    if not cloud.flavors:
-        raise Refused("the cloud has no flavor that holds the image; Tempest needs one, better two")
-    several = cloud.hypervisors > 1
-    # Clients are told the internal front ends: a public name need not be known in the zone that Tempest runs in.
-    found: Options = {
+def _common(cloud: Cloud) -> Options:
+    """Where Tempest works, as whom, and which services there are."""
+    return {
         "DEFAULT": {"debug": True, "log_file": f"{cloud.folder}/tempest.log", "use_stderr": False},
         "oslo_concurrency": {"lock_path": f"{cloud.folder}/locks"},
         "auth": {
@@ -93,6 +89,13 @@ def options(cloud: Cloud) -> Options:
             "swift": "object-store" in cloud.services,
             "horizon": cloud.dashboard is not None,
         },
+    }
+
+
+def _compute(cloud: Cloud) -> Options:
+    """What is known of Nova."""
+    several = cloud.hypervisors > 1
+    return {
         "compute": {
             "endpoint_type": "internalURL",
             "region": cloud.region,
@@ -111,6 +114,12 @@ def options(cloud: Cloud) -> Options:
             "resize": several,
             "attach_encrypted_volume": False,
         },
+    }
+
+
+def _network(cloud: Cloud) -> Options:
+    """What is known of Neutron."""
+    return {
         "network": {
             "endpoint_type": "internalURL",
             "region": cloud.region,
@@ -124,6 +133,18 @@ def options(cloud: Cloud) -> Options:
             "port_security": "port-security" in cloud.extensions,
             "floating_ips": "router" in cloud.extensions,
         },
+    }
+
+
+def options(cloud: Cloud) -> Options:
+    """All that is set; what is not keeps Tempest's default."""
+    if not cloud.flavors:
+        raise Refused("the cloud has no flavor that holds the image; Tempest needs one, better two")
+    # Clients are told the internal front ends: a public name need not be known in the zone that Tempest runs in.
+    found: Options = {
+        **_common(cloud),
+        **_compute(cloud),
+        **_network(cloud),
         "image": {"endpoint_type": "internalURL", "region": cloud.region},
         "image-feature-enabled": {"import_image": "glance-direct" in cloud.import_methods},
         "placement": {"endpoint_type": "internal", "region": cloud.region},
