@@ -212,7 +212,7 @@ def writer(address: str) -> str:
 class Lab:
     def __init__(self, work: Path) -> None:
         from cloud import compute
-        from parity import throw_away
+        from comparison.sides import throw_away
         from rendering import Rendering, find_collections
 
         find_collections()

@@ -27,8 +27,6 @@ LEFT: dict[str, set[str]] = {
     "bench/hosts.py": {"Fleet.__enter__", "module"},
     "plugins/module_utils/zone/tree.py": {"module"},
     "plugins/plugin_utils/services.py": {"module"},
-    "plugins/plugin_utils/topology/compute.py": {"compute"},
-    "scripts/lib/parity.py": {"module"},
     "tests/host/host.py": {"module"},
 }
 """What is not split yet."""

@@ -117,15 +117,51 @@ def compute(
         known = with_own_users(known, deployment)
     ground = _survey(topology, deployment, place)
     topology, groups = ground.topology, groups_of(ground.topology)
-    placed = place_all(topology, known, groups, ground.leaving, place)
-    checks.check_slots(placed, topology, place)
-    checks.check_groups(placed, groups, topology, place)
+    placed = _place(ground, known, groups, place)
     fronts = front_ends_of(placed)
     images, used = images_of(placed, known, lock, certificates or {}, base or Place("services/_base.yml"))
     zones = _zones(placed, ground)
     checks.check_names(zones, topology, place)
     services = {one.component.name: service_noun(one, used[one.component.name]) for one in placed}
     hosts = _hosts(topology.hosts, ground, repo_zones(topology, zones), images_by_host(zones, used, images))
+    contents = _contents(ground, availability_zones(topology, zones, services, place), place.at("cloud"))
+    gone = _hosts(ground.leaving, ground, [], {})
+    return Cloud(
+        topology=topology,
+        hosts=encode(hosts),
+        zones=zones,
+        services=services,
+        parents={
+            name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components
+        },
+        groups=groups,
+        stack=encode(_stack(ground, known, placed, identity, hosts, zones, fronts, contents, images)),
+        declared=frozenset((*known.services, *known.components)),
+        leaving={name: (host, encode(gone[name])) for name, host in ground.leaving.items()},
+    )
+
+
+def _place(ground: _Ground, known: Catalogue, groups: dict[str, list[str]], place: Place) -> list[Placed]:
+    """The components with the hosts of their zones, once these have room for them."""
+    placed = place_all(ground.topology, known, groups, ground.leaving, place)
+    checks.check_slots(placed, ground.topology, place)
+    checks.check_groups(placed, groups, ground.topology, place)
+    return placed
+
+
+def _stack(
+    ground: _Ground,
+    known: Catalogue,
+    placed: t.Sequence[Placed],
+    identity: nouns.SharedIdentity,
+    hosts: t.Mapping[str, nouns.Host],
+    zones: t.Mapping[str, list[nouns.Zone]],
+    fronts: dict[str, nouns.FrontEnd],
+    contents: nouns.Contents,
+    images: dict[str, nouns.StackImage],
+) -> nouns.Stack:
+    """What every zone may know of the others."""
+    topology = ground.topology
     entry = nouns.Entry(
         internal=ground.internal,
         external=way_in(topology, ground.internal),
@@ -134,12 +170,12 @@ def compute(
     urls = endpoints(placed, entry)
     if identity.url:  # another deployment's, reached as its users reach it
         urls["keystone"] = nouns.Urls(identity.url, identity.url, identity.url)
-    stack = nouns.Stack(
-        deployment=deployment,
+    return nouns.Stack(
+        deployment=ground.deployment,
         region=topology.region,
         release=topology.release,
         networks=ground.networks,
-        cloud=_contents(ground, availability_zones(topology, zones, services, place), place.at("cloud")),
+        cloud=contents,
         vip=entry,
         endpoint=urls,
         identity=identity,
@@ -151,20 +187,6 @@ def compute(
         services=services_of(placed, known),
         front_ends=fronts,
         images=images,
-    )
-    gone = _hosts(ground.leaving, ground, [], {})
-    return Cloud(
-        topology=topology,
-        hosts=encode(hosts),
-        zones=zones,
-        services=services,
-        parents={
-            name: [one.name for one in known.of(name)] for name in topology.services if known.services[name].components
-        },
-        groups=groups,
-        stack=encode(stack),
-        declared=frozenset((*known.services, *known.components)),
-        leaving={name: (host, encode(gone[name])) for name, host in ground.leaving.items()},
     )
 
 

@@ -12,9 +12,9 @@ import yaml
 from rich.console import Console
 
 from cloud import compute, load
+from comparison.sides import throw_away
 from deployment import Deployment, DeploymentError
 from drift import Answers, rendered, report
-from parity import throw_away
 
 TOPOLOGY = """\
 plugin: zonestack.openstack.topology

@@ -15,9 +15,13 @@ import yaml
 
 import parity
 from cloud import compute
+from comparison.differences import Comparison, Difference, differing, shown
+from comparison.report import html as page_of
+from comparison.rules import RULES, Rules
+from comparison.sides import Side, throw_away, transplanted
 from deployment import ROOT, Deployment, DeploymentError
-from parity import RULES, Comparison, Difference, Rules, transplanted
-from parse import Symbols, settings
+from parse import Symbols, leaves, settings
+from rendering import find_collections
 
 TOPOLOGY = """\
 plugin: zonestack.openstack.topology
@@ -100,10 +104,10 @@ def on_backend(folder: Path, backend: str) -> Path:
 
 def test_zones_of_smartos_differ_from_those_of_lxc_in_what_a_table_names_and_in_no_other_key(tmp_path: Path) -> None:
     """The same topology, names, addresses and secrets: every key of every file of every zone."""
-    parity.find_collections()
+    find_collections()
     made = {path: compute(path) for path in (on_backend(tmp_path, backend) for backend in ("lxc", "smartos"))}
-    secrets = parity.throw_away(*made.values())
-    lxc, smartos = (parity.Side(path, computed, secrets) for path, computed in made.items())
+    secrets = throw_away(*made.values())
+    lxc, smartos = (Side(path, computed, secrets) for path, computed in made.items())
     assert len(lxc.computed.zones) == len(smartos.computed.zones) > 15
     none, unnamed, used, compared = Symbols({}), [], [], 0
     for component in lxc.computed.zones:
@@ -111,12 +115,12 @@ def test_zones_of_smartos_differ_from_those_of_lxc_in_what_a_table_names_and_in_
         for zone in lxc.members(component):
             files = [side.files(side.rendering.variables(zone), none) for side in (lxc, smartos)]
             compared += sum(map(len, files[0].values()))
-            for file, key, mine, theirs in parity.differing(*files):
+            for file, key, mine, theirs in differing(*files):
                 rule = RULES_OF_OURS.backend(component, file, key)
                 if rule and lxc.computed.zones[component][0].host == "ctl1":
                     used.append(rule)
                 else:
-                    unnamed.append((zone, file, key, parity.shown(mine), parity.shown(theirs)))
+                    unnamed.append((zone, file, key, shown(mine), shown(theirs)))
     assert unnamed == []
     assert [rule for rule in RULES_OF_OURS.backends if rule not in used] == [], "no rule without a difference"
     assert compared > 2000
@@ -140,11 +144,11 @@ def test_secrets_of_two_deployments_are_their_own_and_never_shown(root: Path) ->
     hidden = [
         text
         for side in (made.mine, made.theirs)
-        for path, text in parity.leaves(side.secrets)
+        for path, text in leaves(side.secrets)
         if not path.endswith("certificate")
     ]
     assert hidden and not [
-        text for text in hidden if text in repr(made.differences) + parity.html("one", "other", made.differences)
+        text for text in hidden if text in repr(made.differences) + page_of("one", "other", made.differences)
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 
 from cloud import compute
-from parity import throw_away
+from comparison.sides import throw_away
 from rendering import Rendering, find_collections
 
 CHECKOUT = Path(__file__).resolve().parents[3]
