@@ -23,7 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "host"))
 
-from host import CHECKOUT, PROJECT, SUITES, Host  # noqa: E402
+from debian_root import SUITES  # noqa: E402
+from host import CHECKOUT, PROJECT, Host  # noqa: E402
 from usage import Usage, at_rest, measure, memory, processor_seconds_by_zone  # noqa: E402
 
 RUN = f"{CHECKOUT}/scripts/run-playbooks.sh"

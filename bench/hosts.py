@@ -43,8 +43,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "host"))
 
 import host as containers  # noqa: E402
+from debian_root import BASE, inherited_environment, root_of  # noqa: E402
 
-FOLDER = containers.BASE / "bench"
+FOLDER = BASE / "bench"
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """What begins a command that must not outlive the process that began it, whatever ends that."""
 UPLINK = "zsbench0"
@@ -148,7 +149,7 @@ def packages_layer(root: Path) -> Path:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, **containers.inherited_environment()},
+            env={**os.environ, **inherited_environment()},
             timeout=900,
         )
     if done.returncode:
@@ -177,7 +178,7 @@ class Fleet:
         (FOLDER / "images").mkdir(parents=True, exist_ok=True)
         self.home.mkdir(parents=True)
         (self.home / "images").symlink_to(FOLDER / "images")
-        variables = [f'"{name}={value}"' for name, value in containers.inherited_environment().items()]
+        variables = [f'"{name}={value}"' for name, value in inherited_environment().items()]
         key = (FOLDER / "client.pub").read_text()
         for number, name in enumerate(self.names, 1):
             home = self.home / name
@@ -503,7 +504,7 @@ def show(benches: t.Sequence[Bench]) -> None:
 def enter() -> None:
     """Run this program again in namespaces of its own: with a way out, and bridges that the hosts' wires end at."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    containers._network()
+    containers.network()
     command = [*WITH_US, "unshare", "--net", "--mount", sys.executable, *sys.argv]
     inner = subprocess.Popen(command, env={**os.environ, "ZONESTACK_BENCH": "inside"}, stdin=subprocess.PIPE)
     here = os.readlink("/proc/self/ns/net")
@@ -541,7 +542,7 @@ def prepare() -> str:
     )
     rules = 'table ip bench { chain out { type nat hook postrouting priority srcnat;\nip saddr 198.18.0.0/15 oifname "up0" masquerade\n}\n}\n'
     shell("nft -f -", input=rules)
-    root = containers.root_of("trixie")
+    root = root_of("trixie")
     layer = packages_layer(root)
     if not (FOLDER / "client").exists():
         shell('ssh-keygen -q -t ed25519 -N "" -f "$1"', str(FOLDER / "client"))

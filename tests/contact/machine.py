@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import typing as t
 
-from host import CHECKOUT, HOSTS, Done, Host
+from debian_root import Done
+from host import CHECKOUT, HOSTS, Host
 
 LIMIT = 1800.0
 """Seconds after which a command counts as hung."""

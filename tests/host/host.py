@@ -22,9 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
-import hashlib
-import json
 import os
 import re
 import shlex
@@ -36,24 +33,19 @@ import time
 import typing as t
 from pathlib import Path
 
-BASE = Path(os.environ.get("ZONESTACK_TEST_DIR", "/var/cache/zonestack-test"))
-ROOTS = BASE / "roots"
+from debian_root import BASE, SUITES, Done, HostError, locked, root_of, run
+
 HOSTS = BASE / "hosts"
 PROJECT = Path(__file__).resolve().parents[2]
 CHECKOUT = "/root/zonestack"
 """Where the project lies inside a host: where root's `git clone` puts it, in a folder that is closed to all others."""
 
-SUITES = ("trixie", "bookworm")
 BRIDGE = "zstest0"
 SEGMENTS = ("zstest1", "zstest2")
 """Wires between all hosts, at their eth1 and eth2: for the zones and for a provider network of deployments of several hosts."""
 SUBNET = os.environ.get("ZONESTACK_TEST_SUBNET", "10.99.0")
 """First three octets of the hosts' /24; .1 is the bridge on this machine."""
 
-PACKAGES = ("init", "apt", "ca-certificates", "dbus", "iproute2", "iputils-ping", "netbase", "openssh-server", "procps")
-"""What a Debian installed from the network installer has and minbase has not. None is there for zonestack's sake."""
-
-LOCAL_CAS = Path("/usr/local/share/ca-certificates")
 
 CONFIG = """\
 lxc.include = /usr/share/lxc/config/common.conf
@@ -94,157 +86,16 @@ lxc.net.{number}.hwaddr = 02:99:00:00:{number:02x}:{octet:02x}
 """
 
 
-class HostError(Exception):
-    """A host container could not be made or used; the message names the host, the step and what it said."""
-
-
-class Done(t.NamedTuple):
-    """What a command left in a host: exit code and both streams."""
-
-    rc: int
-    out: str
-    err: str
-
-
-def _run(argv: t.Sequence[str], *, timeout: float = 300, check: bool = True, **options: t.Any) -> Done:
-    """Run a command on this machine; ``timeout`` in seconds, after which it is killed and counts as failed (124)."""
-    try:
-        done = subprocess.run(list(argv), capture_output=True, text=True, errors="replace", timeout=timeout, **options)
-        result = Done(done.returncode, done.stdout, done.stderr)
-    except FileNotFoundError:
-        raise HostError(f"{argv[0]} is not installed on this machine (wanted: lxc, mmdebstrap, nftables)") from None
-    except subprocess.TimeoutExpired as late:
-        streams = [
-            (s or b"").decode(errors="replace") if not isinstance(s, str) else s for s in (late.stdout, late.stderr)
-        ]
-        result = Done(124, streams[0], f"{streams[1]}\nstill running after {timeout:g} s, killed")
-    if check and result.rc:
-        raise HostError(f"`{shlex.join(argv)}` ended with {result.rc}: {(result.err or result.out).strip()[-2000:]}")
-    return result
-
-
-@contextlib.contextmanager
-def _locked() -> t.Iterator[None]:
-    """Hold the lock under which roots are built, addresses chosen and the bridge made."""
-    BASE.mkdir(parents=True, exist_ok=True)
-    with open(BASE / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-# -- what the owner of a machine gives to it ---------------------------------------------------------------------------
-
-_VARIABLES = re.compile(
-    r"(?i)^(https?_proxy|no_proxy|all_proxy|pip_.*|uv_.*|\w*_ca_(bundle|certs|file)\w*|\w*ssl_\w*|\w*_cert)$"
-)
-
-
-def inherited_environment() -> dict[str, str]:
-    """Return the proxy, certificate and package index variables that hold here and can hold in a host.
-
-    A value that names a file or directory of this machine means something in a host only below /etc/ssl, which
-    ``update-ca-certificates`` fills in both.
-    """
-
-    def usable(value: str) -> bool:
-        return not value.startswith("/") or value.startswith("/etc/ssl/")
-
-    return {k: v for k, v in sorted(os.environ.items()) if _VARIABLES.match(k) and usable(v)}
-
-
-def _apt_sources(suite: str) -> list[str]:
-    """Return the one-line sources of ``suite`` on the mirrors this machine uses; empty: mmdebstrap knows one itself."""
-    targets = _run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(ORIGIN)|$(LABEL)", "Created-By: Packages"], check=False
-    )
-    mirrors: dict[str, str] = {}
-    for line in targets.out.splitlines():
-        uri, origin, label = line.split("|")
-        if origin == "Debian" and label in ("Debian", "Debian-Security"):
-            mirrors.setdefault(label, uri.rstrip("/"))
-    if "Debian" not in mirrors:
-        return []
-    sources = [f"deb {mirrors['Debian']} {suite} main", f"deb {mirrors['Debian']} {suite}-updates main"]
-    if "Debian-Security" in mirrors:
-        sources.append(f"deb {mirrors['Debian-Security']} {suite}-security main")
-    return sources
-
-
-def _apt_proxies() -> list[str]:
-    """Return this machine's apt proxy settings as configuration lines."""
-    dump = _run(["apt-config", "dump"], check=False).out
-    return [line for line in dump.splitlines() if re.match(r"(?i)acquire::\w+::proxy", line) and '""' not in line]
-
-
-# -- the minimal Debian ------------------------------------------------------------------------------------------------
-
-
-def root_of(suite: str) -> Path:
-    """Return the root file system of ``suite``, made first if this recipe has none yet.
-
-    The directory bears the hash of everything that goes into it, and appears under its name only when it is complete.
-    """
-    if suite not in SUITES:
-        raise HostError(f"unknown suite {suite!r} (known: {', '.join(SUITES)})")
-    sources, proxies = _apt_sources(suite), _apt_proxies()
-    cas = {ca.name: ca.read_text() for ca in sorted(LOCAL_CAS.glob("*.crt"))}
-    environment = inherited_environment()
-    resolver = Path("/etc/resolv.conf").read_text()
-    hooks = [
-        "update-ca-certificates",
-        # Siblings may share their SSH host keys, but journals are told apart by the machine id.
-        "echo -n > /etc/machine-id",
-        # No console is attached, and the machine's own kernel is already set up.
-        "systemctl mask console-getty.service getty-static.service systemd-udevd.service systemd-modules-load.service",
-    ]
-    recipe = json.dumps([suite, PACKAGES, sources, proxies, cas, environment, resolver, hooks])
-    root = ROOTS / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    with _locked():
-        if root.is_dir():
-            return root
-        ROOTS.mkdir(exist_ok=True)
-        for stale in ROOTS.glob(f".{suite}-*"):
-            shutil.rmtree(stale)
-        building = ROOTS / f".{root.name}"
-        with tempfile.TemporaryDirectory() as scratch:
-            given = Path(scratch)
-            (given / "environment").write_text("".join(f'{k}="{v}"\n' for k, v in environment.items()))
-            (given / "99proxy").write_text("".join(f"{line}\n" for line in proxies))
-            (given / "resolv.conf").write_text(resolver)
-            (given / "cas").mkdir()
-            for name, text in cas.items():
-                (given / "cas" / name).write_text(text)
-            copies = [
-                f'cp {given}/environment {given}/resolv.conf "$1/etc/"',
-                f'cp {given}/99proxy "$1/etc/apt/apt.conf.d/"',
-                f'mkdir -p "$1{LOCAL_CAS}"; cp {given}/cas/* "$1{LOCAL_CAS}/" 2>/dev/null || true',
-            ]
-            argv = [
-                "mmdebstrap",
-                "--mode=root",
-                "--format=directory",
-                "--variant=minbase",
-                f"--include={','.join(PACKAGES)}",
-            ]
-            argv += [f"--aptopt={line.rstrip(';')}" for line in proxies]
-            argv += [f"--customize-hook={copy}" for copy in copies]
-            argv += [f'--customize-hook=chroot "$1" sh -c {shlex.quote(hook)}' for hook in hooks]
-            argv += [suite, str(building), *(["-"] if sources else [])]
-            _run(argv, timeout=600, input="".join(f"{line}\n" for line in sources))
-        building.rename(root)
-        return root
-
-
 # -- the network between the hosts and this machine --------------------------------------------------------------------
 
 
-def _network() -> None:
+def network() -> None:
     """Make the bridges and the NAT behind which hosts live; left from an earlier run, they are made anew in place."""
     for bridge in (BRIDGE, *SEGMENTS):
-        if _run(["ip", "link", "show", bridge], check=False).rc:
-            _run(["ip", "link", "add", bridge, "type", "bridge"])
-        _run(["ip", "link", "set", bridge, "up"])
-    _run(["ip", "address", "replace", f"{SUBNET}.1/24", "dev", BRIDGE])
+        if run(["ip", "link", "show", bridge], check=False).rc:
+            run(["ip", "link", "add", bridge, "type", "bridge"])
+        run(["ip", "link", "set", bridge, "up"])
+    run(["ip", "address", "replace", f"{SUBNET}.1/24", "dev", BRIDGE])
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
     # "table" before "delete table": deleting what is not there would be an error.
     rules = f"""
@@ -257,7 +108,7 @@ def _network() -> None:
             }}
         }}
     """
-    _run(["nft", "-f", "-"], input=rules)
+    run(["nft", "-f", "-"], input=rules)
 
 
 def _free_octet() -> int:
@@ -301,7 +152,7 @@ class Host:
     @property
     def pid(self) -> int:
         """The process id on this machine of the host's init; 0 while it is stopped."""
-        out = _run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-pH"], check=False).out.strip()
+        out = run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-pH"], check=False).out.strip()
         return int(out) if out.isdigit() else 0
 
     @property
@@ -309,7 +160,7 @@ class Host:
         """``RUNNING``, ``STOPPED``, ... as LXC says, or ``ABSENT``."""
         if not (self.home / "config").is_file():
             return "ABSENT"
-        return _run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-sH"], check=False).out.strip() or "ABSENT"
+        return run(["lxc-info", "-P", str(HOSTS), "-n", self.name, "-sH"], check=False).out.strip() or "ABSENT"
 
     def create(self, suite: str = "trixie", *, proc: str = "rw", init: str = "", further: t.Sequence[str] = ()) -> Host:
         """Make and start a fresh host of this name, in place of any left from an earlier run; wait until it is up.
@@ -325,8 +176,8 @@ class Host:
         with contextlib.suppress(HostError):
             former = int(self.address.rpartition(".")[2])
         self.destroy()
-        with _locked():
-            _network()
+        with locked():
+            network()
             for part in ("upper", "lxc"):
                 (self.home / part).mkdir(parents=True)
             octet = former or _free_octet()
@@ -359,7 +210,7 @@ class Host:
     def start(self, timeout: float = 300) -> None:
         """Start the host and wait until its systemd has finished starting; ``timeout`` in seconds."""
         log = self.home / "lxc.log"
-        _run(["lxc-start", "-P", str(HOSTS), "-n", self.name, "-o", str(log), "-l", "INFO"])
+        run(["lxc-start", "-P", str(HOSTS), "-n", self.name, "-o", str(log), "-l", "INFO"])
         if "lxc.init.cmd" in (self.home / "config").read_text():
             return  # lxc-start waited for it; nothing else is started
         deadline = time.monotonic() + timeout
@@ -375,7 +226,7 @@ class Host:
 
     def stop(self) -> None:
         """Cut the host's power."""
-        _run(["lxc-stop", "-P", str(HOSTS), "-n", self.name, "-k"], check=False)
+        run(["lxc-stop", "-P", str(HOSTS), "-n", self.name, "-k"], check=False)
 
     def destroy(self) -> None:
         """Remove the host and all it holds; one that is absent or half made is no error."""
@@ -416,7 +267,7 @@ class Host:
     ) -> Done:
         """Run a command in the host; ``timeout`` in seconds. A text is given to ``/bin/sh``, a list is run as it is."""
         options: dict[str, t.Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
-        return _run(self.argv(command, env), timeout=timeout, check=check, cwd="/", **options)
+        return run(self.argv(command, env), timeout=timeout, check=check, cwd="/", **options)
 
     def popen(self, command: t.Sequence[str] | str, **options: t.Any) -> subprocess.Popen[bytes]:
         """Start a command in the host and return at once; ``options`` are those of ``subprocess.Popen``."""
@@ -429,20 +280,20 @@ class Host:
         """
         with tempfile.TemporaryDirectory(prefix="zonestack-clone-") as scratch:
             clone = Path(scratch, "clone")
-            _run(["git", "-c", "safe.directory=*", "clone", "-q", "--no-hardlinks", str(PROJECT), str(clone)])
+            run(["git", "-c", "safe.directory=*", "clone", "-q", "--no-hardlinks", str(PROJECT), str(clone)])
             if worktree:
-                listed = _run(
+                listed = run(
                     ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                     cwd=PROJECT,
                 ).out.split("\0")
-                _run(["git", "rm", "-rqf", "--cached", "."], cwd=clone)
+                run(["git", "rm", "-rqf", "--cached", "."], cwd=clone)
                 for path in clone.iterdir():
                     if path.name != ".git":
                         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 for name in filter(lambda name: name and os.path.lexists(PROJECT / name), listed):
                     (clone / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(PROJECT / name, clone / name, follow_symlinks=False)
-                _run(["git", "add", "-A"], cwd=clone)
+                run(["git", "add", "-A"], cwd=clone)
             self.copy_tree(clone, target)
 
     def copy_tree(self, source: Path, target: str) -> None:
@@ -452,7 +303,7 @@ class Host:
         )
         unpack = f"mkdir -p {shlex.quote(target)} && tar -C {shlex.quote(target)} -xf -"
         try:
-            _run(self.argv(unpack), timeout=600, stdin=pack.stdout)
+            run(self.argv(unpack), timeout=600, stdin=pack.stdout)
         finally:
             assert pack.stdout is not None
             pack.stdout.close()
@@ -481,8 +332,8 @@ def remove_network() -> None:
     """Remove bridges and NAT when the last host is gone."""
     if not hosts():
         for bridge in (BRIDGE, *SEGMENTS):
-            _run(["ip", "link", "delete", bridge], check=False)
-        _run(["nft", "delete", "table", "ip", BRIDGE], check=False)
+            run(["ip", "link", "delete", bridge], check=False)
+        run(["nft", "delete", "table", "ip", BRIDGE], check=False)
 
 
 def _main(argv: t.Sequence[str]) -> int:

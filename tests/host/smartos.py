@@ -15,7 +15,8 @@ import os
 import shutil
 import typing as t
 
-from host import BASE, PROJECT, Host
+from debian_root import BASE
+from host import PROJECT, Host
 
 SIM = PROJECT / "tests" / "smartos_sim"
 CHECKOUT = "/opt/zonestack"

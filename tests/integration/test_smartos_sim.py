@@ -19,7 +19,8 @@ import typing as t
 
 import pytest
 
-from host import Done, Host
+from debian_root import Done
+from host import Host
 from smartos import SIM, a_node, base_image
 
 pytestmark = [

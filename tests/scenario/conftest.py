@@ -17,8 +17,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from debian_root import SUITES  # noqa: E402
 from deployed import Deployed, Run  # noqa: E402
-from host import CHECKOUT, SUITES, Host  # noqa: E402
+from host import CHECKOUT, Host  # noqa: E402
 from long_scenarios import LONG, file_name  # noqa: E402
 
 OUTPUT = Path(__file__).resolve().parents[1] / "output"

@@ -29,7 +29,8 @@ from pathlib import Path
 
 import yaml
 
-from host import CHECKOUT, Done, Host
+from debian_root import Done
+from host import CHECKOUT, Host
 
 TESTS = Path(__file__).resolve().parents[1]
 

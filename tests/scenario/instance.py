@@ -9,8 +9,9 @@ import shlex
 import typing as t
 from dataclasses import dataclass
 
+from debian_root import Done
 from deployed import until
-from host import Done, Host
+from host import Host
 
 KEY = "/root/scenario-key"
 """The instance's private key, on the host."""

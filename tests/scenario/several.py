@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import pytest
 import yaml
 
+from debian_root import Done
 from deployed import RUN_LIMIT, Run
-from host import CHECKOUT, HOSTS, PROJECT, Done, Host
+from host import CHECKOUT, HOSTS, PROJECT, Host
 
 PUBLIC = "198.51.100"
 """Network in which instances are reached: that of the examples may hold addresses that the hosts need."""

@@ -13,8 +13,9 @@ import typing as t
 
 import pytest
 
+from debian_root import Done
 from deployed import until
-from host import CHECKOUT, Done, Host
+from host import CHECKOUT, Host
 from snapshot import differences
 
 pytestmark = pytest.mark.long("leaving")

@@ -10,8 +10,9 @@ import typing as t
 
 import pytest
 
+from debian_root import Done
 from deployed import RUN_LIMIT
-from host import CHECKOUT, Done, Host
+from host import CHECKOUT, Host
 
 pytestmark = [pytest.mark.long("regions"), pytest.mark.xdist_group("scenario")]
 

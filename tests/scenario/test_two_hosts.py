@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from debian_root import BASE
 from deployed import until
-from host import BASE, CHECKOUT, Host
+from host import CHECKOUT, Host
 from instance import Instance
 from several import Site, a_site, trust
 
