@@ -103,7 +103,12 @@ def test_surplus_is_refused_with_its_reason(there: list[str], wanted: list[str],
             "d: 1 of the 2 members of toy that run are on it, and the other 1 are not a majority",
         ),
         (["d/toy-1"], ["a/toy-1", "b/toy-1"], [], None),
-        (["d/toy-1"], ["a/toy-1", "-b/toy-1"], [], "d: 1 of the 2 members of toy that run are on it, and the other 1 are not a majority"),
+        (
+            ["d/toy-1"],
+            ["a/toy-1", "-b/toy-1"],
+            [],
+            "d: 1 of the 2 members of toy that run are on it, and the other 1 are not a majority",
+        ),
         (["d/db-1", "d/db-2"], ["a/db-1"], [], None),  # they are counted out one by one
         (["d/toy-1", "-d/api-1"], ["a/toy-1"], [], None),  # the first has stopped: this was asked before
     ],
