@@ -20,7 +20,7 @@ Run what every change must pass; without a PART all of them, in less than 45 min
   molecule     the zone module: check, converge, idempotence, verify, in real LXC
   scenario     the all-in-one in a fresh Debian 13 host container: one command to a verified instance, second run, check
                mode, overrides, rebuild, secrets, isolation, power loss, broken runs, the dashboard in a browser,
-               journals; identity in zones of a simulated SmartOS host; two hosts over SSH
+               journals; identity in zones of a simulated SmartOS host; two hosts over SSH, with identity
 
 What takes longer has names: `--list-long` prints them with their times, and `-- --long=NAME` runs one, `-- --long` all of
 them, which takes hours. `--changed` says which parts and which of these the changes since BASE ask for (by default since

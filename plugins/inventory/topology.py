@@ -57,7 +57,7 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import FUNCTIONS, read_services
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import Cloud, compute
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.hosts import REPO
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.hosts import repo_zones
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.regions import Sibling, named
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import (
     CONNECTIONS,
@@ -289,11 +289,11 @@ class InventoryModule(BaseInventoryPlugin):
         for component in cloud.zones:
             if component not in children:
                 self.inventory.add_child("zones", component)
-        # The repo zone that is made before the others, because the hosts of those fetch their images from it.
+        # The zone with images that is made before the others, because the hosts of those fetch their images from it.
         self._group("image_servers", parent="zones")
         fetchers = groups["image_fetchers"].hosts
         if fetchers:
-            for zone in cloud.zones[REPO]:
+            for zone in repo_zones(cloud.topology, cloud.services, cloud.zones):
                 if cloud.hosts[zone.host].get("origins") == []:
                     groups["image_servers"].add_host(hosts[zone.name])
         # Components that bring a task file for what comes once their daemons run; see HOOKS in plugin_utils/services.py.

@@ -23,7 +23,7 @@ import yaml
 
 Secrets = dict[str, t.Any]
 Where = tuple[str, ...]
-"""Where a secret stands: ``("database", "keystone")`` is ``secrets.database.keystone``."""
+"""Where a secret stands: ``("database", "x")`` is ``secrets.database.x``."""
 
 PKI = "pki"
 ALPHANUMERIC = string.ascii_letters + string.digits

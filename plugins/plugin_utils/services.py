@@ -33,8 +33,8 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import 
 #: Words that a port's ``from`` knows beside services and components.
 EVERYBODY = ("any", "hosts", "zones")
 
-#: What a service may do in Ansible's words, by the name of the file in its folder ``tasks``; docs/adding-a-service.md says when.
-HOOKS = ("prepare", "whole", "quiet", "leave", "forget")
+#: What a service may do in Ansible's words, by the name of the file in its folder ``tasks``; docs/how-to/adding-a-service.md says when.
+HOOKS = ("prepare", "discover", "whole", "quiet", "leave", "forget")
 
 COLLECTION = Path(__file__).resolve().parents[2]
 
@@ -207,7 +207,7 @@ class Step:
 
 
 #: What one service does for all others.
-_Function = t.Literal["load_balancer", "identity", "clients", "logs"]
+_Function = t.Literal["load_balancer", "identity", "clients", "logs", "images", "dashboard"]
 FUNCTIONS: tuple[str, ...] = t.get_args(_Function)
 
 #: Where the data of a zone that goes is besides: nowhere (such a zone is not retired), on all other members, wherever a run makes it
@@ -228,6 +228,7 @@ class Component:
     function: t.Annotated[_Function | None, "What it does for all other zones, which then know it by this word and not by its name"] = None
     shrinks: t.Annotated[bool, "Whether a member that stops in order is no longer counted by those that vote"] = False
     data: t.Annotated[_Data, "Where the data on its volumes is besides: `unique`, `copied`, `renewed` or `moved`"] = "unique"
+    certifies_members: t.Annotated[bool, "Whether a member's certificate has the addresses of all: some clients check the first one's name everywhere"] = False
     drain: t.Annotated[int | None, "Seconds for its connections to end before it stops; default 20 of HTTP, 0 of TCP", at_least(0, "s")] = None
     phase: t.Annotated[_Phase | None, "When its daemons start in a run; default `control` for what has an API, steps or a queue, or `infrastructure`"] = None
     networks: t.Annotated[tuple[Label, ...], "Networks beside `zone`"] = ()

@@ -213,11 +213,12 @@ def pool(network: Mapping[str, Any]) -> list[str]:
 
 
 def front_ends(stack: Mapping[str, Any]) -> dict[int, str]:
-    """What HAProxy serves at the virtual address, by port: front ends, and what is its own."""
+    """What the load balancer serves at the virtual address, by port: front ends, and what is its own."""
     found = {front["port"]: name for name, front in stack["front_ends"].items()}
-    balancer = stack["services"].get("haproxy", {"components": {}})
-    for part in balancer["components"].values():
-        found |= {opening["port"]: f"haproxy {name}" for name, opening in part["ports"].items()}
+    for service in stack["services"].values():
+        for component, part in service["components"].items():
+            if stack["components"][component]["function"] == "load_balancer":
+                found |= {opening["port"]: f"{component} {name}" for name, opening in part["ports"].items()}
     return found
 
 

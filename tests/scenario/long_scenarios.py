@@ -64,6 +64,11 @@ LONG: dict[str, Long] = {
         "a SmartOS and a Linux host in one cloud: Tempest's smoke tests, rebuilds, reboots, killed runs",
         ("*smartos*", "*vmadm*", "*imgadm*", "plugins/connection/*"),
     ),
+    "two-hosts": Long(
+        12,
+        "the whole cloud on two hosts over SSH, an instance on each, a second run",
+        ("*several*", "*ovn*", "*neutron*", "plugins/connection/*", "inventory/examples/two-hosts/*"),
+    ),
     "host-lost": Long(
         15,
         "one of two hosts loses its power: the API answers within ten seconds (wants an idle machine), instances run on",

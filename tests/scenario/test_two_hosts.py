@@ -33,12 +33,39 @@ def with_hypervisors_to_come(text: str) -> str:
     return re.sub(r"(?m)^(  (?:glance|log|utility)):", r"\1: {hosts: [control]}", text)
 
 
+def identity_alone(text: str) -> str:
+    """The example with what identity stands on, in its shortest form: both hosts, one wire, no instances."""
+    kept = ("galera", "rabbit_mq", "memcached", "haproxy", "keystone", "log", "utility", "repo")
+    head, _, services = text.partition("\nservices:\n")
+    head = re.sub(r"(?m)^cloud:\n(?:(?:  .*)?\n)+", "cloud: {networks: {}, images: {}, flavors: {}}\n", head)
+    lines = [line for line in services.splitlines() if line.strip().partition(":")[0] in kept]
+    return "\n".join([head, "services:", *lines, ""])
+
+
+@pytest.fixture(scope="module")
+def short(request: pytest.FixtureRequest, room: None) -> t.Iterator[Site]:
+    with a_site(request.config, "short", "two-hosts", identity_alone, "one", "one") as made:
+        yield made
+
+
+def test_identity_is_deployed_onto_two_hosts_over_ssh(short: Site) -> None:
+    """One command from a third machine, and a second run that changes nothing. Images are built on one host, and fetched by the other."""
+    run = short.converge()
+    here = {"galera-1", "rabbit-mq-1", "haproxy-1", "keystone-1", "repo-1"}
+    assert {f"{host}-{zone}" for host in short.hosts for zone in here} <= short.starts().keys(), run.said
+    assert short.galera() == [3, 3, 3]
+    short.unchanged()
+    for host in short.hosts.values():
+        host.destroy()
+
+
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest, room: None) -> t.Iterator[Site]:
     with a_site(request.config, "two", "two-hosts", with_hypervisors_to_come, "one", "one") as made:
         yield made
 
 
+@pytest.mark.long("two-hosts")
 @pytest.mark.deploys
 def test_one_command_deploys_onto_both_hosts(site: Site) -> None:
     """It ends in a verified instance on each of them, with traffic between the two."""
@@ -58,6 +85,7 @@ def test_one_command_deploys_onto_both_hosts(site: Site) -> None:
     assert site.galera() == [3, 3, 3]
 
 
+@pytest.mark.long("two-hosts")
 def test_a_second_run_over_ssh_changes_nothing(site: Site) -> None:
     site.unchanged()
 

@@ -112,7 +112,7 @@ def compute(
     :raises Refused: when anything does not fit; nothing has been changed anywhere then.
     """
     folder, deployment = deployment, name_of(topology, deployment, place)
-    identity = share(topology, folder, deployment, siblings or {}, place)
+    identity = share(topology, known, folder, deployment, siblings or {}, place)
     if identity.from_:
         known = with_own_users(known, deployment)
     ground = _survey(topology, deployment, place)
@@ -123,7 +123,7 @@ def compute(
     zones = _zones(placed, ground)
     checks.check_names(zones, topology, place)
     services = {one.component.name: service_noun(one, used[one.component.name]) for one in placed}
-    hosts = _hosts(topology.hosts, ground, repo_zones(topology, zones), images_by_host(zones, used, images))
+    hosts = _hosts(topology.hosts, ground, repo_zones(topology, services, zones), images_by_host(zones, used, images))
     contents = _contents(ground, availability_zones(topology, zones, services, place), place.at("cloud"))
     gone = _hosts(ground.leaving, ground, [], {})
     return Cloud(

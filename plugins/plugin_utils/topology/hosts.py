@@ -16,13 +16,18 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.addre
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.nouns import Zone
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import STORES, Host, Topology
 
-#: The component that images are fetched from.
-REPO = "repo"
 
+def repo_zones(
+    topology: Topology, services: t.Mapping[str, t.Mapping[str, t.Any]], zones: t.Mapping[str, list[Zone]]
+) -> list[Zone]:
+    """The zones that images of LXC zones are fetched from. The host of the first one builds them.
 
-def repo_zones(topology: Topology, zones: t.Mapping[str, list[Zone]]) -> list[Zone]:
-    """The zones that images of LXC zones are fetched from. The host of the first one builds them."""
-    return [zone for zone in zones.get(REPO, ()) if topology.hosts[zone.host].backend == "lxc"]
+    :param services: the nouns of the deployed components; those with the function ``images`` are asked for.
+    """
+    holders = [
+        zone for name, service in services.items() if service.get("function") == "images" for zone in zones[name]
+    ]
+    return [zone for zone in holders if topology.hosts[zone.host].backend == "lxc"]
 
 
 def images_by_host(
@@ -73,7 +78,7 @@ def hosts_of(
             bridges=_bridges(name, host, spaces, networks, provider),
             builders=_builders(host, spaces["zone"]),
             links=links.get(name),
-            repo=next((zone.name for zone in repos if zone.host == name), None) if fetches else None,
+            archive_zone=next((zone.name for zone in repos if zone.host == name), None) if fetches else None,
             origins=origins,
             images=images.get(name, []) if own else None,
         )

@@ -94,7 +94,7 @@ class Host:
     bridges: t.Annotated[list[Bridge], "Bridges that it is given, in the order of the networks; provider networks last, and not on SmartOS hosts"]
     builders: t.Annotated[list[str], "Addresses that image builders use, the last of its block"]
     links: t.Annotated[list[HostLink] | None, "Its interfaces, each after those that it stands on; only where topology.yml declares any"] = None
-    repo: t.Annotated[str | None, "The repo zone on it, whose archives of images it keeps; only where there is one"] = None
+    archive_zone: t.Annotated[str | None, "The zone on it that keeps archives of images for other hosts; only where there is one"] = None
     origins: t.Annotated[list[str] | None, "URLs that it fetches images from, in this order; empty on the host that builds them; only with repo zones"] = None
     images: t.Annotated[list[str] | None, "Ids of the images that its zones need; without it, the host builds all of `stack.images`"] = None
 

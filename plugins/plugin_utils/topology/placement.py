@@ -230,7 +230,8 @@ def place_all(
             raise here.refuse(name, "unknown service: name one, or add its file to the services folder", known.services)
         components = known.of(name)
         for index, need in enumerate(known.services[name].needs):
-            if need not in topology.services and not (need == "keystone" and topology.identity.from_):
+            shared = topology.identity.from_ and any(one.merged.function == "identity" for one in known.of(need))
+            if need not in topology.services and not shared:
                 right = f"service {name!r} needs it ({known.places[name].file}: needs[{index}]): add `{need}:` under services"
                 raise place.at("services").at(need).missing(right, topology.services)
         if not known.services[name].components:

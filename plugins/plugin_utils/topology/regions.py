@@ -19,8 +19,8 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology impor
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import Topology
 
 KEYSTONE = "keystone"
-#: What the one with the Keystone has for all of them.
-SHARED = (KEYSTONE, "horizon")
+#: Functions that the one with the Keystone has for all of them.
+SHARED = ("identity", "dashboard")
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ def named(topology: Topology) -> tuple[str, ...]:
 
 
 def share(
-    topology: Topology, folder: str, deployment: str, siblings: t.Mapping[str, Sibling], place: Place
+    topology: Topology, known: Catalogue, folder: str, deployment: str, siblings: t.Mapping[str, Sibling], place: Place
 ) -> nouns.SharedIdentity:
     """``stack.identity``: whose Keystone it is.
 
+    :param known: every known service.
     :param folder: the name by which the others know this deployment.
     :param siblings: all of the family but this one, by folder; also those that only share with the same one.
     :raises Refused: when the sides do not agree, or would be in each other's way.
@@ -63,8 +64,8 @@ def share(
                 f"it uses the Keystone of {mine.from_!r}, so it has none to share: keep one of from and to",
             )
         _agree_from(folder, siblings[mine.from_], mine.from_, here.at("from"))
-        for name in SHARED:
-            if name in topology.services:
+        for name in topology.services:
+            if any(one.merged.function in SHARED for one in known.of(name)):
                 right = f"deployment {mine.from_!r} has it for both (identity.from): leave it out here"
                 raise place.at("services").at(name).refuse(topology.services[name], right)
     for index, name in enumerate(mine.to):
