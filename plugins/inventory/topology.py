@@ -301,6 +301,10 @@ class InventoryModule(BaseInventoryPlugin):
         for component, service in cloud.services.items():
             if "prepare" in service["hooks"]:
                 self.inventory.add_child("hook_prepare", component)
+        self._group("zones_with_steps", parent="zones")
+        for component, service in cloud.services.items():
+            if service["steps"]:
+                self.inventory.add_child("zones_with_steps", component)
         # Who does something for all others is found by what it does, not by its name.
         for function in FUNCTIONS:
             self._group(f"function_{function}")

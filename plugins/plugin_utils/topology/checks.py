@@ -109,7 +109,15 @@ def check_groups(placed: list[Placed], groups: dict[str, list[str]], topology: T
             *("all", "ungrouped", "localhost", "zone_hosts", "lxc_hosts", "smartos_hosts", "leaving_hosts"),
             *("linked_hosts", "image_fetchers", "image_servers"),
             *(f"function_{function}" for function in FUNCTIONS),
-            *("zones", "zones_first", "zones_stale", "hook_prepare", "openstack_services", "hypervisors"),
+            *(
+                "zones",
+                "zones_first",
+                "zones_stale",
+                "zones_with_steps",
+                "hook_prepare",
+                "openstack_services",
+                "hypervisors",
+            ),
         ),
         "Ansible or this plugin",
     )

@@ -109,7 +109,7 @@ def test_nothing_is_changed_while_none_answers(checkout: Rotation) -> None:
     )
     assert calls == []
     assert (
-        "no load balancer answers (one-haproxy-1, two-haproxy-1), so this zone cannot be taken out of rotation"
+        "No load balancer answers (one-haproxy-1, two-haproxy-1), so this zone cannot be drained"
         in " ".join(said.split())
     )
 

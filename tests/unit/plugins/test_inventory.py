@@ -127,6 +127,7 @@ def test_groups_and_hosts(tree):
         "keystone",
         "image_servers",
         "hook_prepare",
+        "zones_with_steps",
         "zones_first",
         "zones_stale",
         "openstack_services",
