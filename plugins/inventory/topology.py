@@ -296,6 +296,10 @@ class InventoryModule(BaseInventoryPlugin):
             for zone in repo_zones(cloud.topology, cloud.services, cloud.zones):
                 if cloud.hosts[zone.host].get("origins") == []:
                     groups["image_servers"].add_host(hosts[zone.name])
+        self._group_by_declaration(cloud)
+
+    def _group_by_declaration(self, cloud: Cloud) -> None:
+        """Groups of components by what they declare: a hook, steps, a function, a phase."""
         # Components that bring a task file for what comes once their daemons run; see HOOKS in plugin_utils/services.py.
         self._group("hook_prepare", parent="zones")
         for component, service in cloud.services.items():
