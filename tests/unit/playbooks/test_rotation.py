@@ -108,9 +108,8 @@ def test_nothing_is_changed_while_none_answers(checkout: Rotation) -> None:
         "one-keystone-1", "one-haproxy-1", "two-haproxy-1", arguments=("--limit", "keystone"), rc=2
     )
     assert calls == []
-    assert (
-        "No load balancer answers (one-haproxy-1, two-haproxy-1), so this zone cannot be drained"
-        in " ".join(said.split())
+    assert "No load balancer answers (one-haproxy-1, two-haproxy-1), so this zone cannot be drained" in " ".join(
+        said.split()
     )
 
 
