@@ -258,7 +258,7 @@ def refuse_foreign(deployment: Deployment, name: str, found: list[str], mine: st
     raise DeploymentError(
         f"deployment '{name}' lives, and {here}. Nothing was changed. Found:\n{lines}\n"
         f"Copy {path} from the machine that has it (mode 0600), in place of the one here. Without it the cloud's passwords, keys and\n"
-        "certificates would all be replaced. If that is what you want, or to destroy a cloud whose secrets are lost: give --take-over"
+        "certificates would all be replaced. If that is what you want, or to destroy a cloud whose secrets are lost: use --take-over"
     )
 
 
@@ -286,7 +286,7 @@ def held(
         hold.release()
     if hold.lost:
         raise DeploymentError(
-            f"this run was ended, as its lock went to another one while this machine did not answer: {hold.lost}"
+            f"this run was stopped: while this machine did not reach the host, another run took the lock: {hold.lost}"
         )
 
 

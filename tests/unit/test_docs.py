@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_scripts_that_are_named_are_there(page: Path) -> None:
     named = set(re.findall(r"\bscripts/[\w/-]+\.(?:sh|py)\b", page.read_text()))
     assert sorted(name for name in named if not (ROOT / name).is_file()) == []
+
+
+def test_pages_that_are_named_are_there() -> None:
+    """A path docs/... in a comment, a message or another page is that of a page or picture of today."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    named, wrong = 0, []
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        file = ROOT / name
+        if not file.is_file() or b"\0" in (text := file.read_bytes()):
+            continue
+        for path in re.findall(r"(?<![\w./-])docs/[\w/.-]+\.(?:md|svg|png|css|py)\b", text.decode(errors="replace")):
+            named += 1
+            if not (ROOT / path).is_file():
+                wrong.append(f"{name}: {path}")
+    assert named, "no path was found: the pattern fits nothing any more"
+    assert wrong == []
