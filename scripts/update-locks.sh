@@ -54,7 +54,7 @@ done
 
 uv=${UV:-uv}
 command -v "$uv" >/dev/null || die "uv is not on the path: install it, or name it with UV=/path/to/uv"
-[[ $release =~ ^[0-9]{4}\.[0-9]$ ]] || die "--release: '$release' is no OpenStack release such as 2026.2"
+[[ $release =~ ^[0-9]{4}\.[0-9]$ ]] || die "--release: '$release' is not an OpenStack release: write one such as 2026.2"
 input=$root/locks/$release.in
 [[ -r $input ]] || die "$input does not exist: write the release's top-level pins there"
 [[ -z $constraints || -r $constraints ]] || die "--constraints: cannot read '$constraints'"

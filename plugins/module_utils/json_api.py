@@ -58,7 +58,7 @@ class JsonApi:
         """
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url: {url!r} is no http or https address")
+            raise ValueError(f"url: {url!r} is not an http or https address")
         self.url = url.rstrip("/")
         self.headers = dict(headers or {})
         self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")

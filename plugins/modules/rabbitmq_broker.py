@@ -368,7 +368,7 @@ def check(params: t.Mapping[str, t.Any]) -> None:
     try:
         re.compile(params["abandoned"])
     except re.error as bad:
-        raise ValueError(f"abandoned: {params['abandoned']!r} is no regular expression ({bad})") from None
+        raise ValueError(f"abandoned: {params['abandoned']!r} is not a regular expression ({bad})") from None
     names = [user["name"] for user in params["users"]]
     for name in names:
         if names.count(name) > 1:

@@ -235,7 +235,7 @@ def _masters(declared: Declared) -> dict[str, str]:
         for index, member in enumerate(link.members or ()):
             at = place.at("members").at(index)
             if member == name:
-                raise at.refuse(member, "a link is no member of itself")
+                raise at.refuse(member, "a link cannot be a member of itself: remove it from its members")
             if member in masters:
                 raise at.refuse(
                     member, f"it is a member of {masters[member]!r} already, and can be of one: take one away"

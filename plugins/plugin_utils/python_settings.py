@@ -33,7 +33,7 @@ def render(origin: str, settings: t.Any) -> str:
     :param origin: where the values stand, as a reader would look for them (``service_conf``).
     """
     if not isinstance(settings, t.Mapping):
-        raise SettingsError(f"{origin}: {settings!r} is no mapping of settings: write {{NAME: value}}")
+        raise SettingsError(f"{origin}: {settings!r} is not a mapping of settings: write {{NAME: value}}")
     for name in settings:
         if not NAME.fullmatch(str(name)):
             raise SettingsError(

@@ -403,7 +403,7 @@ def catalogue(files: t.Mapping[str, _File], parts: t.Mapping[str, t.Mapping[str,
             twin = result.components.get(one.name)
             if twin is not None or (one.name != name and one.name in files):
                 other = twin.place.file if twin is not None else files[one.name][1].file
-                raise one.place.refuse(one.name, f"the name is taken by {other}: choose another")
+                raise one.place.refuse(one.name, f"the name is in use by {other}: choose another")
             result.components[one.name] = one
             if one.slot in slots:
                 free = next(slot for slot in range(1, 10_000) if slot not in slots)

@@ -375,7 +375,7 @@ class ZoneConnection(ConnectionBase):
     def _zone(self) -> str:
         zone = self.get_option("zone_name")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", zone):
-            raise AnsibleError(f"zone_name: {zone!r} is no name of a zone (letters, digits, '-', '_' and '.' are)")
+            raise AnsibleError(f"zone_name: {zone!r} is not a valid zone name (use letters, digits, '-', '_' and '.')")
         return zone
 
     @functools.cached_property

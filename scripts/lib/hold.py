@@ -164,7 +164,7 @@ class Hold:
                 one.end()
                 raise DeploymentError(
                     f"another run of deployment '{self.deployment}' goes on, says {name}: {said['holder']}. Nothing was changed. "
-                    "Wait for it, or end it there: the lock goes with its process"
+                    "Wait until it ends, or stop it there: the lock is released when its process ends"
                 )
             else:
                 self.owners[name] = said["owners"]

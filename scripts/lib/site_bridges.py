@@ -34,8 +34,8 @@ def contradictions(link: Mapping[str, Any], port: Mapping[str, Any] | None, brid
         )
     if bridge.interface and (port or {}).get("master") != bridge.name:
         yield (
-            f"{bridge.interface} is no port of it",
-            f"add the port, or leave networks.{bridge.network}.interface out in topology.yml",
+            f"{bridge.interface} is not a port of it",
+            f"add the port, or remove networks.{bridge.network}.interface from topology.yml",
         )
     if not bridge.address:
         return

@@ -322,7 +322,7 @@ def test_host_become_goes_through_sudo(connection: t.Any) -> None:
 
 def test_zone_name_that_is_an_option_is_refused(connection: t.Any) -> None:
     connection.set_option("zone_name", "--help")
-    with pytest.raises(AnsibleError, match="zone_name: '--help' is no name of a zone"):
+    with pytest.raises(AnsibleError, match="zone_name: '--help' is not a valid zone name"):
         connection.exec_command("true")
 
 

@@ -322,7 +322,7 @@ def with_checksums(images: t.Mapping[str, Json]) -> dict[str, Json]:
     for name, image in images.items():
         if image.get("path"):
             if not os.path.exists(image["path"]):
-                raise Contradiction(f"cloud.images.{name}: {image['path']} is missing: build this zone's image anew")
+                raise Contradiction(f"cloud.images.{name}: {image['path']} is missing: rebuild this zone's image")
             image = {**image, "checksum": "sha256:" + file_digests(image["path"])["sha256"]}
         found[name] = image
     return found

@@ -52,7 +52,9 @@ class Wanted:
                         f"services[{number}].endpoints: unknown interface {interface!r} (known: {', '.join(INTERFACES)})"
                     )
                 if not str(url).startswith(("http://", "https://")):
-                    raise ValueError(f"services[{number}].endpoints.{interface}: {url!r} is no http or https address")
+                    raise ValueError(
+                        f"services[{number}].endpoints.{interface}: {url!r} is not an http or https address"
+                    )
         return cls(
             region=params["region"],
             domain=params["domain"],

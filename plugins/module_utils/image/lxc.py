@@ -84,7 +84,9 @@ def host_mirrors(listed: str, release: t.Mapping[str, str]) -> tuple[str, str]:
     :param release: the host's os-release(5); other origins' repositories bear other release names than this Debian's.
     """
     if release.get("ID") != "debian":
-        raise ImageError(f"this host is no Debian ({release.get('ID')}): say where its archive is with `mirror`")
+        raise ImageError(
+            f"this host does not run Debian ({release.get('ID')}): set `mirror` to the address of a Debian archive"
+        )
     names = {release.get("VERSION_CODENAME", ""), *("stable", "oldstable", "testing", "unstable", "sid")} - {""}
     archive = security = ""
     for name, _space, uri in (line.partition(" ") for line in listed.splitlines()):

@@ -293,7 +293,7 @@ class Life:
         services = admin.compute.services(binary="nova-compute")
         found = sorted(service.host for service in services if service.state == "up" and service.status == "enabled")
         if not found:
-            raise Failed("Nova knows no hypervisor that is enabled and up", ["nova_compute", "nova_conductor"])
+            raise Failed("Nova has no hypervisor that is enabled and up", ["nova_compute", "nova_conductor"])
         return found
 
     def apart(self, admin: t.Any, conn: t.Any, project: str, number: int) -> str:

@@ -38,7 +38,7 @@ def place(url: str) -> tuple[str, str, int, bool]:
     """Address without the token (for messages), host, port, and whether it is TLS."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise NoScreen(f"Nova's console address is no web address: {url.split('?', 1)[0]!r}")
+        raise NoScreen(f"Nova's console address is not a web address: {url.split('?', 1)[0]!r}")
     secure = parts.scheme == "https"
     return url.split("?", 1)[0], parts.hostname, parts.port or (443 if secure else 80), secure
 
@@ -165,5 +165,5 @@ def banner(frames: Frames) -> str:
         if kind in (0, BINARY, TEXT):
             said += content
     if not said.startswith(b"RFB "):
-        raise NoScreen(f"behind the websocket is no screen: it begins with {said[:12]!r}, not with RFB's version")
+        raise NoScreen(f"no screen answers behind the websocket: it begins with {said[:12]!r}, not with RFB's version")
     return said[:11].decode()

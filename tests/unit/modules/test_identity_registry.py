@@ -245,7 +245,7 @@ def test_a_refused_administrator_is_told_what_to_do(keystone):
             {"endpoints": {"pubic": "https://p"}},
             "services[0].endpoints: unknown interface 'pubic' (known: public, internal, admin)",
         ),
-        ({"endpoints": {"public": "cloud"}}, "services[0].endpoints.public: 'cloud' is no http or https address"),
+        ({"endpoints": {"public": "cloud"}}, "services[0].endpoints.public: 'cloud' is not an http or https address"),
     ],
 )
 def test_contradictions_are_refused_before_anything_is_asked(keystone, service, message):

@@ -111,7 +111,7 @@ def test_plan(held, params, requests):
         (wanted(users=[NOVA, NOVA]), "users: 'nova' is named more than once"),
         (wanted(users=[{**NOVA, "vhosts": ["nowa"]}]), "users[0].vhosts: unknown vhost 'nowa' (known: nova)"),
         (wanted(users=[{**NOVA, "password": ""}]), "users[0].password: must not be empty"),
-        (wanted(abandoned="("), "abandoned: '(' is no regular expression"),
+        (wanted(abandoned="("), "abandoned: '(' is not a regular expression"),
     ],
 )
 def test_contradictions_are_refused(params, message):

@@ -113,7 +113,7 @@ def test_a_thousand_hosts_share_a_declaration_of_four_lines():
         ("{a: {e1: {}, v: {kind: vlan, parent: e1, id: 5}, w: {kind: vlan, parent: v, id: 6}}}", "links.a.w.parent", "a VLAN itself"),
         ("{a: {e1: {id: 5}}}", "links.a.e1.id: value 5", "a physical link has none"),
         ("{a: {e1: {members: [e2]}}}", "links.a.e1.members: value ['e2']", "give the link another kind"),
-        ("{a: {b: {kind: bridge, members: [b]}}}", "links.a.b.members[0]", "no member of itself"),
+        ("{a: {b: {kind: bridge, members: [b]}}}", "links.a.b.members[0]", "cannot be a member of itself"),
         ("{a: {b: {kind: bridge, members: [e1]}, c: {kind: bridge, members: [e1]}}}", "links.a.c.members[0]: value 'e1'", "a member of 'b' already"),
         ("{a: {b: {kind: bridge, members: [c]}, c: {kind: bridge, members: []}}}", "links.a.b.members[0]", "it is a bridge"),
         ("{a: {b: {kind: bond, mode: 802.3ad, members: [v]}, e1: {}, v: {kind: vlan, parent: e1, id: 5}}}", "links.a.b.members[0]", "it is a vlan"),

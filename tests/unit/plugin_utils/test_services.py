@@ -217,7 +217,7 @@ def test_slot_collision_names_both_services_and_a_free_slot():
 
 
 def test_component_with_the_name_of_another_service_is_refused():
-    with pytest.raises(Refused, match="components.b: value 'b': the name is taken by services/b.yml: choose another"):
+    with pytest.raises(Refused, match="components.b: value 'b': the name is in use by services/b.yml: choose another"):
         known(a="{description: A, components: {b: {slot: 1}}}", b="{description: B, slot: 2}")
 
 

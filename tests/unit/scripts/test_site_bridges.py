@@ -28,9 +28,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, list[str]]] = {
     "no address yet": (link(None), PORT, []),
     "another address of the same network": (link("10.98.0.1/21"), PORT, []),
     "a smaller MTU": (link(mtu=1300), PORT, ["its MTU 1300 is smaller than the network's 1500"]),
-    "a port of another bridge": (link(), {**PORT, "master": "br1"}, ["eth1 is no port of it"]),
-    "a port that is none": (link(), {**PORT, "master": None}, ["eth1 is no port of it"]),
-    "a port that does not exist": (link(), None, ["eth1 is no port of it"]),
+    "a port of another bridge": (link(), {**PORT, "master": "br1"}, ["eth1 is not a port of it"]),
+    "a port that is none": (link(), {**PORT, "master": None}, ["eth1 is not a port of it"]),
+    "a port that does not exist": (link(), None, ["eth1 is not a port of it"]),
     "another prefix length": (link("10.98.2.9/24"), PORT, ["it has 10.98.2.9/24, where this host needs 10.98.2.9/21"]),
     "another network": (link("10.99.0.1/21"), PORT, ["its address 10.99.0.1/21 is in another network than 10.98.2.9/21"]),
 }  # fmt: skip

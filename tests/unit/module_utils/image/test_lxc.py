@@ -91,7 +91,7 @@ def test_mirror_is_the_hosts(listed, expected):
 def test_mirror_must_be_told_where_the_host_has_none():
     with pytest.raises(ImageError, match="set `mirror`"):
         subject.host_mirrors("nodistro http://other.example/\n", DEBIAN_12)
-    with pytest.raises(ImageError, match=r"no Debian \(ubuntu\)"):
+    with pytest.raises(ImageError, match=r"does not run Debian \(ubuntu\)"):
         subject.host_mirrors("bookworm http://a.example/\n", {"ID": "ubuntu", "VERSION_CODENAME": "bookworm"})
 
 

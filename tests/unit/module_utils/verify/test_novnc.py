@@ -93,7 +93,7 @@ def test_nobody_there_is_named():
     ("frames", "message"),
     [
         (b"\x88\x0c\x03\xf3Wrong token", "closed the websocket: Wrong toke"),
-        (b"\x82\x0cHTTP/1.1 400", "behind the websocket is no screen"),
+        (b"\x82\x0cHTTP/1.1 400", "no screen answers behind the websocket"),
         (b"", "closed the connection before"),
     ],
 )
@@ -123,5 +123,5 @@ def test_websocket_lies_where_the_page_looks(url: str, path: str):
 
 def test_address_is_taken_apart():
     assert place(URL) == ("https://192.0.2.5:6080/vnc_lite.html", "192.0.2.5", 6080, True)
-    with pytest.raises(NoScreen, match="no web address"):
+    with pytest.raises(NoScreen, match="is not a web address"):
         place("ftp://x")
