@@ -103,7 +103,7 @@ def service_folders(
     for index, path in enumerate(own):
         folder = deployment / Path(path).expanduser()
         if not folder.is_dir():
-            raise place.at("services_path").at(index).refuse(path, "no such folder: give one, relative to this file")
+            raise place.at("services_path").at(index).refuse(path, "no such folder: name one, relative to this file")
         folders.append(folder)
     return [(folder, shown(folder)) for folder in folders]
 
@@ -124,7 +124,7 @@ def read_certificates(folder: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8", errors="replace")
         if "-----BEGIN CERTIFICATE-----" not in text:
             raise Place(shown(path)).missing(
-                "this is no PEM certificate (-----BEGIN CERTIFICATE-----): convert it with openssl x509"
+                "this is not a PEM certificate (-----BEGIN CERTIFICATE-----): convert it with openssl x509"
             )
         found[path.name] = text
     return found
@@ -350,5 +350,5 @@ class InventoryModule(BaseInventoryPlugin):
             group = path.name.removesuffix(path.suffix) if path.suffix in (".yml", ".yaml", ".json") else path.name
             if group not in known and not group.startswith(".") and not group.endswith("~"):
                 raise AnsibleParserError(
-                    str(Place(shown(path)).refuse(group, "no such group, so nobody would read this file", known))
+                    str(Place(shown(path)).refuse(group, "no such group, so no zone would read this file", known))
                 )

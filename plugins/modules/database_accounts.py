@@ -171,7 +171,7 @@ def wanted_state(accounts: t.Sequence[t.Mapping[str, t.Any]]) -> State:
                 raise ValueError(f"accounts[{number}].{field_name}: must not be empty")
         if not entry["hosts"]:
             raise ValueError(
-                f"accounts[{number}].hosts: user {entry['user']} could log in from nowhere; name an address at least"
+                f"accounts[{number}].hosts: user {entry['user']} could not log in from anywhere: name at least one address"
             )
         privileges = frozenset(
             "ALL PRIVILEGES" if item.upper() == "ALL" else item.upper() for item in entry["privileges"]
@@ -320,7 +320,7 @@ def wait_for_cluster(client: Client, nodes: int, timeout: float) -> None:
             missing = str(problem)
         if time.monotonic() > deadline:
             raise ValueError(
-                f"the database cluster is incomplete after {timeout:g} s: {missing}; `journalctl -u mariadb` in each zone says why"
+                f"the database cluster is incomplete after {timeout:g} s: {missing}; `journalctl -u mariadb` in each zone shows why"
             )
         time.sleep(pause)
         pause = min(1.0, pause * 1.5)

@@ -176,29 +176,25 @@ def judge(guest: Guest, said: str) -> str:
     metadata = next((line.partition(" ")[2] for line in lines if line.startswith("metadata ")), "")
     if guest["id"] not in metadata:
         raise Failed(
-            f"its metadata does not name it: {metadata[:200] or 'no answer from 169.254.169.254'}",
+            f"the metadata service did not answer with this instance's UUID: {metadata[:200] or 'no answer from 169.254.169.254'}",
             ["nova_compute", "nova_metadata"],
         )
     missing = [mark for mark in guest["marks"] if f"file {guest['mark']}-{mark}" not in lines]
     if guest["marks"][-1] in missing:
-        raise Failed(
-            "its user-data was not run: the file that it writes is not there", ["nova_metadata", "nova_compute"]
-        )
+        raise Failed("its user-data did not run: the file that it writes is missing", ["nova_metadata", "nova_compute"])
     if missing:
-        raise Failed(
-            f"a file that was in it has not survived: {guest['mark']}-{missing[0]}", ["nova_compute", "glance"]
-        )
+        raise Failed(f"a file in it was lost: {guest['mark']}-{missing[0]}", ["nova_compute", "glance"])
     for peer in guest.get("peers", ()):
         if f"peer {peer['address']}" not in lines:
             raise Failed(
-                f"it does not reach the instance {peer['address']} on {peer['host']}: no way between hypervisors",
+                f"it cannot reach the instance {peer['address']} on {peer['host']}: no connection between the hypervisors",
                 ["nova_compute", "ovn"],
             )
     boot = re.search(r"^boot ([0-9a-f-]{36})$", said, re.MULTILINE)
     if not boot:
-        raise Failed(f"it does not say which boot this is: {said[:200]!r}")
+        raise Failed(f"it did not report its boot id: {said[:200]!r}")
     if boot[1] == guest.get("boot_id"):
-        raise Failed("it still runs the boot of before it was stopped", ["nova_compute"])
+        raise Failed("it has not booted again since it was stopped", ["nova_compute"])
     return boot[1]
 
 

@@ -375,7 +375,7 @@ def check(params: t.Mapping[str, t.Any]) -> None:
             raise ValueError(f"users: {name!r} is named more than once")
     for number, user in enumerate(params["users"]):
         if not user["password"]:
-            raise ValueError(f"users[{number}].password: must not be empty, {user['name']} could not log in")
+            raise ValueError(f"users[{number}].password: must not be empty: {user['name']} could not log in")
         for vhost in user["vhosts"]:
             if vhost not in params["vhosts"]:
                 raise ValueError(

@@ -65,7 +65,7 @@ unseen:
   description: The zones that could not be looked at, and why.
   returned: always
   type: dict
-  sample: {aio1-keystone-2: "it is not on this host: a run makes it"}
+  sample: {aio1-keystone-2: "it is not on this host: a run creates it"}
 """
 
 import typing as t

@@ -331,12 +331,12 @@ def present(store: ImageStore, params: dict[str, t.Any], check: bool) -> dict[st
     to_build = [recipe for recipe in missing if recipe.id not in archived]
     if to_build and not (params["network"] or {}).get("addresses"):
         raise ImageError(
-            f"network: needed to build {to_build[0].id}: bridge, prefix, gateway and addresses for builders"
+            f"network: is missing, and {to_build[0].id} must be built: set bridge, prefix, gateway and addresses for builders"
         )
     nowhere = sorted({*lacking} - {*before} - {recipe.id for recipe in recipes})
     if nowhere and archives and not archives.origins:
         raise ImageError(
-            f"archives.keep: {', '.join(nowhere)}: no such image is here or among `images`, so there is nothing to make it of"
+            f"archives.keep: {', '.join(nowhere)}: there is no such image on this host or among `images`, so no archive of it can be created"
         )
     made: list[dict[str, t.Any]] = []
     failed: list[str] = []

@@ -104,7 +104,9 @@ class Zone:
         while self.asked("ActiveState") in BUSY:
             if time.monotonic() > deadline:
                 raise CommandError(
-                    ["systemctl", "is-active", UNIT], 124, f"a step of an earlier run still runs after {limit:g} s"
+                    ["systemctl", "is-active", UNIT],
+                    124,
+                    f"a step of an earlier run is still running after {limit:g} s",
                 )
             time.sleep(0.3)
         run(["systemctl", "reset-failed", UNIT], check=False)  # says no more than its journal, and keeps the name

@@ -110,7 +110,7 @@ def main() -> None:
     if not all(names):
         module.fail_json(msg=f"zones[{names.index('')}].name: a zone needs a name", zones={})
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        module.fail_json(msg=f"zones: {', '.join(twice)} given more than once: give each zone once", zones={})
+        module.fail_json(msg=f"zones: {', '.join(twice)} named more than once: name each zone once", zones={})
     with ThreadPoolExecutor(max(1, module.params["jobs"] or max(JOBS, os.cpu_count() or 1))) as pool:
         running = {str(zone["name"]): pool.submit(result_of, zone, module.check_mode) for zone in zones}
     results = {name: future.result() for name, future in running.items()}

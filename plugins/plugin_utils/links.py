@@ -155,14 +155,14 @@ def _layers(name: str, host: Machine, links: t.Mapping[str, t.Mapping[str, Link]
     for group in dict.fromkeys(host.groups):
         for one, link in links.get(group, {}).items():
             if one in owners:
-                right = f"host {name!r} has it from group {owners[one]!r} too: say it in one of them, or for the host"
+                right = f"host {name!r} has it from group {owners[one]!r} too: write it in one of them, or for the host"
                 if one not in links.get(name, {}):
                     raise here.at(group).at(one).refuse(one, right)
             owners[one] = group
             declared[one] = (link, here.at(group).at(one))
     if host.backend == "smartos" and (declared or name in links):
-        right = "links of SmartOS hosts are not kept yet (/usbkey/config has them): name hosts with backend lxc, or groups of these"
-        raise here.refuse(name, f"host {name!r} would have them: {right}")
+        right = "links of SmartOS hosts are not supported yet (/usbkey/config has them): name hosts with backend lxc, or groups of these"
+        raise here.refuse(name, f"host {name!r} would have links: {right}")
     return {**declared, **{one: (link, here.at(name).at(one)) for one, link in links.get(name, {}).items()}}
 
 
@@ -180,16 +180,16 @@ def _check_alone(name: str, link: Link, place: Place) -> None:
         raise place.at("members").refuse([], "name at least one interface")
     for index, member in enumerate(link.members or ()):
         if (link.members or ()).index(member) != index:
-            raise place.at("members").at(index).refuse(member, "it is named twice: take one away")
+            raise place.at("members").at(index).refuse(member, "it is named twice: remove one")
     if link.dhcp and link.cidr is not None:
-        raise place.at("dhcp").refuse(True, "the address comes from cidr or from DHCP: take one away")
+        raise place.at("dhcp").refuse(True, "the address comes from cidr or from DHCP: remove one")
     routers = {} if link.gateway is None else {place.at("gateway"): link.gateway}
     routers |= {place.at("routes").at(network): router for network, router in link.routes.items()}
     for at, router in routers.items():
         if link.cidr is None:
             raise at.refuse(router, "a route needs an address of the host in the router's network: give cidr")
         if ipaddress.IPv4Address(router) not in ipaddress.IPv4Network(link.cidr):
-            raise at.refuse(router, f"take an address of {link.cidr}, the network of this link")
+            raise at.refuse(router, f"use an address of {link.cidr}, the network of this link")
 
 
 def _resolve(
@@ -238,7 +238,8 @@ def _masters(declared: Declared) -> dict[str, str]:
                 raise at.refuse(member, "a link cannot be a member of itself: remove it from its members")
             if member in masters:
                 raise at.refuse(
-                    member, f"it is a member of {masters[member]!r} already, and can be of one: take one away"
+                    member,
+                    f"it is a member of {masters[member]!r} already, and can be a member of one only: remove one",
                 )
             inner = declared[member][0] if member in declared else Link()
             if inner.kind not in _JOINS[link.kind]:
@@ -258,14 +259,14 @@ def _masters(declared: Declared) -> dict[str, str]:
             raise place.at("parent").refuse(link.parent, right, declared)
         if link.parent in masters and declared[masters[link.parent]][0].kind == "bond":
             raise place.at("parent").refuse(
-                link.parent, f"it is a member of bond {masters[link.parent]!r}: take that as the parent"
+                link.parent, f"it is a member of bond {masters[link.parent]!r}: use that as the parent"
             )
         if declared[link.parent][0].kind == "vlan":
-            raise place.at("parent").refuse(link.parent, "it is a VLAN itself: take what carries that one")
+            raise place.at("parent").refuse(link.parent, "it is a VLAN itself: use its own parent")
     numbers = Counter((link.parent, link.id) for link, _place in declared.values() if link.kind == "vlan")
     for link, place in declared.values():
         if link.kind == "vlan" and numbers[link.parent, link.id] > 1:
-            raise place.at("id").refuse(link.id, f"{link.parent!r} has another VLAN with this number: take one away")
+            raise place.at("id").refuse(link.id, f"{link.parent!r} has another VLAN with this number: remove one")
     return masters
 
 
@@ -283,7 +284,7 @@ def _order(declared: Declared, masters: t.Mapping[str, str]) -> list[str]:
     def visit(one: str, above: tuple[str, ...]) -> None:
         if one in above:
             loop = " > ".join([*above[above.index(one) :], one])
-            raise declared[one][1].refuse(one, f"it stands on itself ({loop}): take one of these away")
+            raise declared[one][1].refuse(one, f"it depends on itself ({loop}): remove one of these")
         if one not in order:
             for lower in below[one]:
                 visit(lower, (*above, one))
@@ -327,7 +328,7 @@ def _check_ports(
             where = declared[masters[name]][1]
             raise where.at("members").refuse(
                 name,
-                f"{port.what} makes it a port of its own bridge: take it away here, or give the network another interface",
+                f"{port.what} makes it a port of its own bridge: remove it here, or set another interface for the network",
             )
         if name not in declared:
             continue
@@ -338,7 +339,7 @@ def _check_ports(
             raise place.at(key).refuse(link.cidr or True, right)
         if mtus[name] < port.mtu:
             raise place.at("mtu").refuse(
-                mtus[name], f"{port.what} has an mtu of {port.mtu}: give that or more, or the network less"
+                mtus[name], f"{port.what} has an mtu of {port.mtu}: set that or more, or set less for the network"
             )
 
 
@@ -362,7 +363,7 @@ def _addresses(name: str, host: Machine, declared: Declared, taken: dict[str, st
             if cidr.overlaps(known):
                 raise at.at("cidr").refuse(
                     link.cidr,
-                    f"overlaps that of {other!r} ({known}), so the host would not know its way: choose another",
+                    f"overlaps that of {other!r} ({known}), so the host would have two routes to it: choose another",
                 )
         networks[one] = cidr
         given, there = host.addresses.get(one), place.at("hosts").at(name).at("addresses").at(one)
@@ -379,11 +380,11 @@ def _addresses(name: str, host: Machine, declared: Declared, taken: dict[str, st
                 right = f"its address on {one!r}, {cidr.network_address} + id, would not be of {cidr}: name it in addresses of the host, or take a larger cidr"
                 raise there.refuse(host.id, right)
         if not _usable(ipaddress.IPv4Address(given), cidr):
-            raise there.refuse(given, f"take an address of {cidr}, the cidr of link {one!r}, but not its first or last")
+            raise there.refuse(given, f"use an address of {cidr}, the cidr of link {one!r}, but not its first or last")
         if given == link.gateway or given in link.routes.values():
-            raise there.refuse(given, f"it is a router of link {one!r}: take another")
+            raise there.refuse(given, f"it is a router of link {one!r}: use another")
         if given in taken:
-            raise there.refuse(given, f"host {taken[given]!r} has it: take another")
+            raise there.refuse(given, f"host {taken[given]!r} has it: use another")
         taken[given] = name
         found[one] = f"{given}/{cidr.prefixlen}"
     return found

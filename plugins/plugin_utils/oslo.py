@@ -54,7 +54,7 @@ def merge(layers: t.Iterable[Layer]) -> dict[str, dict[str, tuple[t.Any, str]]]:
     for layer in layers:
         if not isinstance(layer.options, t.Mapping):
             raise OsloError(
-                f"{layer.origin}: {layer.options!r} is no mapping of sections: write {{section: {{key: value}}}}"
+                f"{layer.origin}: {layer.options!r} is not a mapping of sections: write {{section: {{key: value}}}}"
             )
         for section, options in layer.options.items():
             if not isinstance(options, t.Mapping):
@@ -87,7 +87,7 @@ def render(layers: t.Iterable[Layer], header: str = "") -> str:
                 text = scalar(item)
                 if "\n" in text:
                     raise OsloError(
-                        f"{origin}: [{section}] {key} holds a line break; oslo.config takes one line a value"
+                        f"{origin}: [{section}] {key} contains a line break; oslo.config accepts one line per value"
                     )
                 lines.append(f"{key} = {text}")
     return "\n".join(lines) + "\n"

@@ -128,7 +128,7 @@ def _zone_certificate(
     ca_key, ca = _load(ca_key_pem, ca_cert_pem)
     if not ips and not names:
         raise ValueError(
-            f"zone {name}: give at least one address or DNS name; without, no client accepts the certificate"
+            f"zone {name}: set at least one address or DNS name; without one, no client accepts the certificate"
         )
     unknown = sorted(set(usages) - set(USAGES))
     if unknown or not usages:
@@ -165,17 +165,17 @@ def _load(ca_key_pem: str, ca_cert_pem: str) -> tuple[ec.EllipticCurvePrivateKey
     try:
         key = serialization.load_pem_private_key(ca_key_pem.encode(), password=None)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"secrets.pki.ca_key: no unencrypted private key in PEM: {error}") from None
+        raise ValueError(f"secrets.pki.ca_key: not an unencrypted private key in PEM format: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError(
-            "secrets.pki.ca_key: give an ECDSA key on the curve P-256 (openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256)"
+            "secrets.pki.ca_key: set an ECDSA key on the curve P-256 (openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256)"
         )
     try:
         ca = x509.load_pem_x509_certificate(ca_cert_pem.encode())
     except ValueError as error:
-        raise ValueError(f"secrets.pki.ca_certificate: no certificate in PEM: {error}") from None
+        raise ValueError(f"secrets.pki.ca_certificate: not a certificate in PEM format: {error}") from None
     if ca.public_key() != key.public_key():
-        raise ValueError("secrets.pki: ca_certificate is not that of ca_key: restore both from the same backup")
+        raise ValueError("secrets.pki: ca_certificate does not belong to ca_key: restore both from the same backup")
     return key, ca
 
 

@@ -37,6 +37,6 @@ def render(origin: str, settings: t.Any) -> str:
     for name in settings:
         if not NAME.fullmatch(str(name)):
             raise SettingsError(
-                f"{origin}: {name!r} is no name of a setting: write capital letters, as in SITE_BRANDING"
+                f"{origin}: {name!r} is not the name of a setting: write capital letters, as in SITE_BRANDING"
             )
     return "".join(["\n", f"# {origin}\n", *(f"{name} = {literal(value)}\n" for name, value in settings.items())])

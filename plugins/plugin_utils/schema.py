@@ -143,7 +143,7 @@ def read_yaml(path: Path, file: str) -> dict[str, t.Any]:
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), file)
     except OSError as problem:
-        raise Place(file).missing(f"{problem.strerror}: give the path of a file that can be read") from None
+        raise Place(file).missing(f"{problem.strerror}: name a file that can be read") from None
     except UnicodeDecodeError as problem:
         raise Place(file).missing(f"byte {problem.start} is not UTF-8: save the file as UTF-8 text") from None
 

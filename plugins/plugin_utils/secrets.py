@@ -108,7 +108,7 @@ def complete(
     missing = [key for key in ("ca_key", "ca_certificate") if not authority.get(key)]
     if len(missing) == 1:
         raise SecretsError(
-            f"secrets.pki.{missing[0]} is missing while the other half is there: restore it, or remove secrets.pki to get a new authority"
+            f"secrets.pki.{missing[0]} is missing, but the other half is there: restore it, or remove secrets.pki to get a new authority"
         )
     if missing:
         authority.update(new_authority())
@@ -185,7 +185,7 @@ class SecretsFile:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 if mode & 0o077:
                     raise SecretsError(
-                        f"{self.path}: mode {mode:04o} lets others at the secrets: run `chmod 600 {self.path}`"
+                        f"{self.path}: mode {mode:04o} lets other users read the secrets: run `chmod 600 {self.path}`"
                     )
                 data = file.read()
         except FileNotFoundError:
@@ -231,7 +231,7 @@ class SecretsFile:
         from ansible.parsing.vault import VaultLib, get_file_vault_secret
 
         if not self.vault_password_file:
-            raise SecretsError(f"{self.path}: is encrypted with ansible-vault: give --vault-password-file FILE")
+            raise SecretsError(f"{self.path}: is encrypted with ansible-vault: set --vault-password-file FILE")
         secret = get_file_vault_secret(filename=self.vault_password_file, loader=DataLoader())
         secret.load()
         return _CheckedVault(self.path, VaultLib([("default", secret)]))

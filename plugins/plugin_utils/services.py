@@ -357,20 +357,20 @@ def _declare(
             raise place.at("components").at(component).refuse(component, right)
     service = replace(service, components={**service.components, **{key: item[0] for key, item in further.items()}})
     if not service.description:
-        raise place.at("description").missing("say in one line what the service is")
+        raise place.at("description").missing("write in one line what the service is")
     _check(service, place)
     if not service.components:
         if service.slot is None:
             raise place.at("slot").missing("the key is missing and has no default")
         return service, [Declared(name, name, service.slot, service, place)]
     if service.slot is not None:
-        raise place.at("slot").refuse(service.slot, "give a slot to each component instead")
+        raise place.at("slot").refuse(service.slot, "set a slot in each component instead")
     shared = {key: item for key, item in data.items() if key != "components"}
     components = []
     for component, own in service.components.items():
         here = further[component][1] if component in further else place.at("components").at(component)
         if component == name:
-            raise here.refuse(component, "name the component otherwise than its service")
+            raise here.refuse(component, "use a name that is not the service's")
         if decode_dataclass(Component, own, here).slot is None:
             raise here.at("slot").missing("the key is missing and has no default")
         merged = decode_dataclass(Service, _lay_over(shared, own), here)
@@ -442,7 +442,7 @@ class _Found:
             self.declarations[path.stem] = (path, f"{shown}/{path.name}")
         for path in sorted((folder / "tasks").glob("*.yml")):
             if path.stem not in HOOKS:
-                raise Place(f"{shown}/tasks/{path.name}").refuse(path.stem, "the engine asks for no such hook", HOOKS)
+                raise Place(f"{shown}/tasks/{path.name}").refuse(path.stem, "the engine has no such hook", HOOKS)
             self.hooks[path.stem] = str(path.absolute())
 
     def file(self, name: str) -> Path | None:

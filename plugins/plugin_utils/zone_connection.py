@@ -427,7 +427,7 @@ class ZoneConnection(ConnectionBase):
         if status is None:
             host = self._host.get_option("host") if self._over_ssh else "this machine"
             raise AnsibleConnectionFailure(
-                f"zone {zone} on {host} did not run the command to its end: {to_text(err).strip() or f'exit code {rc}'}"
+                f"zone {zone} on {host} did not finish the command: {to_text(err).strip() or f'exit code {rc}'}"
                 f" (`{shlex.join(self.inspect(zone))}` there: {self._ask(zone)})"
             )
         if status == TIMED_OUT:

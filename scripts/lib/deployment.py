@@ -80,7 +80,7 @@ class Deployment:
             known = sorted(path.parent.name for path in self.root.glob("inventory/*/topology.yml"))
             raise DeploymentError(
                 f"there is no {self.topology.relative_to(self.root)} "
-                f"(deployments here: {', '.join(known) or 'none'}; scripts/bootstrap-aio.sh makes one named aio)"
+                f"(deployments here: {', '.join(known) or 'none'}; scripts/bootstrap-aio.sh creates one named aio)"
             )
         return self
 

@@ -434,7 +434,7 @@ def main() -> None:
     """Answer the request on standard input: first the time, at once, then the facts; a line of JSON each."""
 
     def give_up(number: int, _frame: object) -> None:
-        sys.exit(f"given up after signal {number}")  # by an exception, so that what was tried is taken away
+        sys.exit(f"stopped by signal {number}")  # by an exception, so that what was tried is taken away
 
     for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, give_up)

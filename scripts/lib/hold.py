@@ -155,16 +155,16 @@ class Hold:
             if said["state"] == "waiting":
                 limit = left + ANSWER
                 print(
-                    f"Another run of deployment '{self.deployment}' goes on, says {name}: {said['holder']}. Waiting for it, "
-                    f"at most {left:.0f} s (--wait).",
+                    f"Another run of deployment '{self.deployment}' is in progress, as host {name} reports: {said['holder']}. Waiting for it, "
+                    f"for at most {left:.0f} s (--wait).",
                     file=sys.stderr,
                     flush=True,
                 )
             elif said["state"] == "busy":
                 one.end()
                 raise DeploymentError(
-                    f"another run of deployment '{self.deployment}' goes on, says {name}: {said['holder']}. Nothing was changed. "
-                    "Wait until it ends, or stop it there: the lock is released when its process ends"
+                    f"another run of deployment '{self.deployment}' is in progress, as host {name} reports: {said['holder']}. Nothing was changed. "
+                    "Wait for it, or stop its process there: that releases the lock"
                 )
             else:
                 self.owners[name] = said["owners"]
@@ -256,8 +256,8 @@ def refuse_foreign(deployment: Deployment, name: str, found: list[str], mine: st
     here = f"{path} of this checkout has other secrets ({mine[:12]})" if mine else f"this checkout has no {path}"
     lines = "\n".join(f"  {line}" for line in found)
     raise DeploymentError(
-        f"deployment '{name}' lives, and {here}. Nothing was changed. Found:\n{lines}\n"
-        f"Copy {path} from the machine that has it (mode 0600), in place of the one here. Without it the cloud's passwords, keys and\n"
+        f"deployment '{name}' exists already, and {here}. Nothing was changed. Found:\n{lines}\n"
+        f"Copy {path} from the machine that has it (mode 0600), and replace the one here. Without it, the cloud's passwords, keys and\n"
         "certificates would all be replaced. If that is what you want, or to destroy a cloud whose secrets are lost: use --take-over"
     )
 

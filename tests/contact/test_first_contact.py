@@ -272,7 +272,8 @@ def test_a_second_checkout_of_the_same_deployment(plain: Machine, row: Row) -> N
     done = plain.run(command)
     assert (
         done.rc == 1
-        and f"deployment '{DEPLOYMENT}' lives, and this checkout has no inventory/{DEPLOYMENT}/secrets.yml" in done.err
+        and f"deployment '{DEPLOYMENT}' exists already, and this checkout has no inventory/{DEPLOYMENT}/secrets.yml"
+        in done.err
     ), done.err
     assert plain.changed(before) == []
     plain.host.exec(f"cp -p {first}/inventory/{DEPLOYMENT}/secrets.yml /srv/second/inventory/{DEPLOYMENT}/")

@@ -335,9 +335,7 @@ def test_zone_stopped_under_a_command_is_unreachable() -> None:
             )
         )
         stopper.start()
-        with pytest.raises(
-            AnsibleConnectionFailure, match=f"{doomed} on this machine did not run the command to its end"
-        ):
+        with pytest.raises(AnsibleConnectionFailure, match=f"{doomed} on this machine did not finish the command"):
             connect(doomed).exec_command("sleep 4715")
         stopper.join()
         with pytest.raises(AnsibleConnectionFailure, match="Failed to get init pid"):

@@ -394,5 +394,7 @@ def test_what_no_archive_is_does_not_become_an_image(tmp_path):
     assert "holds other-000000000000" in refused["msg"]
     assert refused["present"] == ["other-000000000000"]
     (folder / f"{image}.archive").write_bytes(b"x" * (folder / f"{image}.archive").stat().st_size)
-    assert "does not hold what its note says" in lab.call("base", archives={"path": str(folder)}, network=None)["msg"]
+    assert (
+        "does not match the digest in its note" in lab.call("base", archives={"path": str(folder)}, network=None)["msg"]
+    )
     assert sorted(path.name for path in (lab.store / "images").iterdir()) == ["other-000000000000"]

@@ -312,7 +312,7 @@ def test_a_zone_that_fails_stops_no_other(together):
 
 
 # Only where newuidmap(1) is installed does LXC insist on the ranges.
-NO_RANGE = [({"idmap_base": 900000000}, r"/etc/subuid gives root no users from 900000000 on; add the line")]
+NO_RANGE = [({"idmap_base": 900000000}, r"/etc/subuid assigns no user ids from 900000000 on to root: add the line")]
 NO_RANGE = NO_RANGE if shutil.which("newuidmap") else []
 
 

@@ -161,7 +161,7 @@ def two_at_once(site: Site) -> None:
             LIMIT,
         )
         refused = site.script(*run, "--wait", "0", rc=1, checkout=SECOND)
-        assert "another run of deployment 'aio' goes on" in refused.err and "Nothing was changed." in refused.err
+        assert "another run of deployment 'aio' is in progress" in refused.err and "Nothing was changed." in refused.err
         waited = site.script(*run, "--wait", f"{LIMIT:.0f}", checkout=SECOND)
         said, _ = running.communicate(timeout=LIMIT)
     assert running.returncode == 0, said.decode()
@@ -181,7 +181,10 @@ def strangers(site: Site) -> None:
             ("destroy.sh", "--all", "--purge", "--yes"),
         ):
             refused = site.script(*command, rc=1, checkout=SECOND)
-            assert "deployment 'aio' lives, and" in refused.err and "Copy inventory/aio/secrets.yml" in refused.err
+            assert (
+                "deployment 'aio' exists already, and" in refused.err
+                and "Copy inventory/aio/secrets.yml" in refused.err
+            )
         site.host.exec([f"{SECOND}/.venv/bin/python", f"{SECOND}/scripts/deployment-secrets.py", "ensure"])
     assert site.host.exec(zones).out == before
     site.host.exec(f"rm -r {SECOND}")

@@ -263,8 +263,8 @@ def plan_availability_zones(held: t.Iterable[Json], wanted: t.Mapping[str, Json]
         aggregate = by_name.get(zone)
         if aggregate is not None and aggregate["metadata"].get("availability_zone") != zone:
             raise Contradiction(
-                f"availability zone {zone}: host aggregate {aggregate['id']} has this name and does not make the zone: rename it, "
-                "or give the failure domain another name"
+                f"availability zone {zone}: host aggregate {aggregate['id']} has this name and does not define the zone: rename it, "
+                "or choose another name for the failure domain"
             )
         chain: Chain = []
         ids = {"aggregate": aggregate and aggregate["id"]}
@@ -302,7 +302,9 @@ def _enter(
 
     def known(cloud: CloudApis) -> None:
         if cloud.placement.call("GET", f"/resource_providers/{provider}", accept=(404,)).status == 404:
-            raise NotReady(f"Placement does not know hypervisor {name} ({provider}): does its nova-compute run?")
+            raise NotReady(
+                f"Placement has no resource provider for hypervisor {name} ({provider}): does its nova-compute run?"
+            )
 
     def run(cloud: CloudApis) -> None:
         wait_until_ready(lambda: known(cloud), wait)

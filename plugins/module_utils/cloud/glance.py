@@ -68,8 +68,8 @@ def plan_images(held: t.Iterable[Json], wanted: t.Mapping[str, Json], files: t.M
         for one in of_name:
             if not one.get(MARK) and not one.get("os_hidden"):
                 raise Contradiction(
-                    f"cloud.images.{name}: image {one['id']} of the administrator's project has this name and was not made "
-                    "by a deployment: rename or delete it, or give this one another name"
+                    f"cloud.images.{name}: image {one['id']} of the administrator's project has this name and was not created "
+                    "by a deployment: rename or delete it, or choose another name for this one"
                 )
         same = [one for one in ours if content_of(one) == content_of(wish)]
         current = next((one for one in same if one["status"] == "active"), None)

@@ -79,10 +79,12 @@ class Cache:
         except urllib.error.HTTPError as refused:
             # 416: nothing is missing (or the file there is shorter, which the digest tells)
             if refused.code != 416:
-                raise ImageRefused(f"cloud.images.{name}.url: {url}: {refused}: give an address that answers") from None
+                raise ImageRefused(f"cloud.images.{name}.url: {url}: {refused}: use an address that answers") from None
         except (OSError, urllib.error.URLError) as problem:
             cause = getattr(problem, "reason", problem)
-            raise ImageRefused(f"cloud.images.{name}.url: {url}: {cause}: try again, what came is kept") from None
+            raise ImageRefused(
+                f"cloud.images.{name}.url: {url}: {cause}: run again, what was received is kept"
+            ) from None
 
     def of_file(self, name: str, path: pathlib.Path, checksum: str, dry: bool = False) -> str:
         """The path of a user's file, once its content is known to be right. An unchanged file is not read again."""
@@ -90,7 +92,7 @@ class Cache:
             info = path.stat()
         except OSError as problem:
             raise ImageRefused(
-                f"cloud.images.{name}.file: {path}: {problem.strerror}: give a path relative to topology.yml, or absolute"
+                f"cloud.images.{name}.file: {path}: {problem.strerror}: use a path relative to topology.yml, or an absolute one"
             ) from None
         state = [info.st_size, info.st_mtime_ns, info.st_ino]
         notes = self._read_notes()

@@ -183,8 +183,8 @@ def manager(active: t.Collection[str], netplan: bool, ifupdown: t.Mapping[str, s
     if "systemd-networkd" in active:
         return "networkd"
     raise NotOurs(
-        "neither systemd-networkd nor ifupdown manages the networks of this host, so nothing could take a change back: "
-        "hand its present ones to systemd-networkd (systemctl enable --now systemd-networkd), or take its links out of topology.yml"
+        "neither systemd-networkd nor ifupdown manages the networks of this host, so nothing could undo a change: "
+        "let systemd-networkd manage the present ones (systemctl enable --now systemd-networkd), or remove its links from topology.yml"
     )
 
 

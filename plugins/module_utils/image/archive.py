@@ -140,7 +140,7 @@ class Archives:
             self.remove(image)  # a power loss took blocks of it, or somebody changed it
             if not self.origins:
                 raise ImageError(
-                    f"image {image}: {self.file(image)} does not hold what its note says: put the right file there, or none"
+                    f"image {image}: {self.file(image)} does not match the digest in its note: replace the file, or remove it"
                 )
             note = None
         if note is None:
@@ -202,14 +202,14 @@ class Archives:
             why.append(f"{url}.archive: holds sha256 {found}, and its note says {note.sha256}")
         told = "; ".join(why)
         raise ImageError(
-            f"image {image}: nobody gave it: {told}. What came is kept: see to it that one of them answers, then run again"
+            f"image {image}: no server delivered it: {told}. What was received is kept: make sure that one of them answers, then run again"
         )
 
     def _ask(self, url: str) -> Note:
         with self._opener.open(url, timeout=STALL) as answer:
             note = read_note(answer.read(NOTE_LIMIT))
         if note is None:
-            raise http.client.HTTPException(f"{url} holds no digest and size")
+            raise http.client.HTTPException(f"{url} contains no digest and size")
         return note
 
     def _download(self, url: str, part: pathlib.Path, note: Note) -> None:

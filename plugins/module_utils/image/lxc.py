@@ -265,7 +265,7 @@ class LxcImages(ImageStore):
             run([*argv, f"--directory={draft}"], timeout=STEP_LIMIT)
             made = json.loads((draft / "manifest.json").read_text(encoding="utf-8"))
             if made["id"] != image:
-                raise ImageError(f"image {image}: {source} holds {made['id']}: whoever gave it mixed them up")
+                raise ImageError(f"image {image}: {source} holds {made['id']}: its source has mixed up the images")
             flush(draft)
             draft.rename(self.images / image)
         except Exception:

@@ -100,11 +100,11 @@ class ImageStore(abc.ABC):
 
     def pack(self, image: str, target: pathlib.Path) -> None:
         """Write a finished image to a file, for another host."""
-        raise ImageError(f"image {image}: images of this kind of host are built on each, and not carried yet")
+        raise ImageError(f"image {image}: images of this kind of host are built on each host, and cannot be copied yet")
 
     def unpack(self, image: str, source: pathlib.Path) -> None:
         """Make an image of what :meth:`pack` wrote, elsewhere. What bears its name is finished, whenever this is killed."""
-        raise ImageError(f"image {image}: images of this kind of host are built on each, and not carried yet")
+        raise ImageError(f"image {image}: images of this kind of host are built on each host, and cannot be copied yet")
 
     def remains(self) -> list[str]:
         """What killed builds left; nothing while somebody holds :meth:`lock`, for then it is work in progress."""
@@ -167,7 +167,7 @@ def check_recipes(store: ImageStore, recipes: t.Sequence[Recipe]) -> None:
     known = {recipe.id for recipe in recipes}
     if len(known) != len(recipes):
         twice = sorted({recipe.id for recipe in recipes if [other.id for other in recipes].count(recipe.id) > 1})
-        raise ImageError(f"images: {', '.join(twice)} given more than once: give each image once")
+        raise ImageError(f"images: {', '.join(twice)} named more than once: name each image once")
     for recipe in recipes:
         recipe.check()
         if recipe.parent and recipe.parent not in known and not store.has(recipe.parent):

@@ -50,7 +50,7 @@ def websocket_path(url: str) -> str:
     if not path and "token" in query:  # the form of noVNC before 1.1
         path = f"websockify?token={query['token'][0]}"
     if "token=" not in path:
-        raise NoScreen(f"the console address {url.split('?', 1)[0]} carries no token")
+        raise NoScreen(f"the console address {url.split('?', 1)[0]} has no token")
     return f"/{path.lstrip('/')}"
 
 
@@ -115,7 +115,7 @@ class Frames:
         while len(self._buffer) < count:
             part = self._receive(4096)
             if not part:
-                raise NoScreen("the console proxy closed the connection before the screen said a word")
+                raise NoScreen("the console proxy closed the connection before the screen sent anything")
             self._buffer += part
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken

@@ -219,6 +219,6 @@ def skips(lines: str, file: str) -> dict[str, str]:
                 f"{file}:{number}: {line.strip()!r} has no reason: write `{expression.strip()}  # why this test cannot pass here`"
             )
         if expression.strip() in found:
-            raise Refused(f"{file}:{number}: {expression.strip()!r} stands twice: keep one")
+            raise Refused(f"{file}:{number}: {expression.strip()!r} is listed twice: keep one")
         found[expression.strip()] = reason.strip()
     return found

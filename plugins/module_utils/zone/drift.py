@@ -408,11 +408,11 @@ def zone_drift(lxc_path: Path, name: str, want: t.Mapping[str, t.Any]) -> list[F
     try:
         spec = ZoneSpec.from_dict(json.loads((lxc_path / name / "zone.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ZoneError("it is not on this host: a run makes it") from None
+        raise ZoneError("it is not on this host: a run creates it") from None
     except (ValueError, TypeError, KeyError) as bad:
         raise ZoneError(f"{lxc_path}/{name}/zone.json cannot be read ({bad})") from None
     if spec.uuid != want["uuid"]:
-        raise ZoneError(f"the zone of that name on this host is another deployment's (uuid {spec.uuid})")
+        raise ZoneError(f"the zone of that name on this host belongs to another deployment (uuid {spec.uuid})")
     images = Images(lxc_path / "zonestack" / "images")
     base = 0 if spec.privileged else spec.idmap_base
     layers = Layers([layer.shifted(base) for layer in images.chain(spec.image)])
@@ -429,7 +429,7 @@ def smartos_drift(name: str, want: t.Mapping[str, t.Any]) -> list[Finding]:
     """
     spec = SmartosBackend().read(ZoneSpec(name, want["uuid"])).spec
     if spec is None:
-        raise ZoneError("it is not on this host: a run makes it")
+        raise ZoneError("it is not on this host: a run creates it")
     image = ZONES / image_uuid(spec.image) / "root"
     if not image.is_dir():
         raise ZoneError(f"its image {spec.image} is not at {image}, so there is nothing to compare it with")

@@ -43,7 +43,7 @@ def locked(name: str, limit: float) -> t.Iterator[int]:
     try:
         lock = open(RUN / f"zonestack-{name}.lock", "w")  # noqa: SIM115  closed by the next line's block
     except OSError as bad:
-        raise ZoneError(f"{name}: its lock cannot be had: {bad}") from bad
+        raise ZoneError(f"{name}: its lock cannot be taken: {bad}") from bad
     with lock:
         deadline = time.monotonic() + limit
         while True:

@@ -147,8 +147,8 @@ class LxcBackend:
             spec = ZoneSpec.from_dict(recorded)
         except FileNotFoundError:
             raise ZoneError(
-                f"zone {name!r}: {zone_dir} is there without a zone.json, so it is not a zone of this collection and is left "
-                f"alone; remove or rename that container"
+                f"zone {name!r}: {zone_dir} is there without a zone.json, so it is not a zone of this collection and stays "
+                f"as it is; remove or rename that container"
             ) from None
         except (ValueError, TypeError, KeyError) as bad:
             raise ZoneError(
@@ -183,7 +183,7 @@ class LxcBackend:
             if not Path(f"/sys/class/net/{network.bridge}/bridge").is_dir():
                 bridges = [Path(one).parent.name for one in glob.glob("/sys/class/net/*/bridge")]
                 raise ZoneError(
-                    f"zone {zone.name!r}: networks[{index}].bridge: {network.bridge!r} is no bridge of this host; there are: "
+                    f"zone {zone.name!r}: networks[{index}].bridge: {network.bridge!r} is not a bridge of this host; there are: "
                     + (", ".join(sorted(bridges)) or "none")
                 )
         for volume in zone.volumes:
@@ -212,7 +212,7 @@ class LxcBackend:
             if int(first) <= zone.idmap_base and zone.idmap_base + ID_RANGE <= int(first) + int(count):
                 return
         raise ZoneError(
-            f"zone {zone.name!r}: {path} gives root no users from {zone.idmap_base} on; add the line "
+            f"zone {zone.name!r}: {path} assigns no user ids from {zone.idmap_base} on to root: add the line "
             f"root:{zone.idmap_base}:{ID_RANGE}"
         )
 

@@ -108,7 +108,7 @@ class Container:
         """Write the limits of a running zone into its cgroup (no value: no limit)."""
         want, pid = self.zone, self.pid()
         if pid is None:
-            raise ZoneError(f"zone {want.name!r}: it ended while it was being changed; call again")
+            raise ZoneError(f"zone {want.name!r}: it stopped while it was being changed: run again")
         quota = None if want.cpu_cap is None else want.cpu_cap * CPU_PERIOD // 100
         values = {
             "memory": ("-1" if want.memory is None else str(want.memory * MIB), "max"),
@@ -132,7 +132,7 @@ class Container:
             except OSError as bad:
                 raise ZoneError(
                     f"zone {want.name!r}: {field_name}: the kernel refuses {getattr(want, field_name)} in {folder} ({bad.strerror}); "
-                    f"the zone may use more than that now: restart it or give more"
+                    f"the zone may use more than that now: restart it, or set a higher limit"
                 ) from None
 
     def detached(self) -> list[str]:
@@ -180,7 +180,7 @@ class Container:
         while True:
             pid = self.pid()
             if pid is None:
-                raise ZoneError(f"zone {self.zone.name!r} ended before it accepted requests{_errors(log)}")
+                raise ZoneError(f"zone {self.zone.name!r} stopped before it accepted requests{_errors(log)}")
             while _alive(pid):
                 if _answers(pid):
                     return pid
@@ -203,7 +203,7 @@ class Container:
                     os.kill(pid, signal.SIGKILL)
             if time.monotonic() > deadline:
                 raise ZoneError(
-                    f"zone {self.zone.name!r}: processes of its last run cannot be killed: {left}; see ps(1), state D"
+                    f"zone {self.zone.name!r}: processes of its last run cannot be killed: {left}; ps(1) shows them in state D"
                 )
             time.sleep(POLL)
         for index in range(len(self.zone.networks)):

@@ -64,14 +64,12 @@ class Images:
                 raise ZoneError(f"{who} {wanted!r} is not on this host; there are: {self.present()}") from None
             except ValueError as bad:
                 raise ZoneError(
-                    f"image {wanted!r}: {folder}/manifest.json cannot be read ({bad}); build the image anew"
+                    f"image {wanted!r}: {folder}/manifest.json cannot be read ({bad}); rebuild the image"
                 ) from None
             layers.append(Layer(wanted, folder / "rootfs", owner))
             wanted = manifest.get("parent")
             if wanted in [layer.image for layer in layers]:
-                raise ZoneError(
-                    f"image {image!r}: its manifest names {wanted!r} as a parent twice; build the image anew"
-                )
+                raise ZoneError(f"image {image!r}: its manifest names {wanted!r} as a parent twice; rebuild the image")
         return layers
 
     def present(self) -> str:
@@ -286,7 +284,7 @@ def _expect_file_system(zone: str, store: str, folder: Path, kinds: tuple[str, .
     # stat(1) of older coreutils knows zfs-fuse only as a FUSE file system.
     if not kind.startswith(kinds):
         raise ZoneError(
-            f"zone {zone!r}: store: {store!r} needs {folder} on {kinds[0]}, it is on {kind}; take overlay or dir"
+            f"zone {zone!r}: store: {store!r} needs {folder} on {kinds[0]}, but it is on {kind}: use overlay or dir"
         )
     if shutil.which(tool) is None:
         raise ZoneError(

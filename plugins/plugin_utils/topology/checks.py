@@ -42,11 +42,11 @@ def check_hosts(topology: Topology, spaces: dict[str, Space], place: Place) -> N
         if host.connection == "local":
             if local is not None:
                 raise here.at("connection").refuse(
-                    "local", f"host {local!r} is already the machine that Ansible runs on: give an address"
+                    "local", f"host {local!r} is already the machine that Ansible runs on: set an address"
                 )
             local = name
         elif host.address is None:
-            raise here.at("address").missing("give the address that SSH reaches, or connection: local")
+            raise here.at("address").missing("set the address that SSH reaches, or connection: local")
         if named is not None and host.zone is None:
             right = f"host {named!r} names its failure domain ({topology.hosts[named].zone}): name this one's too, or take away all"
             raise here.at("zone").missing(right)
@@ -60,7 +60,7 @@ def check_hosts(topology: Topology, spaces: dict[str, Space], place: Place) -> N
                 if 0 <= number - space.first < size and number != own:
                     raise here.at("address").refuse(
                         host.address,
-                        f"lies in network {network!r}, whose addresses are computed: take one outside, or {dotted(own)}",
+                        f"lies in network {network!r}, whose addresses are computed: use one outside of it, or {dotted(own)}",
                     )
 
 
@@ -147,7 +147,7 @@ def check_names(zones: dict[str, list[Zone]], topology: Topology, place: Place) 
         raise (
             place.at("hosts")
             .at(host)
-            .refuse(host, f"zone name {longest!r} would be longer than 63 characters: take a shorter host name")
+            .refuse(host, f"zone name {longest!r} would be longer than 63 characters: use a shorter host name")
         )
     seen: dict[str, str] = dict.fromkeys(topology.hosts, "a host")
     for component, every in zones.items():

@@ -131,7 +131,7 @@ def _check_range(
         if cidr.overlaps(known):
             raise place.at("cidr").refuse(network.cidr, f"overlaps {other} ({known}): choose another range")
     if cidr.num_addresses < 8:
-        raise place.at("cidr").refuse(network.cidr, "too small for a gateway and instances: take a /29 or larger")
+        raise place.at("cidr").refuse(network.cidr, "too small for a gateway and instances: use a /29 or larger")
 
 
 def _gateway(
@@ -140,7 +140,7 @@ def _gateway(
     """The router of a provider network, once it is of that network and its host can be one."""
     gateway = ipaddress.IPv4Address(network.gateway) if network.gateway else cidr[1]
     if gateway not in cidr or gateway in (cidr[0], cidr[-1]):
-        raise place.at("gateway").refuse(network.gateway, f"take an address of {cidr}, {cidr[1]} to {cidr[-2]}")
+        raise place.at("gateway").refuse(network.gateway, f"use an address of {cidr}, {cidr[1]} to {cidr[-2]}")
     host = network.gateway_host
     if host is not None and host not in topology.hosts:
         raise place.at("gateway_host").refuse(host, "name a host", topology.hosts)
@@ -157,7 +157,7 @@ def _check_bridge(bridge: str, bridges: t.Mapping[str, str], place: Place) -> No
         right = "give a bridge name of at most 15 characters (this is the default)"
         raise place.at("bridge").refuse(bridge, right)
     if bridge in bridges:
-        raise place.at("bridge").refuse(bridge, f"network {bridges[bridge]!r} has this bridge: choose another")
+        raise place.at("bridge").refuse(bridge, f"network {bridges[bridge]!r} uses this bridge: choose another")
 
 
 def _pool(
@@ -174,9 +174,9 @@ def _pool(
         raise here.refuse(list(network.pool), "write two IPv4 addresses, the first and the last")
     first, last = map(ipaddress.IPv4Address, network.pool)
     if not (first in cidr and last in cidr and first <= last) or cidr[0] == first or cidr[-1] == last:
-        raise here.refuse(list(network.pool), f"take addresses of {cidr}, {cidr[1]} to {cidr[-2]}, the lower one first")
+        raise here.refuse(list(network.pool), f"use addresses of {cidr}, {cidr[1]} to {cidr[-2]}, the lower one first")
     if first <= gateway <= last:
-        raise here.refuse(list(network.pool), f"leave out the gateway, {gateway}")
+        raise here.refuse(list(network.pool), f"choose a pool without the gateway, {gateway}")
     return list(network.pool)
 
 
@@ -214,7 +214,7 @@ def internal_address(topology: Topology, zone: Space, place: Place) -> str:
     offset = int(ipaddress.IPv4Address(internal)) - zone.first
     if not HOST_OFFSET <= offset < zone.block:
         low, high = zone.address(0, HOST_OFFSET), zone.address(0, zone.block - 1)
-        right = f"take an address of block 0 of network zone, {low} to {high}"
+        right = f"use an address of block 0 of network zone, {low} to {high}"
         raise place.at("endpoints").at("internal").refuse(internal, right)
     return internal
 
@@ -235,11 +235,11 @@ def with_external_address(
     at, address = here.at("external_address"), ipaddress.IPv4Address(wanted)
     own = next((name for name, one in provider.items() if address in ipaddress.IPv4Network(one.cidr)), None)
     if own is None:
-        right = "take an address of a provider network (cloud.networks)"
+        right = "use an address of a provider network (cloud.networks)"
         raise at.refuse(wanted, right, [one.cidr for one in provider.values()])
     why = _taken_by(wanted, provider[own], topology)
     if why is not None:
-        raise at.refuse(wanted, f"{why}: take another address of {provider[own].cidr}")
+        raise at.refuse(wanted, f"{why}: use another address of {provider[own].cidr}")
     return {**provider, own: replace(provider[own], vip=wanted)}
 
 

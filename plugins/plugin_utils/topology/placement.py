@@ -96,7 +96,7 @@ def _place_one(component: Declared, placement: Placement, fleet: _Fleet, place: 
     """The host of each zone of a component."""
     hosts = _chosen(placement, fleet, place)
     if placement.count is not None and placement.per_host is not None:
-        raise place.at("per_host").refuse(placement.per_host, "give count or per_host, not both")
+        raise place.at("per_host").refuse(placement.per_host, "set count or per_host, not both")
     key = "count" if placement.per_host is None else "per_host"
     if placement.per_host is not None:
         total, most = placement.per_host * len(hosts), placement.per_host
@@ -171,7 +171,7 @@ def _check_stand_in(component: Declared, placement: Placement, dealt: list[str],
     host, most = Counter(dealt).most_common(1)[0]
     if most > 1:
         right = f"{component.name} would have {most} zones on host {host!r}, of which one can only stand in for the other: take one for each host"
-        raise place.refuse(placement.per_host or len(dealt), f"{right}, or say spread: none")
+        raise place.refuse(placement.per_host or len(dealt), f"{right}, or set spread: none")
 
 
 def _complaint(

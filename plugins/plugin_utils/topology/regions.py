@@ -96,9 +96,9 @@ def share(
 def _agree_from(folder: str, owner: Sibling, name: str, here: Place) -> None:
     """The deployment that a Keystone is taken from has one, and gives it."""
     if owner.topology.identity.from_ is not None:
-        raise here.refuse(name, f"it uses that of {owner.topology.identity.from_!r} itself: name that one")
+        raise here.refuse(name, f"it uses the Keystone of {owner.topology.identity.from_!r} itself: name that one")
     if KEYSTONE not in owner.topology.services:
-        raise here.refuse(name, f"{owner.place.file} has no keystone under services: name a deployment that has")
+        raise here.refuse(name, f"{owner.place.file} has no keystone under services: name a deployment that has one")
     if folder not in owner.topology.identity.to:
         names = ", ".join([*owner.topology.identity.to, folder])
         raise here.refuse(

@@ -167,7 +167,7 @@ def judge_network(
         return Finding("network", f"network {network}: {what} ({why})", fix if blind else look, host)
 
     if len(facts) > 2 and len(lost) == len(facts) * (len(facts) - 1):
-        yield cut_off(facts, "no host reaches any other host host", next(iter(lost.values())))
+        yield cut_off(facts, "no host reaches any other host", next(iter(lost.values())))
         return
     for host, others, every in in_common(lost, list(facts)):
         what = (

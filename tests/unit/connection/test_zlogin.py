@@ -246,7 +246,7 @@ def test_no_clock_is_left_behind(brand):
 )
 def test_a_zone_that_cannot_be_entered_is_unreachable_and_its_state_is_told(zone, message):
     with pytest.raises(
-        AnsibleConnectionFailure, match=f"zone {zone} on this machine did not run the command to its end: .*{message}"
+        AnsibleConnectionFailure, match=f"zone {zone} on this machine did not finish the command: .*{message}"
     ):
         connect(zone).exec_command("exit 1")
 

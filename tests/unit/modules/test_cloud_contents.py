@@ -171,7 +171,7 @@ def test_placement_is_waited_for(nova):
     nova.unknown["id-of-c2"] = 1000
     with pytest.raises(
         NotReady,
-        match=r"could not put c2 into availability zone x: not ready after 0 s: Placement does not know hypervisor c2",
+        match=r"could not put c2 into availability zone x: not ready after 0 s: Placement has no resource provider for hypervisor c2",
     ):
         run(nova, wait=0, c2="x")
     assert nova.zone_of("c2") is None

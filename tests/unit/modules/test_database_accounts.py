@@ -82,7 +82,7 @@ def test_no_clear_password_is_ever_sent():
     ("accounts", "message"),
     [
         ([account(password="")], "accounts[0].password: must not be empty"),
-        ([account(hosts=[])], "accounts[0].hosts: user nova could log in from nowhere"),
+        ([account(hosts=[])], "accounts[0].hosts: user nova could not log in from anywhere"),
         ([account(), account(database="b", password="x")], "accounts[1]: user nova has another password"),
     ],
 )

@@ -39,16 +39,16 @@ def test_guest_that_says_all_is_taken():
 @pytest.mark.parametrize(
     ("said", "guest", "message"),
     [
-        (SAID.replace(UUID, "other"), {}, "its metadata does not name it"),
+        (SAID.replace(UUID, "other"), {}, "the metadata service did not answer with this instance's UUID"),
         (SAID.replace("metadata ", "x "), {}, "no answer from 169.254.169.254"),
-        (SAID.replace("v-new", "v-x"), {}, "its user-data was not run"),
-        (SAID.replace("v-old", "v-x"), {}, "has not survived: /root/v-old"),
-        (SAID, {"boot_id": BOOT}, "still runs the boot of before"),
-        (SAID.replace("boot ", ""), {}, "does not say which boot"),
+        (SAID.replace("v-new", "v-x"), {}, "its user-data did not run"),
+        (SAID.replace("v-old", "v-x"), {}, "a file in it was lost: /root/v-old"),
+        (SAID, {"boot_id": BOOT}, "has not booted again since it was stopped"),
+        (SAID.replace("boot ", ""), {}, "did not report its boot id"),
         (
             SAID + "peer 198.18.77.7\n",
             {"peers": PEERS},
-            "does not reach the instance 198.18.77.8 on two: no way between hypervisors",
+            "cannot reach the instance 198.18.77.8 on two: no connection between the hypervisors",
         ),
     ],
 )

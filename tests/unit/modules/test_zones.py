@@ -112,7 +112,7 @@ def test_one_zone_fails_with_its_own_words(capsys, made):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["web", "db", "web"], "zones: web given more than once: give each zone once"),
+        (["web", "db", "web"], "zones: web named more than once: name each zone once"),
         (["web", {"uuid": UUID}], "zones[1].name: a zone needs a name"),
     ],
 )

@@ -44,8 +44,8 @@ def test_order_does_not_depend_on_the_data_s_order():
     ("options", "message"),
     [
         ({"token": 7}, "user: section 'token' holds 7"),
-        ([1], "user: [1] is no mapping of sections"),
-        ({"a": {"k": "one\ntwo"}}, r"user: [a] k holds a line break"),
+        ([1], "user: [1] is not a mapping of sections"),
+        ({"a": {"k": "one\ntwo"}}, r"user: [a] k contains a line break"),
     ],
 )
 def test_a_wrong_shape_is_refused_by_name(options, message):

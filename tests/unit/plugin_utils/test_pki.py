@@ -188,7 +188,7 @@ def test_zone_certificate_serves_tls_in_both_directions(authority: pki.Authority
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"addresses": [], "dns_names": []}, "zone aio1-keystone-1: give at least one address or DNS name"),
+        ({"addresses": [], "dns_names": []}, "zone aio1-keystone-1: set at least one address or DNS name"),
         ({"usages": ["email"]}, r"usages \['email'\]: choose from server, client"),
         ({"usages": []}, "choose from server, client"),
     ],
@@ -199,14 +199,14 @@ def test_zone_certificate_refuses(authority: pki.Authority, change: dict[str, t.
 
 
 def test_zone_certificate_refuses_an_authority_of_two_halves(authority: pki.Authority) -> None:
-    with pytest.raises(ValueError, match="ca_certificate is not that of ca_key"):
+    with pytest.raises(ValueError, match="ca_certificate does not belong to ca_key"):
         issue(pki.Authority(authority.ca_key, pki.new_authority("aio").ca_certificate))
-    with pytest.raises(ValueError, match=r"secrets\.pki\.ca_key: no unencrypted private key"):
+    with pytest.raises(ValueError, match=r"secrets\.pki\.ca_key: not an unencrypted private key"):
         issue(pki.Authority("x", authority.ca_certificate))
-    with pytest.raises(ValueError, match=r"secrets\.pki\.ca_certificate: no certificate"):
+    with pytest.raises(ValueError, match=r"secrets\.pki\.ca_certificate: not a certificate"):
         issue(pki.Authority(authority.ca_key, "x"))
     rsa = openssl("genrsa", "2048")
-    with pytest.raises(ValueError, match=r"secrets\.pki\.ca_key: give an ECDSA key on the curve P-256"):
+    with pytest.raises(ValueError, match=r"secrets\.pki\.ca_key: set an ECDSA key on the curve P-256"):
         issue(pki.Authority(rsa, authority.ca_certificate))
 
 
@@ -216,7 +216,7 @@ def test_filter_zone_certificate(authority: pki.Authority) -> None:
     assert pair == pki.zone_certificate(*authority, "z", UUID, ["10.0.0.1"], ["z"])
     with pytest.raises(AnsibleFilterError, match=r"scripts/deployment-secrets\.py ensure"):
         zone_certificate({}, "z", uuid=UUID)
-    with pytest.raises(AnsibleFilterError, match="zone_certificate: zone z: give at least one address"):
+    with pytest.raises(AnsibleFilterError, match="zone_certificate: zone z: set at least one address"):
         zone_certificate(authority._asdict(), "z", uuid=UUID)
 
 

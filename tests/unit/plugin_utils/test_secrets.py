@@ -76,7 +76,7 @@ def test_complete_keeps_what_is_there_and_adds_the_rest() -> None:
 
 def test_complete_refuses_half_an_authority() -> None:
     with pytest.raises(
-        unit.SecretsError, match=r"secrets\.pki\.ca_certificate is missing while the other half is there"
+        unit.SecretsError, match=r"secrets\.pki\.ca_certificate is missing, but the other half is there"
     ):
         complete({"pki": {"ca_key": "K"}})
 
@@ -251,7 +251,7 @@ def test_command_keeps_a_vaulted_file_vaulted(deployment: Path, tmp_path: Path) 
     vault = Path(sys.executable).with_name("ansible-vault")
     subprocess.run([vault, "encrypt", "--vault-password-file", key, path], check=True, capture_output=True)
     path.chmod(0o600)
-    assert "give --vault-password-file FILE" in command("ensure", "--deployment", deployment, rc=1)
+    assert "set --vault-password-file FILE" in command("ensure", "--deployment", deployment, rc=1)
     command("ensure", "--deployment", deployment, "--vault-password-file", key)
     assert path.read_text().startswith("$ANSIBLE_VAULT")
     shown = subprocess.run(

@@ -137,7 +137,7 @@ def test_later_folder_replaces_a_file_of_the_same_name(tmp_path):
         ({"a__x_j2": ""}, "services/a: a service's folder holds its declaration: write service.yml"),
         (
             {"a__service_yml": "{description: A, slot: 1}", "a__tasks__hole_yml": ""},
-            "services/a/tasks/hole.yml: value 'hole': the engine asks for no such hook",
+            "services/a/tasks/hole.yml: value 'hole': the engine has no such hook",
         ),
         (
             {"a__service_yml": "{description: A, slot: 1, config: {/x: {template: x.j2}}}", "a__y_j2": ""},
@@ -167,7 +167,7 @@ REFUSED = [
     ("unknown key of a daemon", {"command: /bin/a": "command: /bin/a, usr: b"}, "services/a.yml: daemons.a.usr: value 'b': unknown key"),
     ("no slot", {"slot: 7": ""}, "services/a.yml: slot: the key is missing and has no default"),
     ("slot 0", {"slot: 7": "slot: 0"}, "services/a.yml: slot: value 0: give 1 or more"),
-    ("no description", {"description: A service": ""}, "services/a.yml: description: say in one line what the service is"),
+    ("no description", {"description: A service": ""}, "services/a.yml: description: write in one line what the service is"),
     ("mode without quotes", {'"0640"': "0640"},
      "services/a.yml: config[/etc/a.conf].mode: value 416: write a string in quotes"),
     ("mode of three digits", {'"0640"': '"640"'},
@@ -188,12 +188,12 @@ REFUSED = [
     ("secret of an unknown kind", {"slot: 7": "slot: 7\n    secrets: {b: pin}"},
      "services/a.yml: secrets.b: value 'pin': write one of the known values (known: password, hex32, fernet_keys, erlang_cookie)"),
     ("slot beside components", {"slot: 7": "slot: 7\n    components: {b: {slot: 8}}"},
-     "services/a.yml: slot: value 7: give a slot to each component instead"),
+     "services/a.yml: slot: value 7: set a slot in each component instead"),
     ("component without a slot", {"slot: 7": "components: {b: {}}"}, "services/a.yml: components.b.slot: the key is missing"),
     ("component with a service's key", {"slot: 7": "components: {b: {slot: 8, database: [b]}}"},
      "services/a.yml: components.b.database: value ['b']: unknown key"),
     ("component named as its service", {"slot: 7": "components: {a: {slot: 8}}"},
-     "services/a.yml: components.a: value 'a': name the component otherwise than its service"),
+     "services/a.yml: components.a: value 'a': use a name that is not the service's"),
 ]  # fmt: skip
 
 

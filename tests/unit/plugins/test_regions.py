@@ -154,7 +154,7 @@ def test_logs_hide_the_secrets_of_both(tmp_path: Path) -> None:
         ("two", "two.identity", {"from": "two"}, "identity.from: value 'two'", "that is this deployment itself: name another (known: one)"),
         ("two", "two.identity", {"from": "one", "to": ["one"]}, "identity.to", "it uses the Keystone of 'one', so it has none to share"),
         ("two", "one.identity", {"to": ["three"]}, "identity.from: value 'one'", "write `identity: {to: [three, two]}` there"),
-        ("two", "one.identity", {"from": "three"}, "identity.from: value 'one'", "it uses that of 'three' itself: name that one"),
+        ("two", "one.identity", {"from": "three"}, "identity.from: value 'one'", "it uses the Keystone of 'three' itself: name that one"),
         ("two", "one.services", {"galera": None}, "identity.from: value 'one'", "one/topology.yml has no keystone under services"),
         ("two", "two.services.keystone", {"count": 2}, "services.keystone", "deployment 'one' has it for both (identity.from): leave it out here"),
         ("two", "two.services.horizon", {"count": 2}, "services.horizon", "deployment 'one' has it for both"),

@@ -67,7 +67,7 @@ def taken(**changes: t.Any) -> hold.Hold:
 def test_one_run_at_a_time(run_folder: Path) -> None:
     first = taken()
     assert len(first.keepers) == 1 and (run_folder / "zonestack-run.aio").read_text() == REQUEST["holder"]
-    with pytest.raises(DeploymentError, match=r"says aio1: root on a, process 1\. Nothing was changed"):
+    with pytest.raises(DeploymentError, match=r"as host aio1 reports: root on a, process 1\. Nothing was changed"):
         taken(holder="root on b, process 2")
     other = taken(deployment="other")
     looking = taken(lock=False)

@@ -210,7 +210,7 @@ def test_a_file_that_was_changed_is_not_unpacked(tmp_path: pathlib.Path) -> None
     here.pack(t.cast(t.Any, Memory()), IMAGE)
     with here.file(IMAGE).open("r+b") as file:
         file.write(b"changed")
-    with pytest.raises(ImageError, match="does not hold what its note says"):
+    with pytest.raises(ImageError, match="does not match the digest in its note"):
         here.unpack(t.cast(t.Any, Memory()), IMAGE)
 
 

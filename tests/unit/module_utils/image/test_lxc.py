@@ -57,7 +57,7 @@ def test_recipes_need_their_parent_and_come_once(tmp_path):
     with pytest.raises(ImageError, match=f"parent '{BASE}' is neither built nor among"):
         image_store.check_recipes(store, [child])
     base = Recipe(id=BASE, name="base", suite="trixie")
-    with pytest.raises(ImageError, match="given more than once"):
+    with pytest.raises(ImageError, match="named more than once"):
         image_store.check_recipes(store, [base, child, child])
     image_store.check_recipes(store, [base, child])
 

@@ -102,7 +102,7 @@ def test_skip_needs_a_reason():
     for line in ("^tempest", "^tempest # todo", "^tempest #"):
         with pytest.raises(Refused, match=r"^f:1: .* has no reason: write `\^tempest  # why"):
             skips(line, "f")
-    with pytest.raises(Refused, match="f:2: 'a' stands twice"):
+    with pytest.raises(Refused, match="f:2: 'a' is listed twice"):
         skips("a # because it is so\na # because it is so\n", "f")
 
 
