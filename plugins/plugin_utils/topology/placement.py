@@ -195,7 +195,7 @@ def _complaint(
         return None
     weaker = "none" if unit == "host" else "host"
     if not there:
-        return f"no host names its {unit}: give each its zone, or say spread: {weaker}"
+        return f"no host names its {unit}: give each its zone, or set spread: {weaker}"
     if votes:
         who = f"{component.name} votes and would have {most} of its {total} members"
     else:
@@ -211,7 +211,7 @@ def _complaint(
             if Counter(owners[host] for host in _deal(hosts, owners, n)).most_common(1)[0][1] <= (n - 1) // 2
         )
         better = f"give the others more hosts, or take a count of {count}"
-    return f"{who} {where}; it may use {len(used)} of {len(there)} {unit}s: {better}, or say spread: {weaker}"
+    return f"{who} {where}; it may use {len(used)} of {len(there)} {unit}s: {better}, or set spread: {weaker}"
 
 
 def place_all(

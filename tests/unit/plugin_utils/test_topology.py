@@ -505,7 +505,7 @@ def test_availability_zones_are_the_failure_domains_of_hypervisors(hosts, more, 
          "it may use 1 of 2 hosts: let it use 2 or more, or set spread: none"),
         ("e1=x e2=x c1=y", "{haproxy: {count: 2, hosts: [all_e]}}", "",
          "services.haproxy.hosts: value ['all_e']: haproxy would have all its 2 zones in failure domain 'x', whose loss would stop it; "
-         "it may use 1 of 2 failure domains: let it use 2 or more, or say spread: host"),
+         "it may use 1 of 2 failure domains: let it use 2 or more, or set spread: host"),
         ("a b", "{haproxy: {count: 3}}", "",
          "services.haproxy.count: value 3: haproxy would have 2 zones on host 'a', of which one can only stand in for the other: "
          "take one for each host, or set spread: none"),
@@ -514,15 +514,15 @@ def test_availability_zones_are_the_failure_domains_of_hypervisors(hosts, more, 
          "take one for each host, or set spread: none"),
         ("a=x b=x c=y d=z", "{galera: {hosts: [a, b, c]}}", "",
          "services.galera.hosts: value ['a', 'b', 'c']: galera votes and would have 2 of its 3 members in failure domain 'x', whose loss would "
-         "stop it; it may use 2 of 3 failure domains: let it use 3 or more, or say spread: host"),
+         "stop it; it may use 2 of 3 failure domains: let it use 3 or more, or set spread: host"),
         ("a=x b=x c=x d=y e=z", "{galera: {count: 5}}", "",
          "services.galera.count: value 5: galera votes and would have 3 of its 5 members in failure domain 'x', whose loss would stop it; "
-         "it may use 3 of 3 failure domains: give the others more hosts, or take a count of 3, or say spread: host"),
+         "it may use 3 of 3 failure domains: give the others more hosts, or take a count of 3, or set spread: host"),
         ("a=x b=x c=x d=y e=z", "{galera: {per_host: 1}}", "",
          "services.galera.per_host: value 1: galera votes and would have 3 of its 5 members in failure domain 'x', whose loss would stop it; "
-         "it may use 3 of 3 failure domains: give the others more hosts, or take a count of 3, or say spread: host"),
+         "it may use 3 of 3 failure domains: give the others more hosts, or take a count of 3, or set spread: host"),
         ("a b c", "{galera: {count: 3}}", "spread: zone",
-         "services.galera.count: value 3: no host names its failure domain: give each its zone, or say spread: host"),
+         "services.galera.count: value 3: no host names its failure domain: give each its zone, or set spread: host"),
         ("a=x b", "{memcached: }", "", "hosts.b.zone: host 'a' names its failure domain (x): name this one's too, or take away all"),
         ("a=nova", "{memcached: }", "",
          "hosts.a.zone: value 'nova': write at most 63 letters, digits, _, . and -, and not nova or internal, which Nova means otherwise"),
