@@ -122,7 +122,7 @@ def test_the_lock_dies_with_a_run_that_is_killed(run_folder: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(ownership.__file__).parents[6])}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) as killed:
         assert killed.stdout and killed.stdout.readline() == "held\n"
-        with pytest.raises(DeploymentError, match="says aio1: killed"):
+        with pytest.raises(DeploymentError, match="as host aio1 reports: killed"):
             taken()
         killed.send_signal(signal.SIGKILL)
     taken(wait=LIMIT).release()

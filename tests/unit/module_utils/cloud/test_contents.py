@@ -192,6 +192,6 @@ def test_an_aggregate_of_a_zones_name_that_is_none_is_not_taken_over() -> None:
     aggregate = {"id": 7, "name": "rack-1", "hosts": [], "metadata": {"ssd": "true"}}
     with pytest.raises(
         Contradiction,
-        match="availability zone rack-1: host aggregate 7 has this name and does not make the zone: rename it",
+        match="availability zone rack-1: host aggregate 7 has this name and does not define the zone: rename it",
     ):
         plan_availability_zones([aggregate], {"c1": {"zone": "rack-1", "provider": "u"}}, 1)
