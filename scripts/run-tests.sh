@@ -107,7 +107,7 @@ lint_ansible() { ANSIBLE_INVENTORY=inventory/examples/aio/topology.yml ansible-l
 lint_types() {
   local program rc=0
   mypy plugins tests/host tests/smartos_sim scripts/lib || rc=1
-  for program in scripts/*.py bench/*.py tests/browser/*.py roles/*/files/*.py services/*/*.py; do
+  for program in scripts/*.py bench/*.py tests/browser/*.py roles/*/files/*.py services/*/*.py tests/scenario/services/*/*.py; do
     [[ $program == services/utility/test_image.py ]] || mypy "$program" || rc=1
   done
   return $rc

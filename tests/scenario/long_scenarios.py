@@ -104,6 +104,11 @@ LONG: dict[str, Long] = {
         "a bridge of the site stays as it is; other secrets are refused; destroy --all --purge leaves the machine as it was found",
         ("roles/zone_host/*", "playbooks/destroy.yml", "scripts/lib/hold.py", "scripts/lib/keeper.py", "plugins/*lxc_host*", "*ownership*", "tests/host/*"),
     ),
+    "clustered-service": Long(
+        12,
+        "a site's own clustered service, etcd in a folder outside the checkout: deployed, rebuilt without its data, members added and retired",
+        ("services/galera/*", "services/ovn/*", "plugins/*services*", "plugins/*retirement*", "playbooks/*", "roles/*", "tests/scenario/services/*"),
+    ),
 }  # fmt: skip
 
 PARTS: dict[str, tuple[str, ...]] = {
