@@ -223,16 +223,18 @@ def refused(site: Site) -> None:
 
 
 def grown_and_retired(site: Site) -> None:
-    """Two members more, then two less: a majority of five stays, the cluster counts three, and nobody's daemon is started anew."""
+    """Two members more, then two less, by the step ``services`` alone: a majority of five stays, and nobody's daemon is started anew."""
     stay = site.cloud.starts()
     site.count(5)
     site.converge("grown to five")
     agreed(site, 5)
     site.count(3)
-    site.converge("shrunk to three")
+    site.converge("shrunk to three", "--step", "services")
     agreed(site, 3)
     now = site.cloud.starts()
     assert now.keys() == stay.keys() and not site.cloud.zones() & {"aio1-etcd-4", "aio1-etcd-5"}
     assert {zone: now[zone] for zone in zones(3)} == {zone: stay[zone] for zone in zones(3)}
     assert site.keys("/schema/") == SCHEMA and site.keys("/app/") == {"/app/greeting": "good day"}
+    site.converge("the files of those that stay")
+    agreed(site, 3)
     site.unchanged("after the retirement")

@@ -7,7 +7,7 @@
 ``start``   stands in front of etcd: a member with data goes on, one without makes the cluster or joins the others
 ``serve``   tells the other members whether this one has data; has it vote, once it has all that was agreed
 ``whole``   exits with 0 when all members serve; ``--forget`` then removes those that are configured no more
-``forget``  removes members that are configured no more
+``forget``  removes all members but those at the addresses given
 ``schema``  ``make`` writes the schema with its users; ``current`` exits with 0 when it is there
 
 The cluster is made by the first configured member alone, and only after each other one has said that it has no data: who does not
@@ -285,19 +285,19 @@ def whole(members: t.Mapping[str, str], wait: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def forget(config: Config, spare: bool = False) -> None:
-    """Remove members that are configured no more.
+def forget(stay: t.Collection[str], spare: bool = False) -> None:
+    """Remove all members but those at the addresses ``stay``.
 
     :param spare: one that runs is left alone; else that is an error.
     """
-    for one in listed(config.members.values()):
-        if one.address in config.members.values():
+    for one in listed(stay):
+        if one.address in stay:
             continue
         if not unhealthy({one.address: one.address}):
             if spare:
                 continue
             raise Trouble(f"the member at {one.address} is configured no more and runs: remove its zone first")
-        etcdctl(config.members.values(), "member", "remove", one.identity)
+        etcdctl(stay, "member", "remove", one.identity)
         print(f"removed the member at {one.address}", flush=True)
 
 
@@ -344,7 +344,8 @@ def arguments() -> argparse.Namespace:
         "--forget", action="store_true", help="then remove members that are configured no more and do not run"
     )
     asked.add_argument("--wait", type=float, default=0, metavar="S", help="seconds to wait for it; default %(default)s")
-    commands.add_parser("forget", help="remove members that are configured no more")
+    removed = commands.add_parser("forget", help="remove all members but those at these addresses")
+    removed.add_argument("addresses", nargs="+", metavar="ADDRESS")
     commands.add_parser("schema", help="the schema").add_argument("what", choices=["current", "make"])
     return parser.parse_args()
 
@@ -359,9 +360,9 @@ def main() -> int:
         elif given.command == "whole":
             whole(config.others if given.others else config.members, given.wait)
             if given.forget:
-                forget(config, spare=True)
+                forget(config.members.values(), spare=True)
         elif given.command == "forget":
-            forget(config)
+            forget(given.addresses)
         elif given.what == "make":
             make_schema(config)
         else:
