@@ -26,7 +26,7 @@ from ansible.template import trust_as_template
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import daemon as daemons
 from ansible_collections.zonestack.openstack.plugins.plugin_utils import python_settings
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.oslo import Layer, OsloError, render
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import (
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.service_folders import (
     COLLECTION,
     COMMON_TEMPLATES,
     find_file,

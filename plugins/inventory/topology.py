@@ -55,7 +55,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, file_reference
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, read_yaml
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import FUNCTIONS, read_services
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.service_folders import read_services
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import FUNCTIONS
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.compute import Cloud, compute
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.hosts import repo_zones
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.regions import Sibling, named

@@ -26,7 +26,6 @@ IN_ZONES = {
 LEFT: dict[str, set[str]] = {
     "bench/hosts.py": {"Fleet.__enter__", "module"},
     "plugins/module_utils/zone/tree.py": {"module"},
-    "plugins/plugin_utils/services.py": {"module"},
 }
 """What is not split yet."""
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused, parse_yaml
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import (
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.service_folders import (
     COMMON_TEMPLATES,
-    Catalogue,
-    catalogue,
     find_file,
     read_services,
 )
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, catalogue
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 

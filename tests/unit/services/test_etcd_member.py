@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import COLLECTION, read_services
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.service_folders import COLLECTION, read_services
 
 FOLDER = Path(__file__).resolve().parents[2] / "scenario/services"
 
