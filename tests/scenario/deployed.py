@@ -72,7 +72,7 @@ start_of() { sed 's/^.*) //' "/proc/$1/stat" | cut -d ' ' -f 20; }
   case $key in
     Id) unit=$value ;;
     MainPID) pid=$value ;;
-    '') [ "${pid:-0}" = 0 ] || echo "$unit $(start_of "$pid")"; pid=0 ;;
+    '') [ "${pid:-0}" = 0 ] || { began=$(start_of "$pid" 2>/dev/null); [ -z "$began" ] || echo "$unit $began"; }; pid=0 ;;
   esac
 done
 echo "init $(start_of 1)"
