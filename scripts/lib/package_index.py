@@ -10,7 +10,9 @@ import base64
 import configparser
 import contextlib
 import os
+import socket
 import ssl
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -25,6 +27,8 @@ PROBED = "uv"
 """A package that each index must have: the first that is installed."""
 LIMIT = 15
 """Seconds for an answer."""
+ATTEMPTS = 3
+"""How often a name is looked up whose name server says that it fails for the moment (EAI_AGAIN, getaddrinfo(3)), a second apart."""
 TRUST = "put the CA's certificate into /usr/local/share/ca-certificates as a .crt file, and run update-ca-certificates"
 
 
@@ -52,6 +56,19 @@ def request_of(url: str) -> tuple[urllib.request.Request, str]:
     return request, shown
 
 
+def _ask(request: urllib.request.Request) -> None:
+    """Have an index answer; OSError or ValueError where it does not."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            with urllib.request.urlopen(request, timeout=LIMIT, context=ssl.create_default_context()):
+                return
+        except urllib.error.URLError as why:
+            momentary = isinstance(why.reason, socket.gaierror) and why.reason.errno == socket.EAI_AGAIN
+            if not (momentary and left):
+                raise
+        time.sleep(1)
+
+
 def index_finding(environment: Mapping[str, str], home: Path | None = None) -> Finding | None:
     """What is wrong with the way to the index, None when it answers. One that is a folder is not asked."""
     url = index_url(environment, home or Path.home())
@@ -59,8 +76,8 @@ def index_finding(environment: Mapping[str, str], home: Path | None = None) -> F
         return None
     request, shown = request_of(url)
     try:
-        with urllib.request.urlopen(request, timeout=LIMIT, context=ssl.create_default_context()):
-            return None
+        _ask(request)
+        return None
     except urllib.error.HTTPError as answer:
         return Finding(
             "packages", f"{shown} answers {answer.code} {answer.reason} for {PROBED}", "name the right index in PIP_INDEX_URL or /etc/pip.conf"

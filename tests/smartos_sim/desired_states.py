@@ -94,10 +94,10 @@ def _crashes_raise() -> t.Iterator[None]:
     """Let what would end the process by a signal be an exception."""
     from smartos_sim import vmadm
 
-    def crash(error: Crash) -> t.NoReturn:
-        raise error
+    def pass_on(crash: Crash) -> t.NoReturn:
+        raise crash
 
-    real, vmadm._abort = vmadm._abort, crash
+    real, vmadm._abort = vmadm._abort, pass_on
     try:
         yield
     finally:

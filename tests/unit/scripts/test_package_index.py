@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socket
 import socketserver
 import typing as t
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -63,3 +67,23 @@ def test_a_checkout_that_has_its_packages_asks_nobody(tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/zonestack.lock").write_text("uv==1\n")
     assert not package_index.needed(tmp_path)
+
+
+@pytest.mark.parametrize(("failures", "error", "found"), [(2, socket.EAI_AGAIN, False), (3, socket.EAI_AGAIN, True), (1, socket.EAI_NONAME, True)])  # fmt: skip
+def test_a_name_server_that_fails_for_the_moment_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: int, error: int, found: bool
+) -> None:
+    asked: list[str] = []
+    slept: list[float] = []
+
+    def answer(request: urllib.request.Request, **_options: t.Any) -> t.Any:
+        asked.append(request.full_url)
+        if len(asked) <= failures:
+            raise urllib.error.URLError(socket.gaierror(error, "fails"))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.setattr(package_index.time, "sleep", slept.append)
+    said = package_index.index_finding({"PIP_INDEX_URL": "https://index.example/simple"}, tmp_path)
+    assert (said is not None) is found
+    assert len(slept) == len(asked) - 1 and len(asked) <= package_index.ATTEMPTS
