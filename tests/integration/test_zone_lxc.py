@@ -322,7 +322,7 @@ NO_RANGE = NO_RANGE if shutil.which("newuidmap") else []
         ({"image": "zonetest-9"}, r"image 'zonetest-9' is not on this host; there are: .*zonetest-1"),
         (
             {"networks": [{"name": "eth0", "bridge": "nobr0", "mac": "02:00:00:00:00:01"}]},
-            r"'nobr0' is no bridge .*lxcztest0",
+            r"'nobr0' is not a bridge .*lxcztest0",
         ),
         ({"volumes": {"data": {"path": "/data", "owner": "nobodyhere"}}}, r"image zonetest-1 has no user 'nobodyhere'"),
         *NO_RANGE,

@@ -179,7 +179,7 @@ def test_everything_of_a_host_is_forgotten(checkout: Leaving) -> None:
     queue = named(calls, "rabbitmq_broker")[0]
     assert queue["members"] == ["rabbit@a-rabbit-mq-1", "rabbit@b-rabbit-mq-1", "rabbit@c-rabbit-mq-1"]
     assert queue["abandoned"].startswith("(?<![a-z0-9-])(d-(galera|") and "|nova-compute|" in queue["abandoned"]
-    assert named(calls, "zonestack-ovn") == ["forget --wait 60"]
+    assert named(calls, "zonestack-ovn") == ["--config /dev/stdin forget --wait 60"]
     assert [(one["name"], one["state"], one["purge"]) for one in named(calls, "zones")[0]["zones"]] == [
         ("d-nova-compute-1", "absent", True)
     ]
