@@ -300,31 +300,27 @@ class InventoryModule(BaseInventoryPlugin):
         self._group_by_declaration(cloud)
 
     def _group_by_declaration(self, cloud: Cloud) -> None:
-        """Groups of components by what they declare: a hook, steps, a function, a phase."""
-        # Components that bring a task file for what comes once their daemons run; see HOOKS in plugin_utils/services.py.
-        self._group("hook_prepare", parent="zones")
-        for component, service in cloud.services.items():
-            if "prepare" in service["hooks"]:
-                self.inventory.add_child("hook_prepare", component)
-        self._group("zones_with_steps", parent="zones")
-        for component, service in cloud.services.items():
-            if service["steps"]:
-                self.inventory.add_child("zones_with_steps", component)
+        """Groups of components by what they declare: a hook, steps, a function, a phase. Each is there, also where nobody is in it."""
+        services = cloud.services.items()
+        of_zones: dict[str, list[str]] = {
+            # Components that bring a task file for what comes once their daemons run; see HOOKS in plugin_utils/service_folders.py.
+            "hook_prepare": [name for name, one in services if "prepare" in one["hooks"]],
+            "zones_with_steps": [name for name, one in services if one["steps"]],
+            # The run itself fills these two: one zone of each host, and the zones that must stop for a change.
+            "zones_first": [],
+            "zones_stale": [],
+            "openstack_services": [name for name, one in services if one["phase"] == "control"],
+            "hypervisors": [name for name, one in services if one["phase"] == "compute"],
+        }
         # Who does something for all others is found by what it does, not by its name.
-        for function in FUNCTIONS:
-            self._group(f"function_{function}")
-        for component, service in cloud.services.items():
-            if service.get("function"):
-                self.inventory.add_child(f"function_{service['function']}", component)
-        # The run itself fills these: one zone of each host, and the zones that must stop for a change.
-        for group in ("zones_first", "zones_stale"):
-            self._group(group, parent="zones")
-        phases = {"control": "openstack_services", "compute": "hypervisors"}
-        for group in phases.values():
-            self._group(group, parent="zones")
-        for component, service in cloud.services.items():
-            if service["phase"] in phases:
-                self.inventory.add_child(phases[service["phase"]], component)
+        functions = {
+            f"function_{function}": [name for name, one in services if one.get("function") == function]
+            for function in FUNCTIONS
+        }
+        for group, components in (of_zones | functions).items():
+            self._group(group, parent="zones" if group in of_zones else None)
+            for component in components:
+                self.inventory.add_child(group, component)
 
     def _set_stack(self, cloud: Cloud) -> None:
         bulk = {key: cloud.stack[key] for key in ("hosts", "members")}
