@@ -4,7 +4,8 @@
 """The one command deploys identity, with all that it stands on, into zones of a simulated SmartOS host.
 
 The host container is at once control machine and global zone, which the control side reaches by SSH as it would any other. With
-ZONESTACK_SMARTOS_HOST=NAME the container of that name is taken as it is, and left. Ten minutes.
+ZONESTACK_SMARTOS_HOST=NAME the container of that name is taken as it is, and left. In its shortest form each service has one
+zone; with ``--long=smartos`` clusters have three members, and Keystone two.
 """
 
 from __future__ import annotations
@@ -23,10 +24,8 @@ from smartos import ADDRESS, CHECKOUT, a_node, make_control
 # With nothing in common with the others, it goes beside them.
 pytestmark = pytest.mark.xdist_group("smartos")
 
-ZONES = {
-    "gz1-galera-1", "gz1-galera-2", "gz1-galera-3", "gz1-rabbit-mq-1", "gz1-rabbit-mq-2", "gz1-rabbit-mq-3",
-    "gz1-haproxy-1", "gz1-memcached-1", "gz1-keystone-1", "gz1-keystone-2",
-}  # fmt: skip
+SHORT = {"galera": 1, "rabbit_mq": 1, "haproxy": 1, "memcached": 1, "keystone": 1}
+WHOLE = SHORT | {"galera": 3, "rabbit_mq": 3, "keystone": 2}
 TOPOLOGY = f"""
 plugin: zonestack.openstack.topology
 release: "2026.2"
@@ -35,11 +34,6 @@ networks:
 hosts:
   gz1: {{id: 1, address: {ADDRESS}, user: root, backend: smartos}}
 services:
-  galera:
-  rabbit_mq:
-  haproxy:
-  memcached:
-  keystone:
 """
 TOKEN = """
 import json, ssl, sys, urllib.request, yaml
@@ -56,8 +50,11 @@ LIMIT = 3 * RUN_LIMIT
 class Node:
     """The host container as its operator sees it."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, counts: dict[str, int]) -> None:
         self.host = host
+        self.zones = {
+            f"gz1-{name.replace('_', '-')}-{number}" for name, count in counts.items() for number in range(1, count + 1)
+        }
 
     def command(self, *arguments: str) -> list[str]:
         return [f"{CHECKOUT}/scripts/run-playbooks.sh", "--deployment", "gz", *arguments]
@@ -91,11 +88,12 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node() -> t.Iterator[Node]:
+def node(request: pytest.FixtureRequest) -> t.Iterator[Node]:
     """A node with the seed of the base image, and a control side that knows it."""
+    counts = SHORT if request.config.getoption("--long") is None else WHOLE
     with a_node("scenario-identity", "--hostname", "gz1") as host:
-        make_control(host, "gz", TOPOLOGY)
-        yield Node(host)
+        make_control(host, "gz", TOPOLOGY + "".join(f"  {name}: {{count: {n}}}\n" for name, n in counts.items()))
+        yield Node(host, counts)
 
 
 @pytest.mark.long("smartos")
@@ -122,7 +120,7 @@ def test_a_run_that_is_killed_while_it_builds_images_leaves_what_the_next_one_go
 def test_the_one_command_deploys_identity(node: Node) -> None:
     node.converge()
     vms = node.vms()
-    assert {name for name, vm in vms.items() if vm["state"] == "running"} == ZONES
+    assert {name for name, vm in vms.items() if vm["state"] == "running"} == node.zones
     assert {vm["brand"] for vm in vms.values()} == {"lx"}
     assert node.token() > 100
 
@@ -143,7 +141,7 @@ def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
     before = {name: vm["pid"] for name, vm in node.vms().items()}
     run = node.converge()
     after = node.vms()
-    assert after.keys() == ZONES
+    assert after.keys() == node.zones
     assert {name: after[name]["pid"] for name in before} == before
     assert not re.search(r"FAILED|unreachable=[1-9]", run.log)
     assert node.token() > 100
@@ -153,7 +151,11 @@ def test_a_zone_that_was_destroyed_comes_back_with_its_data(node: Node) -> None:
 def test_the_zones_come_back_with_the_global_zone(node: Node) -> None:
     """Its ramdisk is as new, and what makes the network again is on the pool."""
     node.host.exec(["smartos-sim", "reboot"], timeout=900)
-    until(lambda: {name for name, vm in node.vms().items() if vm["state"] == "running"} == ZONES, "all zones run", 900)
+    until(
+        lambda: {name for name, vm in node.vms().items() if vm["state"] == "running"} == node.zones,
+        "all zones run",
+        900,
+    )
 
     def issued() -> bool:
         try:

@@ -180,11 +180,11 @@ def test_initramfs_is_what_the_kernel_unpacks(program):
 @pytest.mark.parametrize(
     ("script", "limit", "expected"),
     [
-        ("printf 'zonestack guest: first process\\n'; sleep 1000", 900.0, (True, "in ")),
-        ("echo 'KVM internal error. Suberror: 1'; sleep 1000", 900.0, (False, "QEMU reports a KVM internal error")),
+        ("printf 'zonestack guest: first process\\n'; exec sleep 1000", 900.0, (True, "in ")),
+        ("echo 'KVM internal error. Suberror: 1'; exec sleep 1000", 900.0, (False, "QEMU reports a KVM internal error")),
         ("echo first; echo 'kvm: Permission denied'; exit 1", 900.0, (False, "kvm: Permission denied")),
         ("exit 3", 900.0, (False, "QEMU ended with 3")),
-        ("sleep 1000", 1.0, (False, "it did not reach its first process within 1 s")),
+        ("exec sleep 1000", 1.0, (False, "it did not reach its first process within 1 s")),
     ],
 )
 def test_a_trial_ends_as_soon_as_it_is_decided(program, script, limit, expected):
