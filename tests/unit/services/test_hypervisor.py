@@ -181,7 +181,11 @@ def test_initramfs_is_what_the_kernel_unpacks(program):
     ("script", "limit", "expected"),
     [
         ("printf 'zonestack guest: first process\\n'; exec sleep 1000", 900.0, (True, "in ")),
-        ("echo 'KVM internal error. Suberror: 1'; exec sleep 1000", 900.0, (False, "QEMU reports a KVM internal error")),
+        (
+            "echo 'KVM internal error. Suberror: 1'; exec sleep 1000",
+            900.0,
+            (False, "QEMU reports a KVM internal error"),
+        ),
         ("echo first; echo 'kvm: Permission denied'; exit 1", 900.0, (False, "kvm: Permission denied")),
         ("exit 3", 900.0, (False, "QEMU ended with 3")),
         ("exec sleep 1000", 1.0, (False, "it did not reach its first process within 1 s")),
