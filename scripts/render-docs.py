@@ -399,7 +399,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/commands.md": commands().rstrip("\n") + "\n",
         ROOT / "docs/reference/variables.md": VARIABLES + noun_tables(modules),
         ROOT / "docs/reference/services.md": SERVICES
-        + tables(schema, [services.Service, services.BaseImage]).rstrip("\n")
+        + tables(schema, [services.Service, services.BaseImage, services.PythonImage]).rstrip("\n")
         + "\n",
     }
 

@@ -78,7 +78,7 @@ def canonical(requirement):
 
 
 def python_names(node):
-    """Every entry of an ``image: {python: [...]}`` anywhere in a service's file."""
+    """Every entry of an ``image: {python: [...]}`` anywhere in a service's file, or of the image below them, ``_python.yml``."""
     if isinstance(node, dict):
         image = node.get("image")
         if isinstance(image, dict):
@@ -87,8 +87,10 @@ def python_names(node):
             yield from python_names(value)
 
 
-services = sorted(pathlib.Path(root, "services").glob("*/*.yml"))
-asked = {name for file in services for name in python_names(yaml.safe_load(file.read_text()))}
+files = sorted(pathlib.Path(root, "services").glob("*/*.yml"))
+declared = [yaml.safe_load(file.read_text()) for file in files]
+declared.append({"image": yaml.safe_load(pathlib.Path(root, "services/_python.yml").read_text())})
+asked = {name for data in declared for name in python_names(data)}
 pathlib.Path(work, "services.in").write_text("".join(f"{name}\n" for name in sorted(asked)))
 
 free = {canonical(name) for name in loosen.split(",")}

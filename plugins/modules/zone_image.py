@@ -62,6 +62,11 @@ options:
       venv:
         description: Path of the virtualenv.
         type: path
+      adds_to:
+        description:
+          - Path of the parent's virtualenv, to which the packages of I(python) are added; I(venv) becomes another name of it.
+          - Without it the image has a virtualenv of its own.
+        type: path
       user:
         description: System user that the daemons run as.
         type: str
@@ -273,6 +278,7 @@ RECIPE: dict[str, t.Any] = {
     "python": {"type": "list", "elements": "str", "default": []},
     "lock": {"type": "str"},
     "venv": {"type": "path"},
+    "adds_to": {"type": "path"},
     "user": {"type": "str"},
     "commands": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "dict", "default": {}},

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, decode_dataclass, encode
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import BaseImage, Declared
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import BaseImage, Declared, PythonImage
+
+SHARED_VENV = "/opt/openstack"
+"""The virtualenv that all images with Python packages have, each under the name of its service too."""
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
 
@@ -70,27 +73,41 @@ def base_image(data: dict[str, t.Any], place: Place, certificates: t.Mapping[str
     }
 
 
-def service_image(component: Declared, parent: str, lock: Lock) -> tuple[str, dict[str, t.Any]] | None:
+def python_image(data: dict[str, t.Any], place: Place, parent: str, lock: Lock) -> tuple[str, dict[str, t.Any]]:
+    """Id and entry of the image that all images with Python packages stand on: its virtualenv is the one that they add to.
+
+    :param data: ``services/_python.yml``.
+    :param parent: id of the base image.
+    """
+    declared = decode_dataclass(PythonImage, data, place)
+    _check_pins(declared.python, lock, place.at("python"))
+    recipe = {**encode(declared), "parent": parent, "venv": SHARED_VENV, "lock": lock.text}
+    identity = image_id("python", recipe)
+    recipe = {"id": identity, "name": "python", **recipe, "lock": lock.reference}
+    return identity, {"name": "python", "parent": parent, "recipe": recipe}
+
+
+def service_image(
+    component: Declared, parents: t.Mapping[bool, str], lock: Lock
+) -> tuple[str, dict[str, t.Any]] | None:
     """Id and entry of a component's image, or nothing where the parent already holds all that it needs.
 
     Components of one service whose recipes are equal get one image, because it bears the service's name.
+
+    :param parents: id of the image below it, by whether it has Python packages.
     """
     image = component.merged.image
     if not (image.packages or image.python or image.commands or image.files or image.copies or image.user):
         return None
+    parent = parents[bool(image.python)]
     recipe = {"user": None, **encode(image), "parent": parent}
     copies = recipe.pop("copies")
     recipe["files"] = {**image.files, **{path: Path(source).read_text("utf-8") for path, source in copies.items()}}
     recipe["venv"] = f"/opt/{component.service}" if image.python else None
+    recipe["adds_to"] = SHARED_VENV if image.python else None
     recipe["lock"] = None
     if image.python:
-        pins = lock.pins()
-        for index, requirement in enumerate(image.python):
-            if normalise(requirement) not in pins:
-                here = component.place.at("image").at("python").at(index)
-                raise here.refuse(
-                    requirement, f"{lock.name} does not pin it: add it with scripts/update-locks.sh", sorted(pins)
-                )
+        _check_pins(image.python, lock, component.place.at("image").at("python"))
         recipe["lock"] = lock.text
     identity = image_id(component.service, recipe)
     if image.python:
@@ -99,3 +116,13 @@ def service_image(component: Declared, parent: str, lock: Lock) -> tuple[str, di
     recipe["files"] = {**image.files, **{path: file_reference(source) for path, source in copies.items()}}
     name = component.service
     return identity, {"name": name, "parent": parent, "recipe": {"id": identity, "name": name, **recipe}}
+
+
+def _check_pins(requirements: t.Iterable[str], lock: Lock, place: Place) -> None:
+    """Refuse a requirement that the lock does not pin."""
+    pins = lock.pins()
+    for index, requirement in enumerate(requirements):
+        if normalise(requirement) not in pins:
+            raise place.at(index).refuse(
+                requirement, f"{lock.name} does not pin it: add it with scripts/update-locks.sh", sorted(pins)
+            )

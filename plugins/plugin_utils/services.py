@@ -58,7 +58,7 @@ class Image:
     """What is on the zone's root file system before anything is configured."""
 
     packages: t.Annotated[tuple[str, ...], "Distribution packages"] = ()
-    python: t.Annotated[tuple[str, ...], "Python requirements for the virtualenv `/opt/<service>`; the release's lock pins them"] = ()
+    python: t.Annotated[tuple[str, ...], "Python requirements for the virtualenv `/opt/<service>`, beside `services/_python.yml`; the lock pins them"] = ()
     user: t.Annotated[str | None, "System user that the daemons run as"] = None
     commands: t.Annotated[tuple[str, ...], "Shell commands that finish the image"] = ()
     files: t.Annotated[dict[Absolute, str], "Files by path, with their content"] = field(default_factory=dict)
@@ -73,6 +73,14 @@ class BaseImage:
     packages: t.Annotated[tuple[str, ...], "Distribution packages"] = ()
     commands: t.Annotated[tuple[str, ...], "Shell commands that finish the image"] = ()
     files: t.Annotated[dict[Absolute, str], "Files by path, with their content"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PythonImage:
+    """The image between the base and each image with Python packages, `services/_python.yml`: what most of them have in common."""
+
+    packages: t.Annotated[tuple[str, ...], "Distribution packages"] = ()
+    python: t.Annotated[tuple[str, ...], "Python requirements; the release's lock pins them"] = ()
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,23 @@ def write(path: str, *parts: bytes) -> None:
     os.rename(draft, path)
 
 
+def is_of(path: str, source: bytes) -> bool:
+    """Whether a file is the byte code of a source: the image below has brought both. What it has is not written again."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(16)
+    except FileNotFoundError:
+        return False
+    return head[:4] == importlib.util.MAGIC_NUMBER and head[8:] == importlib.util.source_hash(source)
+
+
 def give(path: str, cache: str) -> bool:
     """Give one module its byte code; whether it had to be compiled. What is no Python for this interpreter stays as it is."""
     with open(path, "rb") as stream:
         source = stream.read()
     target, kept = importlib.util.cache_from_source(path), kept_at(source, cache)
+    if is_of(target, source):
+        return False
     if (code := recall(kept)) is not None:
         write(target, code)
         return False

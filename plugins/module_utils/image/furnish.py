@@ -184,13 +184,15 @@ class Furnisher(abc.ABC):
         self.step(name, f"{deny}apt-get -qq -o Dpkg::Use-Pty=0 -y {verb} -- {names}")
 
     def install_python(self, recipe: Recipe) -> None:
-        """Make the virtualenv: the named requirements and what they need, at the lock's versions and hashes only.
+        """Make the virtualenv, or add to the parent's: the named requirements and what they need, at the lock's versions and hashes only.
 
         Byte code is compiled here because a zone's unprivileged daemons cannot write it, and start slowly without.
         """
-        directory = t.cast(str, recipe.venv)
-        venv = shlex.quote(directory)
-        self.step("make the virtualenv", f"/run/build/uv venv -q --python /usr/bin/python3 {venv}")
+        venv = shlex.quote(t.cast(str, recipe.adds_to or recipe.venv))
+        if recipe.adds_to:
+            self.step("name the virtualenv", f"ln -s {venv} {shlex.quote(t.cast(str, recipe.venv))}")
+        else:
+            self.step("make the virtualenv", f"/run/build/uv venv -q --python /usr/bin/python3 {venv}")
         self.step("write the lock", "cat > /tmp/lock.txt", recipe.lock)
         requirements = "".join(f"{pinned(name, recipe)}\n" for name in recipe.python)
         self.step("write the requirements", "cat > /tmp/requirements.txt", requirements)

@@ -22,6 +22,7 @@ class Recipe:
     :param parent: id of the image below, or none for a base image.
     :param packages: Debian packages.
     :param python: requirement names for the virtualenv ``venv``, at the versions and hashes of ``lock`` (its text).
+    :param adds_to: virtualenv of the parent that this image's packages are added to; ``venv`` is then another name of it.
     :param user: system user that the image's daemons run as.
     :param files: contents by absolute path, mode 0644.
     :param commands: shell commands run as root in the image, after packages, virtualenv and files.
@@ -36,6 +37,7 @@ class Recipe:
     python: list[str] = field(default_factory=list)
     lock: str | None = None
     venv: str | None = None
+    adds_to: str | None = None
     user: str | None = None
     commands: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
@@ -60,9 +62,10 @@ class Recipe:
         for requirement in self.python:
             if canonical(requirement.partition("[")[0]) not in locked:
                 refuse("python", requirement, "a name that the lock pins: add it with scripts/update-locks.sh")
-        for path in [*self.files, *([self.venv] if self.venv else [])]:
-            if not path.startswith("/") or os.path.normpath(path) != path:
-                refuse("files" if path in self.files else "venv", path, "an absolute path without '..'")
+        paths = {"venv": self.venv, "adds_to": self.adds_to}
+        for key, path in [*(("files", path) for path in self.files), *paths.items()]:
+            if path and (not path.startswith("/") or os.path.normpath(path) != path):
+                refuse(key, path, "an absolute path without '..'")
         for package in self.packages:
             if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?", package):
                 refuse("packages", package, "the name of a Debian package")

@@ -9,6 +9,7 @@ How images lie there and how one is built is the kind's of host: :mod:`.lxc`, :m
 from __future__ import annotations
 
 import abc
+import collections
 import concurrent.futures
 import contextlib
 import fcntl
@@ -174,6 +175,12 @@ def check_recipes(store: ImageStore, recipes: t.Sequence[Recipe]) -> None:
             raise ImageError(f"images: {recipe.id}: parent {recipe.parent!r} is neither built nor among `images`")
 
 
+def by_children(recipes: t.Sequence[Recipe]) -> list[Recipe]:
+    """The recipes, those first on which most others stand directly; otherwise in the order in which they come."""
+    children = collections.Counter(recipe.parent for recipe in recipes)
+    return sorted(recipes, key=lambda recipe: -children[recipe.id])
+
+
 def build_all(
     store: ImageStore,
     missing: t.Sequence[Recipe],
@@ -183,7 +190,7 @@ def build_all(
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
     """Build ``missing``, parents before children, as many at once as there are jobs and addresses.
 
-    A failed image stops only its own children; all others are finished.
+    What most others wait for goes first, so that no job is idle while there is work. A failed image stops only its own children; all others are finished.
 
     :param unpack: makes an image of its archive, for those of ``archived``.
     :return: what was made (id, name, seconds), and a message for each image that was not.
@@ -194,6 +201,7 @@ def build_all(
     for address in settings.network.addresses if settings.network else ():
         addresses.put(address)
     waiting = {recipe.id: recipe for recipe in missing}
+    in_order = by_children(missing)
 
     def one(recipe: Recipe) -> float:
         started = time.monotonic()
@@ -209,7 +217,7 @@ def build_all(
     with concurrent.futures.ThreadPoolExecutor(max(1, settings.jobs)) as pool:
         running: dict[concurrent.futures.Future[float], Recipe] = {}
         while True:
-            for recipe in [recipe for recipe in waiting.values() if not recipe.parent or store.has(recipe.parent)]:
+            for recipe in [one for one in in_order if one.id in waiting and (not one.parent or store.has(one.parent))]:
                 running[pool.submit(one, waiting.pop(recipe.id))] = recipe
             if not running:
                 break

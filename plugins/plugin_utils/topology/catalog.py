@@ -8,7 +8,12 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import Lock, base_image, service_image
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import (
+    Lock,
+    base_image,
+    python_image,
+    service_image,
+)
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, encode
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Api, Catalogue, Declared, Listen
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology import nouns
@@ -142,9 +147,13 @@ def images_of(
     if "base" not in known.layers:
         raise base.missing("the file is missing: it declares the image below all others")
     parent, entry = base_image(known.layers["base"], base, certificates)
-    images, used = {parent: nouns.StackImage(**entry)}, {}
+    images, used, parents = {parent: nouns.StackImage(**entry)}, {}, {False: parent}
+    if any(one.component.merged.image.python for one in placed):
+        place = Place(base.file.replace("_base.yml", "_python.yml"))
+        parents[True], entry = python_image(known.layers.get("python", {}), place, parent, lock)
+        images[parents[True]] = nouns.StackImage(**entry)
     for one in placed:
-        made = service_image(one.component, parent, lock)
+        made = service_image(one.component, parents, lock)
         if made is not None:
             images[made[0]] = nouns.StackImage(**made[1])
         used[one.component.name] = parent if made is None else made[0]

@@ -274,7 +274,7 @@ class FrontEnd:
 class StackImage:
     """An image that the deployment needs."""
 
-    name: t.Annotated[str, "Service that it is of, or `base`"]
+    name: t.Annotated[str, "Service that it is of, or `base`, or `python`: what all with Python packages stand on"]
     parent: t.Annotated[str | None, "Id of the image below it; null: none"]
     recipe: t.Annotated[dict[str, t.Any], "What it is made of, as the module `zone_image` takes it"]
 

@@ -10,6 +10,7 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.images import 
     base_image,
     image_id,
     normalise,
+    python_image,
     service_image,
 )
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, Refused
@@ -27,7 +28,7 @@ def declared(image: dict[str, object], name: str = "a") -> Declared:
 def made(
     image: dict[str, object], parent: str = "base-0", lock: Lock = LOCK, name: str = "a"
 ) -> tuple[str, dict[str, object]]:
-    result = service_image(declared(image, name), parent, lock)
+    result = service_image(declared(image, name), {False: parent, True: f"python-{parent}"}, lock)
     assert result is not None
     return result
 
@@ -77,16 +78,16 @@ def test_recipe_is_complete():
     identity, entry = made({"python": ["keystone"], "packages": ["p"], "user": "u"})
     assert entry == {
         "name": "a",
-        "parent": "base-0",
+        "parent": "python-base-0",
         "recipe": {
-            "id": identity, "name": "a", "parent": "base-0", "packages": ["p"], "python": ["keystone"], "lock": "{{ reference }}",
-            "venv": "/opt/a", "user": "u", "commands": [], "files": {},
+            "id": identity, "name": "a", "parent": "python-base-0", "packages": ["p"], "python": ["keystone"],
+            "lock": "{{ reference }}", "venv": "/opt/a", "adds_to": "/opt/openstack", "user": "u", "commands": [], "files": {},
         },
     }  # fmt: skip
 
 
 def test_service_that_adds_nothing_uses_its_parent():
-    assert service_image(declared({}), "base-0", LOCK) is None
+    assert service_image(declared({}), {False: "base-0"}, LOCK) is None
 
 
 def test_certificates_are_part_of_the_base_image():
@@ -118,3 +119,19 @@ def test_names_are_compared_normalised(written):
 def test_unknown_key_of_the_base_image_is_refused():
     with pytest.raises(Refused, match=r"services/_base.yml: suit: value 'trixie': unknown key, did you mean 'suite'\?"):
         base_image({"suit": "trixie"}, BASE, {})
+
+
+def test_what_python_images_share_is_an_image_below_them():
+    identity, entry = python_image(
+        {"python": ["oslo.config"], "packages": ["p"]}, Place("services/_python.yml"), "base-0", LOCK
+    )
+    assert entry == {
+        "name": "python",
+        "parent": "base-0",
+        "recipe": {
+            "id": identity, "name": "python", "parent": "base-0", "packages": ["p"], "python": ["oslo.config"],
+            "lock": "{{ reference }}", "venv": "/opt/openstack",
+        },
+    }  # fmt: skip
+    with pytest.raises(Refused, match=r"services/_python.yml: python\[0\]: value 'nova': locks/x.txt does not pin it"):
+        python_image({"python": ["nova"]}, Place("services/_python.yml"), "base-0", LOCK)

@@ -189,7 +189,7 @@ def test_smartos_zone_is_reached_by_its_uuid(tree):
 def test_local_host_uses_its_own_python_and_not_the_control_machines(tree):
     host = tree.variables("aio1")
     assert (host["ansible_connection"], host["ansible_python_interpreter"]) == ("local", "/usr/bin/python3")
-    assert [image.rpartition("-")[0] for image in host["host"].pop("images")] == ["base", "keystone"]
+    assert [image.rpartition("-")[0] for image in host["host"].pop("images")] == ["base", "keystone", "python"]
     assert host["host"] == {
         "name": "aio1", "id": 1, "backend": "lxc", "store": "overlay", "addresses": {"zone": "10.77.2.1"},
         "builders": [f"10.77.3.{last}" for last in range(248, 255)],

@@ -66,6 +66,18 @@ def test_a_source_is_compiled_once_for_all(roots: list[Path], tmp_path: Path) ->
         assert answer(root) == f"first {root}/library/core.py"
 
 
+def test_what_the_image_below_has_is_not_written_again(roots: list[Path], tmp_path: Path) -> None:
+    """A file that is written again is one more file in the layer above."""
+    root = roots[0]
+    run(root, tmp_path / "cache")
+    before = {path: path.stat().st_ino for path in root.rglob("*.pyc")}
+    (root / "library/more.py").write_text("")
+    (root / "library/core.py").write_text("def where():\n    return 'newer'\n")
+    assert run(root, tmp_path / "cache") == "4 modules, 1 compiled"
+    after = {path: path.stat().st_ino for path in root.rglob("*.pyc")}
+    assert {path.name.partition(".")[0] for path in after if after[path] != before.get(path)} == {"core", "more"}
+
+
 def test_an_edited_source_wins(roots: list[Path], tmp_path: Path) -> None:
     run(roots[0], tmp_path / "cache")
     source = roots[0] / "library/core.py"
