@@ -86,11 +86,17 @@ def wsgi_command(name: str, daemon: Daemon, venv: str, workers: int, health: str
     plugins lazily and without locks, and two first requests at once were seen to be refused with 403. The application is
     loaded once and then forked, so that a start costs one import; unless it is ``lazy``, because it holds threads or
     connections from its start, which do not survive a fork.
+
+    Bodies of any size (``max_body: 0``) come by HTTP instead, as only so they may arrive in chunks of unknown number: nginx would keep all
+    of them on disk first, also those of who has no token. uWSGI waits for each piece as long as nginx does.
     https://uwsgi-docs.readthedocs.io/en/latest/Options.html
     """
     lazy = " --lazy-apps" if daemon.get("lazy") else ""
+    socket = "--uwsgi-socket"
+    if daemon.get("max_body") == 0:
+        socket = "--socket-timeout 60 --chunked-input-timeout 60 --http-socket"
     return (
-        f"{venv}/bin/uwsgi --module {daemon['wsgi']} --uwsgi-socket /run/{name}/uwsgi.sock --chmod-socket=660"
+        f"{venv}/bin/uwsgi --module {daemon['wsgi']} {socket} /run/{name}/uwsgi.sock --chmod-socket=660"
         f" --master --need-app{lazy} --die-on-term --enable-threads --processes {workers} --buffer-size 65535 --vacuum"
         # A client that does not wait for its answer is no error of the service.
         " --ignore-sigpipe --ignore-write-errors --disable-write-exception"

@@ -25,7 +25,7 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import 
 )
 
 #: Words that a port's ``from`` knows beside services and components.
-EVERYBODY = ("any", "hosts", "zones")
+EVERYBODY = ("any", "hosts", "users", "zones")
 
 
 # A key is one line.
@@ -105,6 +105,7 @@ class Listen:
     check_port: t.Annotated[Port | None, "Port of the health check, when it is not the port itself"] = None
     check_path: t.Annotated[str | None, "HTTP path of the health check; otherwise a TCP connection"] = None
     public: t.Annotated[bool, "Whether the external address serves it too"] = False
+    from_: t.Annotated[tuple[str, ...], "Who may come in, as in `ports`; default `any` where it is public, `users` otherwise"] = ()
     idle: t.Annotated[int, "Seconds after which a connection on which nobody speaks is cut"] = 300
 
 
@@ -113,7 +114,7 @@ class Opening:
     """A port that the zone's own firewall lets in."""
 
     port: t.Annotated[Port, "Port of the zone, or the first of several"]
-    from_: t.Annotated[tuple[str, ...], "Services or components; or `zones` (all of them), `hosts`, `any`"]
+    from_: t.Annotated[tuple[str, ...], "Services or components; or `users` (the services that need this one), `zones` (all of them), `hosts`, `any`"]
     last: t.Annotated[Port | None, "Last port, where there are several"] = None
     protocol: t.Annotated[t.Literal["tcp", "udp"], "Protocol"] = "tcp"
 
@@ -175,6 +176,7 @@ class Daemon:
     port: t.Annotated[Port | None, "Port on which a WSGI application is served"] = None
     workers: t.Annotated[int | None, "Processes of a WSGI application; default two for each of the zone's vcpus, one of a lazy application", at_least(1)] = None
     lazy: t.Annotated[bool, "Whether each process loads the WSGI application itself, because it holds threads or connections from its start"] = False
+    max_body: t.Annotated[int, "Largest body of a request, in MiB; 0: any, handed on as it arrives, as tokens are checked first", at_least(0, "MiB")] = 1
     type: t.Annotated[t.Literal["simple", "exec", "forking", "notify", "oneshot"] | None, "systemd.service(5) Type="] = None
     user: t.Annotated[str | None, "User; default the image's"] = None
     reads: t.Annotated[tuple[Absolute, ...] | None, "Files and directories read at start: a change restarts the daemon"] = None
@@ -416,9 +418,12 @@ def catalogue(
                 raise result.places[name].at("needs").at(index).refuse(need, "name a service", result.services)
     peers = {*EVERYBODY, *result.services, *result.components}
     for one in result.components.values():
-        for port, opening in one.merged.ports.items():
-            for index, peer in enumerate(opening.from_):
-                if peer not in peers:
-                    here = one.place.at("ports").at(port).at("from").at(index)
-                    raise here.refuse(peer, "name a service or component, or zones, hosts, any", sorted(peers))
+        for key, declared in {"ports": one.merged.ports, "listen": one.merged.listen}.items():
+            for port, opening in declared.items():
+                for index, peer in enumerate(opening.from_):
+                    if peer not in peers:
+                        here = one.place.at(key).at(port).at("from").at(index)
+                        raise here.refuse(
+                            peer, "name a service or component, or users, zones, hosts, any", sorted(peers)
+                        )
     return result

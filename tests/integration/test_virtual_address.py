@@ -203,12 +203,6 @@ class Member:
             link.close()
 
 
-def writer(address: str) -> str:
-    """The member that a new client of the database gets."""
-    with socket.create_connection((address, 3306), timeout=60) as link:
-        return link.recv(100).decode().strip()
-
-
 class Lab:
     def __init__(self, work: Path) -> None:
         from cloud import compute
@@ -236,6 +230,16 @@ class Lab:
                 zone.describe(self.all)
             self.ca = next(file["content"] for file in self.a.tree["files"] if file["path"].endswith("tls/ca.crt"))
         return computed
+
+    @property
+    def client(self) -> str:
+        """The address of a zone that needs the database: this machine has it too."""
+        return str(self.computed.stack["members"]["keystone"][0]["address"])
+
+    def writer(self, address: str) -> str:
+        """The member that a new client of the database gets."""
+        with socket.create_connection((address, 3306), timeout=60, source_address=(self.client, 0)) as link:
+            return link.recv(100).decode().strip()
 
     def pair(self) -> tuple[Zone, Zone]:
         """Who has the addresses, all of them, and who has none."""
@@ -280,6 +284,7 @@ def lab(
         remove(zone.name)
     for name, addresses in BRIDGES.items():
         bridge(name, *addresses)
+    sh("ip", "address", "add", f"{made.client}/21", "dev", "vipztest0")
     try:
         build_image(made)
         yield made
@@ -332,7 +337,8 @@ def test_users_reach_the_public_ports_alone(lab: Lab) -> None:
         (EXTERNAL, 5000, True),
         (EXTERNAL, 3306, False),
         (EXTERNAL, 8404, False),
-        (INTERNAL, 3306, True),
+        (INTERNAL, 5000, True),
+        (INTERNAL, 3306, False),  # this machine is none of the database's users
     ):
         link = socket.socket()
         link.settimeout(60 if answered else 1)
@@ -447,18 +453,18 @@ def test_all_clients_of_the_database_have_one_writer(lab: Lab) -> None:
         )
 
     until(lambda: all(seen(zone, number, "UP") for zone in zones for number in range(3)))
-    assert {writer(zone.address) for zone in zones} == {members[0].name}
+    assert {lab.writer(zone.address) for zone in zones} == {members[0].name}
     members[0].up = False
     until(lambda: all(seen(zone, 0, "DOWN") for zone in zones))
-    assert writer(zones[0].address) == members[1].name
+    assert lab.writer(zones[0].address) == members[1].name
     members[0].up = True
     until(lambda: all(seen(zone, 0, "UP") for zone in zones))
-    assert [writer(zone.address) for zone in zones] == [members[1].name] * 2, "who came back waits for its turn"
+    assert [lab.writer(zone.address) for zone in zones] == [members[1].name] * 2, "who came back waits for its turn"
     holder, other = lab.pair()
     lost = lab.computed.stack["members"]["galera"][1]["address"]
     holder.inside("ip", "route", "add", "blackhole", f"{lost}/32")
     until(lambda: seen(holder, 1, "DOWN"))
     assert seen(other, 1, "UP")
-    assert writer(INTERNAL) == members[0].name
-    until(lambda: writer(other.address) == members[0].name)
+    assert lab.writer(INTERNAL) == members[0].name
+    until(lambda: lab.writer(other.address) == members[0].name)
     holder.inside("ip", "route", "delete", "blackhole", f"{lost}/32")

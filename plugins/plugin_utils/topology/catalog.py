@@ -82,6 +82,7 @@ def _of_api(component: Declared, api: Api) -> nouns.FrontEnd:
         sticky=False,
         idle=API_IDLE,
         public=api.public,
+        from_=("any",),
     )
 
 
@@ -97,6 +98,7 @@ def _of_listen(component: Declared, listen: Listen) -> nouns.FrontEnd:
         sticky=listen.sticky,
         idle=listen.idle,
         public=listen.public,
+        from_=listen.from_,
     )
 
 

@@ -28,7 +28,11 @@ from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.hosts
     machine,
     repo_zones,
 )
-from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.placement import Placed, place_all
+from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.placement import (
+    Placed,
+    place_all,
+    with_users,
+)
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.regions import Sibling, share, with_own_users
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.topology.schema import (
     Host,
@@ -146,7 +150,7 @@ def _place(ground: _Ground, known: Catalogue, groups: dict[str, list[str]], plac
     placed = place_all(ground.topology, known, groups, ground.leaving, place)
     checks.check_slots(placed, ground.topology, place)
     checks.check_groups(placed, groups, ground.topology, place)
-    return placed
+    return with_users(placed, known)
 
 
 def _stack(

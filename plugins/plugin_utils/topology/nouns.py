@@ -268,6 +268,7 @@ class FrontEnd:
     sticky: t.Annotated[bool, "Whether one zone gets everything until it fails"]
     idle: t.Annotated[int, "Seconds after which an idle connection is closed"]
     public: t.Annotated[bool, "Whether users reach it, not only zones"]
+    from_: t.Annotated[tuple[str, ...], "Who may come in: services, components, `zones`, `hosts`, or `any`"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import typing as t
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.schema import Place, decode_dataclass
 from ansible_collections.zonestack.openstack.plugins.plugin_utils.services import Catalogue, Declared
@@ -212,6 +212,27 @@ def _complaint(
         )
         better = f"give the others more hosts, or take a count of {count}"
     return f"{who} {where}; it may use {len(used)} of {len(there)} {unit}s: {better}, or set spread: {weaker}"
+
+
+def with_users(placed: t.Sequence[Placed], known: Catalogue) -> list[Placed]:
+    """The same, with the deployed services that need one by name where its ports and front ends are open to ``users``."""
+    users: dict[str, list[str]] = {}
+    for name in dict.fromkeys(one.component.service for one in placed):
+        for need in known.services[name].needs:
+            users.setdefault(need, []).append(name)
+
+    def named(one: Declared, peers: t.Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for peer in peers for name in (users.get(one.service, []) if peer == "users" else [peer]))
+
+    def resolved(one: Declared) -> Declared:
+        ports = {name: replace(port, from_=named(one, port.from_)) for name, port in one.merged.ports.items()}
+        listen = {
+            name: replace(front, from_=named(one, front.from_ or (("any",) if front.public else ("users",))))
+            for name, front in one.merged.listen.items()
+        }
+        return replace(one, merged=replace(one.merged, ports=ports, listen=listen))
+
+    return [replace(one, component=resolved(one.component)) for one in placed]
 
 
 def place_all(

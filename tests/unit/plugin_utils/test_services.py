@@ -181,7 +181,7 @@ REFUSED = [
     ("WSGI without a port", {"command: /bin/a": '"wsgi": "a:b"'}, "services/a.yml: daemons.a.port: a WSGI application needs a port"),
     ("port", {"port: 80": "port: 0"}, "services/a.yml: ports.main.port: value 0: give a port, 1 to 65535"),
     ("nobody of that name", {"[zones]": "[zone]"},
-     "services/a.yml: ports.main.from[0]: value 'zone': name a service or component, or zones, hosts, any (known: zones, a, any, hosts)"),
+     "services/a.yml: ports.main.from[0]: value 'zone': name a service or component, or users, zones, hosts, any (known: zones, a, any, hosts, users)"),
     ("unknown need", {"slot: 7": "slot: 7\n    needs: [b]"}, "services/a.yml: needs[0]: value 'b': name a service (known: a)"),
     ("step without a guard", {", unless: done": ""}, "services/a.yml: steps[0].unless: the key is missing and has no default"),
     ("secret of an unknown kind", {"slot: 7": "slot: 7\n    secrets: {b: pin}"},

@@ -803,9 +803,31 @@ def test_front_ends_are_those_of_apis_and_listeners():
         "sticky": False,
         "idle": 300,
         "public": True,
+        "from": ["any"],
     }
     assert fronts["web"] == {**fronts["other"], "type": None, "port": 8, "check_port": 8, "health": None}
     assert (fronts["mysql"]["component"], fronts["mysql"]["public"]) == ("galera", False)
+
+
+def test_users_are_the_deployed_services_that_need_one():
+    """A front end that is not public is theirs alone, unless it says otherwise; ports may be open to them too."""
+    services = {
+        **SERVICES,
+        "memcached": "{description: Cache, slot: 4, listen: {cache: {port: 7, from: [hosts]}}, ports: {own: {port: 7, from: [haproxy, users]}}}",
+        "other": "{description: Other, slot: 30, needs: [galera]}",
+        "absent": "{description: Not deployed, slot: 31, needs: [galera, memcached]}",
+    }
+    made = build(GOOD + "  other:\n", services)
+    fronts = made.stack["front_ends"]
+    assert (fronts["mysql"]["from"], fronts["cache"]["from"]) == (["keystone", "other"], ["hosts"])
+    assert made.services["memcached"]["ports"]["own"]["from"] == ["haproxy", "keystone"]
+    with pytest.raises(
+        Refused, match=r"galera.yml: listen.mysql.from\[0\]: value 'keystome': name a service or component, or users"
+    ):
+        build(
+            GOOD,
+            {**SERVICES, "galera": "{description: Database, slot: 2, listen: {mysql: {port: 3306, from: [keystome]}}}"},
+        )
 
 
 def test_front_ends_that_share_a_port_are_refused():
