@@ -57,6 +57,18 @@ def digests(files: t.Mapping[str, str], reads: t.Iterable[str], unit: str) -> st
     return f"{digest({}, [], unit)}.{digest(files, reads, '')}"
 
 
+SANDBOX = (
+    "NoNewPrivileges=true",
+    "PrivateTmp=true",
+    "ProtectHome=true",
+    "ProtectSystem=full",
+    "LockPersonality=true",
+    "RestrictSUIDSGID=true",
+)
+"""What an application server cannot do, whoever speaks through it (systemd.exec(5)): it reads its configuration, writes below /var and
+/run, and becomes nobody else."""
+
+
 def _quote(value: str) -> str:
     """A value for ``Environment=`` (systemd.exec(5)): in double quotes, with specifiers and escapes disarmed."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
@@ -133,6 +145,7 @@ def _own_unit(name: str, daemon: Daemon, service: t.Mapping[str, t.Any]) -> tupl
             "Type=notify",
             "NotifyAccess=all",
             "KillMode=mixed",
+            *SANDBOX,
         ]
     else:
         kind = [f"User={user}", f"Type={daemon.get('type') or 'simple'}"]

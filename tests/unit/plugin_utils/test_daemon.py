@@ -57,6 +57,19 @@ def test_a_lazy_wsgi_daemon_loads_its_application_in_each_of_fewer_processes():
     assert "--lazy-apps" not in render_systemd("k", {"wsgi": "m:a"}, SERVICE, {}).text
 
 
+def test_only_who_takes_bodies_of_any_size_is_spoken_to_in_http():
+    """uWSGI's own protocol knows no chunks: nginx would keep a whole body first, whoever sends it."""
+    whole = render_systemd("glance-api", {"wsgi": "m:a", "max_body": 0}, SERVICE, {}).text
+    assert " --http-socket /run/glance-api/uwsgi.sock " in whole and "--uwsgi-socket" not in whole
+    limited = render_systemd("keystone-api", {"wsgi": "m:a", "max_body": 1}, SERVICE, {}).text
+    assert " --uwsgi-socket /run/keystone-api/uwsgi.sock " in limited and "--http-socket" not in limited
+
+
+def test_an_application_server_is_confined():
+    made = render_systemd("keystone-api", {"wsgi": "m:a"}, SERVICE, {}).text
+    assert {"NoNewPrivileges=true", "ProtectSystem=full", "PrivateTmp=true"} <= set(made.splitlines())
+
+
 def test_an_environment_value_reaches_the_daemon_as_it_is():
     made = render_systemd("x", {"command": "/bin/x", "environment": {"A": 'say "100%" \\o/'}}, SERVICE, {})
     assert r'Environment="A=say \"100%%\" \\o/"' in made.text
