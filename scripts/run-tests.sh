@@ -216,7 +216,7 @@ rc=0
 if [[ " ${folders[*]} " =~ \ tests/(scenario|contact|integration)\  ]]; then
   # These wait often enough for the checks to be made beside them; what they print comes after them.
   set -m
-  (renice -n 10 -p $BASHPID >/dev/null && checks "$scratch/failed") >"$scratch/checks" 2>&1 </dev/null &
+  (renice -n 5 -p $BASHPID >/dev/null && checks "$scratch/failed") >"$scratch/checks" 2>&1 </dev/null &
   beside=$!
   set +m
   run_pytest | hold_last_line "$scratch/closing"
