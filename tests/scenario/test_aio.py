@@ -313,6 +313,97 @@ def test_isolation_database(cloud: Deployed) -> None:
     assert "denied" in answer, answer
 
 
+REACH = """
+import socket, sys
+for port in sys.argv[2:]:
+    link = socket.socket()
+    link.settimeout(3)
+    print(port, "open" if link.connect_ex((sys.argv[1], int(port))) == 0 else "closed")
+    link.close()
+"""
+"""Which ports of an address let this zone in."""
+
+
+def test_isolation_front_ends(cloud: Deployed) -> None:
+    """At the virtual address the database, the cache, instances' metadata and statistics let in who needs them, the APIs everybody."""
+
+    def reach(zone: str, *ports: int) -> dict[int, str]:
+        done = cloud.inside(zone, f"python3 - 10.77.0.5 {' '.join(map(str, ports))}", input=REACH)
+        return {int(port): state for port, state in (line.split() for line in done.out.splitlines())}
+
+    inner = (3306, 11211, 8775, 8404)
+    assert reach("aio1-log-1", 5000, *inner) == {5000: "open", **dict.fromkeys(inner, "closed")}
+    assert reach("aio1-keystone-1", *inner) == {3306: "open", 11211: "open", 8775: "closed", 8404: "closed"}
+    assert reach(COMPUTE, 8775, 8404) == {8775: "open", 8404: "closed"}
+    for zone, port in (("aio1-galera-1", 3306), ("aio1-rabbit-mq-1", 5671), ("aio1-memcached-1", 11211)):
+        address = cloud.host.exec(["lxc-info", "-n", zone, "-iH"]).out.split()[0]
+        done = cloud.inside("aio1-log-1", f"python3 - {address} {port}", input=REACH)
+        assert done.out.split() == [str(port), "closed"], zone
+
+
+BODY = """
+import http.client, ssl, sys
+context = ssl.create_default_context(cafile="/etc/zonestack/apis.crt")
+
+def pieces():
+    for number in range(64):
+        sent.append(number)
+        yield b"x" * (1 << 20)
+
+for port, method, path in (("5000", "POST", "/v3/auth/tokens"), ("8774", "POST", "/v2.1/servers"), ("443", "POST", "/auth/login/"),
+                           ("9292", "PUT", "/v2/images/00000000-0000-0000-0000-000000000000/file")):
+    for headers in ({"Content-Length": str(64 << 20)}, {"Transfer-Encoding": "chunked"}):
+        sent, link = [], http.client.HTTPSConnection(sys.argv[1], int(port), context=context, timeout=60)
+        try:
+            chunked = "Transfer-Encoding" in headers
+            link.putrequest(method, path)
+            for key, value in {"Content-Type": "application/octet-stream", **headers}.items():
+                link.putheader(key, value)
+            link.endheaders()
+            for piece in pieces():
+                link.send((b"%x\\r\\n" % len(piece) + piece + b"\\r\\n") if chunked else piece)
+            if chunked:
+                link.send(b"0\\r\\n\\r\\n")
+        except OSError:
+            pass  # who answers before it has read everything closes the way for the rest
+        try:
+            answer = link.getresponse().status
+        except (OSError, http.client.HTTPException):
+            answer = "closed"
+        print(port, "chunked" if chunked else "whole", answer)
+"""
+"""Large bodies from somebody without a token."""
+
+
+PIECES = """
+import hashlib, openstack, os
+cloud, content = openstack.connect(cloud="aio"), os.urandom(5 << 20)
+image = cloud.image.create_image(name="in-pieces", disk_format="raw", container_format="bare")
+pieces = (content[at:at + 70000] for at in range(0, len(content), 70000))
+sent = cloud.image.put(f"/images/{image.id}/file", data=pieces, headers={"Content-Type": "application/octet-stream"})
+print(sent.status_code)
+print(cloud.image.get_image(image.id).checksum == hashlib.md5(content).hexdigest())
+cloud.image.delete_image(image.id)
+"""
+"""Upload an image as requests does it when nobody knows its size: chunked."""
+
+
+def test_nobody_without_a_token_hands_in_a_large_body(cloud: Deployed) -> None:
+    """It is refused, and no zone keeps it. An image of some MiB, sent in pieces by one who may, arrives."""
+
+    def disk() -> int:
+        return int(cloud.host.exec("df --output=used -B 1M /var/lib/lxc | tail -1").out)
+
+    before = disk()
+    answers = cloud.inside("aio1-utility-1", "python3 - 10.77.0.5", input=BODY, timeout=600).out.splitlines()
+    assert len(answers) == 8
+    # 502: nginx, when the service answers before it has read what is still being sent
+    assert {line.split()[2] for line in answers} <= {"401", "413", "502", "closed"}, answers
+    assert disk() - before < 64, "something was kept"
+    done = cloud.utility("/opt/utility/bin/python -", input=PIECES, timeout=600)
+    assert done.out.splitlines() == ["204", "True"], done.out + done.err
+
+
 # -- from here on zones die --------------------------------------------------------------------------------------------
 
 
