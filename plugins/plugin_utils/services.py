@@ -418,7 +418,8 @@ def catalogue(
                 raise result.places[name].at("needs").at(index).refuse(need, "name a service", result.services)
     peers = {*EVERYBODY, *result.services, *result.components}
     for one in result.components.values():
-        for key, declared in {"ports": one.merged.ports, "listen": one.merged.listen}.items():
+        open_to: dict[str, t.Mapping[str, Opening | Listen]] = {"ports": one.merged.ports, "listen": one.merged.listen}
+        for key, declared in open_to.items():
             for port, opening in declared.items():
                 for index, peer in enumerate(opening.from_):
                     if peer not in peers:

@@ -217,7 +217,7 @@ def _complaint(
 def with_users(placed: t.Sequence[Placed], known: Catalogue) -> list[Placed]:
     """The same, with the deployed services that need one by name where its ports and front ends are open to ``users``."""
     users: dict[str, list[str]] = {}
-    for name in dict.fromkeys(one.component.service for one in placed):
+    for name in sorted({one.component.service for one in placed}):
         for need in known.services[name].needs:
             users.setdefault(need, []).append(name)
 
