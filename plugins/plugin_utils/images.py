@@ -104,11 +104,10 @@ def service_image(
     copies = recipe.pop("copies")
     recipe["files"] = {**image.files, **{path: Path(source).read_text("utf-8") for path, source in copies.items()}}
     recipe["venv"] = f"/opt/{component.service}" if image.python else None
-    recipe["adds_to"] = SHARED_VENV if image.python else None
     recipe["lock"] = None
     if image.python:
         _check_pins(image.python, lock, component.place.at("image").at("python"))
-        recipe["lock"] = lock.text
+        recipe |= {"adds_to": SHARED_VENV, "lock": lock.text}
     identity = image_id(component.service, recipe)
     if image.python:
         recipe["lock"] = lock.reference
